@@ -46,11 +46,14 @@ check: .venv/installed  ## Check format, lint and types, also of the template fo
 	run $(BIN)/ruff check --config pyproject.toml */local_flyte */passthrough; \
 	run $(BIN)/mypy; \
 	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \
+	run ../$(BIN)/biome check --config-path=.. --error-on-warnings app/page; \
+	run eval "! LC_ALL=C.UTF-8 grep -nE '.{101}' app/page/*.js app/page/*.css"; \
 	exit $$failed
 
 format: .venv/installed  ## Format the template's own code and fix what the linter can
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
+	cd *cookiecutter.project_slug* && ../$(BIN)/biome check --config-path=.. --write app/page
 
 .venv/demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12")'

@@ -135,4 +135,4 @@ def test_the_documentation_of_the_api_is_shown(visit: Visit) -> None:
 
 def test_the_page_is_light(default_project: Path) -> None:
     size = sum(path.stat().st_size for path in (default_project / "app" / "page").iterdir())
-    assert size <= 90_000
+    assert size <= 110_000

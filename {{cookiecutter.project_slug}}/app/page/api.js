@@ -18,16 +18,25 @@ export const written = (source) => Object.assign(new Number(source), { toString:
 export function parse(text) {
   return JSON.parse(text, (_, value, context) => {
     if (typeof value !== "number" || !context || String(value) === context.source) return value;
-    if (!Number.isFinite(value)) throw new SyntaxError(`${context.source} is too large for a number`);
+    if (!Number.isFinite(value))
+      throw new SyntaxError(`${context.source} is too large for a number`);
     return written(context.source);
   });
 }
 
 /** Write JSON. */
 export const stringify = (value, indent) =>
-  JSON.stringify(value, (_, each) => (each instanceof Number ? JSON.rawJSON(String(each)) : each), indent);
+  JSON.stringify(
+    value,
+    (_, each) => (each instanceof Number ? JSON.rawJSON(String(each)) : each),
+    indent,
+  );
 
-async function send(method, path, { query = {}, body, signal, headers = {}, request = fetch } = {}) {
+async function send(
+  method,
+  path,
+  { query = {}, body, signal, headers = {}, request = fetch } = {},
+) {
   const url = new URL(path, BASE);
   for (const [key, values] of Object.entries(query)) {
     for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
@@ -46,9 +55,13 @@ async function send(method, path, { query = {}, body, signal, headers = {}, requ
     throw new Problem({ status: 0, title: "The app can’t be reached" });
   }
   if (response.ok) return response;
-  // A proxy in front of the app answers as it likes, or redirects to its sign-in page, which a script can't follow.
+  // A proxy in front of the app answers as it likes, or redirects to its sign-in page, which a
+  // script can't follow.
   const status = response.type === "opaqueredirect" ? 401 : response.status;
-  const told = await response.text().then(parse).catch(() => ({}));
+  const told = await response
+    .text()
+    .then(parse)
+    .catch(() => ({}));
   const error = new Problem({ title: response.statusText, ...told, status });
   if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
   throw error;
@@ -67,36 +80,55 @@ export const part = encodeURIComponent;
 
 /** Upload a file; `progress` gets the share of it that has been sent. */
 export function upload(file, query, signal, progress) {
-  const request = (url, { method, body }) => new Promise((resolve, reject) => {
-    const sending = new XMLHttpRequest(); // `fetch` tells no progress
-    sending.upload.onprogress = ({ loaded }) => progress(loaded / (file.size || 1));
-    sending.onload = () => resolve(new Response(sending.response, {
-      status: sending.status, headers: { "Content-Type": sending.getResponseHeader("Content-Type") ?? "" },
-    }));
-    sending.onerror = sending.onabort = reject;
-    signal.addEventListener("abort", () => sending.abort());
-    sending.open(method, url);
-    sending.setRequestHeader("Content-Type", "application/octet-stream"); // else a file of JSON is read as JSON
-    sending.send(body);
+  const request = (url, { method, body }) =>
+    new Promise((resolve, reject) => {
+      const sending = new XMLHttpRequest(); // `fetch` tells no progress
+      sending.upload.onprogress = ({ loaded }) => progress(loaded / (file.size || 1));
+      sending.onload = () =>
+        resolve(
+          new Response(sending.response, {
+            status: sending.status,
+            headers: { "Content-Type": sending.getResponseHeader("Content-Type") ?? "" },
+          }),
+        );
+      sending.onerror = sending.onabort = reject;
+      signal.addEventListener("abort", () => sending.abort());
+      sending.open(method, url);
+      // Otherwise a file of JSON is read as JSON.
+      sending.setRequestHeader("Content-Type", "application/octet-stream");
+      sending.send(body);
+    });
+  return json("POST", "files", {
+    query: { ...query, name: file.name },
+    body: file,
+    signal,
+    request,
   });
-  return json("POST", "files", { query: { ...query, name: file.name }, body: file, signal, request });
 }
 
-/** Stream server-sent events, `{ id, data }`, in lists of those that arrived together; go on after the id `last`. */
+/**
+ * Stream server-sent events, `{ id, data }`, in lists of those that arrived together; go on after
+ * the id `last`.
+ */
 export async function* events(path, query, signal, opened, last) {
-  const response = await send("GET", path, { query, signal, headers: last ? { "Last-Event-ID": last } : {} });
+  const response = await send("GET", path, {
+    query,
+    signal,
+    headers: last ? { "Last-Event-ID": last } : {},
+  });
   opened();
   let rest = "";
   let event = {};
   let problem;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let chunk; !(chunk = await reader.read()).done; ) {
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
     const complete = [];
     const lines = (rest + chunk.value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
       const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
-      if (line) event[field] = field === "data" && "data" in event ? `${event.data}\n${value}` : value;
+      if (line)
+        event[field] = field === "data" && "data" in event ? `${event.data}\n${value}` : value;
       else {
         if (event.event === "problem") problem = new Problem(parse(event.data));
         else if ("data" in event) complete.push(event);
@@ -127,7 +159,8 @@ export async function persist(attempt, signal, trouble) {
       if (!document.hidden && (await attempt(both, connected))) return;
     } catch (error) {
       if (!signal.aborted && !hidden.signal.aborted) {
-        const problem = error instanceof Problem ? error : new Problem({ status: 0, title: "Connection lost" });
+        const problem =
+          error instanceof Problem ? error : new Problem({ status: 0, title: "Connection lost" });
         trouble(problem);
         if (![0, 401, 429].includes(problem.status) && problem.status < 500) return;
       }
@@ -139,7 +172,7 @@ export async function persist(attempt, signal, trouble) {
   }
 }
 
-/** Load something again and again while the page is visible, unless it is refused or does not exist. */
+/** Load something again and again while the page is visible, unless it is refused or not found. */
 export async function refresh(load, pauseBetween, signal, trouble) {
   for (; !signal.aborted; await pause(pauseBetween(), signal)) {
     try {
@@ -157,7 +190,10 @@ export async function refresh(load, pauseBetween, signal, trouble) {
 export function pause(milliseconds, signal) {
   const over = new AbortController();
   return new Promise((resolve) => {
-    const end = () => (over.abort(), resolve());
+    function end() {
+      over.abort();
+      resolve();
+    }
     setTimeout(end, milliseconds);
     signal.addEventListener("abort", end, { signal: over.signal });
     document.addEventListener("visibilitychange", end, { signal: over.signal });

@@ -2,8 +2,8 @@
 import { stringify } from "./api.js";
 
 /**
- * Make an element; `kind` is its tag and classes: "p.hint". Its attributes come first, if it has any:
- * functions among them listen to events, and "--names" are properties for the style sheet.
+ * Make an element; `kind` is its tag and classes: "p.hint". Its attributes come first, if it has
+ * any: functions among them listen to events, and "--names" are properties for the style sheet.
  */
 export function h(kind, ...parts) {
   const [tag, ...classes] = kind.split(".");
@@ -12,8 +12,10 @@ export function h(kind, ...parts) {
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [key, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(key, value);
-    else if (key.startsWith("--")) element.style.setProperty(key, value); // the policy forbids style attributes
-    else if (value !== false && value != null) element.setAttribute(key, value === true ? "" : value);
+    else if (key.startsWith("--"))
+      element.style.setProperty(key, value); // the policy forbids style attributes
+    else if (value !== false && value != null)
+      element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...parts.flat(Infinity).filter((part) => part != null && part !== false));
   return element;
@@ -31,7 +33,8 @@ export function card(title, ...parts) {
 
 export const asText = (value) => (typeof value === "string" ? value : stringify(value));
 export const isNumber = (value) => typeof value === "number" || value instanceof Number;
-export const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value) && !isNumber(value);
+export const isRecord = (value) =>
+  value !== null && typeof value === "object" && !Array.isArray(value) && !isNumber(value);
 
 let ids = 0;
 export const newId = () => `i${++ids}`;
@@ -48,10 +51,16 @@ export function taskName(full) {
 
 const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
 export const hasEnded = (run) => ENDED.includes(run.phase);
-export const phaseWord = (phase) => (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+export const phaseWord = (phase) =>
+  (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
 
-export const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+export const UNITS = [
+  ["d", 86400],
+  ["h", 3600],
+  ["min", 60],
+  ["s", 1],
+];
 
 /** A length of time in its largest units. */
 export function duration(milliseconds, units = 2) {
@@ -112,9 +121,12 @@ export function webLink(address, base) {
 
 export function copyButton(label, text) {
   const copy = button(label, async () => {
-    const done = await navigator.clipboard?.writeText(text()).then(() => "Copied", () => null);
+    const done = await navigator.clipboard?.writeText(text()).then(
+      () => "Copied",
+      () => null,
+    );
     copy.textContent = done ?? "Your browser does not allow it";
-    setTimeout(() => (copy.textContent = label), 2000);
+    setTimeout(() => copy.replaceChildren(label), 2000);
   });
   return copy;
 }
@@ -127,7 +139,10 @@ const MOST_ROWS = 100;
 export function values(all) {
   const entries = Object.entries(all);
   if (!entries.length) return h("p.faint", "None.");
-  return h("dl.values", entries.map(([key, value]) => h("div", h("dt", name(key)), h("dd", show(value)))));
+  return h(
+    "dl.values",
+    entries.map(([key, value]) => h("div", h("dt", name(key)), h("dd", show(value)))),
+  );
 }
 
 function show(value) {
@@ -140,38 +155,68 @@ function show(value) {
 }
 
 function text(whole, kind) {
-  if (whole.length < 80 && !whole.includes("\n")) return h("span", { class: kind, dir: "auto" }, whole);
+  if (whole.length < 80 && !whole.includes("\n"))
+    return h("span", { class: kind, dir: "auto" }, whole);
   const block = h("pre", { class: kind, dir: "auto", tabindex: 0 }, whole.slice(0, LONGEST));
-  const all = whole.length > LONGEST && button(`Show all ${whole.length} characters`, () => {
-    block.textContent = whole;
-    all.remove();
-  });
-  return [block, h("div.actions", all, copyButton("Copy", () => whole))];
+  const all =
+    whole.length > LONGEST &&
+    button(`Show all ${whole.length} characters`, () => {
+      block.textContent = whole;
+      all.remove();
+    });
+  return [
+    block,
+    h(
+      "div.actions",
+      all,
+      copyButton("Copy", () => whole),
+    ),
+  ];
 }
 
 function reference({ kind, uri, ...rest }) {
   const facts = Object.entries(rest).map(([key, fact]) => `${key} ${asText(fact)}`);
-  return h("div.reference",
-    h("strong", name(kind)), " ", h("span.faint", name(facts.join(", "))),
-    uri != null && h("div", h("code", name(asText(uri)))));
+  return h(
+    "div.reference",
+    h("strong", name(kind)),
+    " ",
+    h("span.faint", name(facts.join(", "))),
+    uri != null && h("div", h("code", name(asText(uri)))),
+  );
 }
 
 function table(records) {
   const columns = [...new Set(records.flatMap(Object.keys))];
   if (columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
-  const row = (record) => h("tr", columns.map((column) => {
-    const value = Object.hasOwn(record, column) ? record[column] : "";
-    return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, asText(value));
-  }));
+  const row = (record) =>
+    h(
+      "tr",
+      columns.map((column) => {
+        const value = Object.hasOwn(record, column) ? record[column] : "";
+        return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, asText(value));
+      }),
+    );
   const body = h("tbody", records.slice(0, MOST_ROWS).map(row));
-  const more = records.length > MOST_ROWS && button(`Show all ${records.length} rows`, () => {
-    body.append(...records.slice(MOST_ROWS).map(row));
-    more.remove();
-  });
-  const head = h("tr", columns.map((each) => h("th", { scope: "col" }, name(each))));
+  const more =
+    records.length > MOST_ROWS &&
+    button(`Show all ${records.length} rows`, () => {
+      body.append(...records.slice(MOST_ROWS).map(row));
+      more.remove();
+    });
+  const head = h(
+    "tr",
+    columns.map((each) => h("th", { scope: "col" }, name(each))),
+  );
   return [
-    h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table" },
-      h("table", h("thead", head), body)),
-    h("div.actions", more, copyButton("Copy as JSON", () => stringify(records, "  "))),
+    h(
+      "div.scroll",
+      { tabindex: 0, role: "region", "aria-label": "Table" },
+      h("table", h("thead", head), body),
+    ),
+    h(
+      "div.actions",
+      more,
+      copyButton("Copy as JSON", () => stringify(records, "  ")),
+    ),
   ];
 }

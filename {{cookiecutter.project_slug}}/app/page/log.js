@@ -10,10 +10,16 @@ const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
 /** Show the log of an action of a run; `ended` returns whether the action has ended. */
 export function logPanel({ run, action, title }, scope, signal, ended) {
-  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0, scroll() {
-    // Scrolling up stops following; scrolling to the end starts it again.
-    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-  } });
+  const output = h("div.log", {
+    role: "log",
+    "aria-live": "off",
+    "aria-label": "Log",
+    tabindex: 0,
+    scroll() {
+      // Scrolling up stops following; scrolling to the end starts it again.
+      follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
+    },
+  });
   const state = h("p.hint", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
   const [wrapNode, wrap] = toggle("Wrap lines", () => {
@@ -41,7 +47,7 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
       if (isFull) chunks.push({ element: output.appendChild(h("div")), lines: 0, characters: 0 });
       const chunk = chunks.at(-1);
       const some = waiting.slice(start, start + CHUNK - chunk.lines);
-      const written = some.join("\n").replace(CONTROLS, "") + "\n";
+      const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
       chunk.element.append(written);
       chunk.lines += some.length;
       chunk.characters += written.length;
@@ -65,7 +71,13 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
   async function attempt(until, connected) {
     const before = last;
     try {
-      for await (const some of events(`runs/${part(run)}/logs`, { ...scope, action }, until, connected, last)) {
+      for await (const some of events(
+        `runs/${part(run)}/logs`,
+        { ...scope, action },
+        until,
+        connected,
+        last,
+      )) {
         if (!waiting.length) requestAnimationFrame(draw);
         for (const { event, id, data } of some) {
           last = id ?? last;
@@ -84,7 +96,10 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
     else if (problem.status > 401 && problem.status < 429) say(problem.message);
-    else say(`${problem.message}. The log will ${last ? "continue" : "appear"} as soon as this is over.`);
+    else
+      say(
+        `${problem.message}. The log will ${last ? "continue" : "appear"} as soon as this is over.`,
+      );
   });
   return card(title ? ["Log of ", name(title)] : "Log", tools, output, state);
 }

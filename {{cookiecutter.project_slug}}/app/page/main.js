@@ -24,7 +24,9 @@ async function route() {
   const { signal } = leaving;
   const { project, domain } = query;
   session.scope = { project, domain };
-  document.getElementById("place").replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
+  document
+    .getElementById("place")
+    .replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
   for (const each of document.querySelectorAll("[data-section]")) {
     each.href = link(each.dataset.section);
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
@@ -40,7 +42,13 @@ async function route() {
     banner("asking");
     const { scope } = session;
     const load = () => loadAsking(scope, signal, show === tasksView);
-    if (show !== runsView) refresh(load, () => ASK, signal, () => {}); // which asks itself
+    if (show !== runsView)
+      refresh(
+        load,
+        () => ASK,
+        signal,
+        () => {},
+      ); // which asks itself
     if (!first) (view.querySelector("h1") ?? main).focus();
     first = false;
     await showing;
@@ -50,7 +58,10 @@ async function route() {
   }
 }
 
-/** Load who is signed in, if the app has `/me`; also when the page becomes visible, as it may after a sign-in elsewhere. */
+/**
+ * Load who is signed in, if the app has `/me`; also when the page becomes visible, as it may after
+ * a sign-in elsewhere.
+ */
 async function identify() {
   if (document.hidden) return;
   try {

@@ -1,4 +1,4 @@
-// What runs ask (Flyte's conditions), and the controls to answer it. Prompts are other people's text.
+// What runs ask (Flyte's conditions), and the controls to answer. Prompts are other people's text.
 import { Problem, get, part, post, stringify } from "./api.js";
 import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
@@ -10,16 +10,19 @@ const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
 /** A section with questions: those of one run or, with `everywhere`, all that wait. */
 export function questionsPanel(title, scope, { everywhere, most, answered } = {}) {
-  const shown = new Map(); // by run and action: what is shown, its element, and whether it is answered from here
+  // By run and action: what is shown, its element, and whether it is answered from here
+  const shown = new Map();
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
   const heading = h("span", title);
   const node = card(heading, news, list);
   node.hidden = true;
 
-  /** Show these questions, or the latest of them, which it returns; `over` says that their run has ended. */
+  /** Show these, or the latest of them, which it returns; `over` says that their run has ended. */
   function draw(conditions, over = false) {
-    const latest = conditions.toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b)).slice(-MOST);
+    const latest = conditions
+      .toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b))
+      .slice(-MOST);
     const asked = new Map(latest.map((each) => [`${each.run} ${each.action}`, each]));
     for (const [key, { element, here }] of shown) {
       if (asked.has(key) || here || element.contains(document.activeElement)) continue;
@@ -31,7 +34,12 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
       const text = stringify([condition, over]);
       if (before?.text === text || (before?.here && isOpen(condition) && !over)) continue;
       const lost = before?.element.contains(document.activeElement);
-      if (isOpen(condition) && !before) news.replaceChildren(name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
+      if (isOpen(condition) && !before)
+        news.replaceChildren(
+          name(condition.run),
+          " asks: ",
+          name(promptOf(condition).slice(0, 200)),
+        );
       if (lost) news.replaceChildren(...resultOf(condition));
       show(key, condition, { over, text });
       if (lost) news.focus();
@@ -45,25 +53,33 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
     const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here);
     const runs = (of) => new Set(of.map(({ condition }) => condition.run));
     const answered = runs([...shown.values()]).difference(runs(open));
-    session.asking = session.asking.filter((run) => !answered.has(run.name)); // before a request tells
-    if (everywhere) heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
+    // Before a request tells:
+    session.asking = session.asking.filter((run) => !answered.has(run.name));
+    if (everywhere)
+      heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 
   function show(key, condition, { over, here, text }) {
-    const element = question(condition, { scope, over, here, everywhere }, {
-      sending: (is) => (shown.get(key).here = is),
-      sent(made) {
-        news.replaceChildren(...resultOf(made));
-        show(key, made, { over, here: true, text });
-        news.focus();
-        count();
-        answered?.();
+    const element = question(
+      condition,
+      { scope, over, here, everywhere },
+      {
+        sending(is) {
+          shown.get(key).here = is;
+        },
+        sent(made) {
+          news.replaceChildren(...resultOf(made));
+          show(key, made, { over, here: true, text });
+          news.focus();
+          count();
+          answered?.();
+        },
+        whole(found) {
+          show(key, found, { over, text });
+          shown.get(key).element.querySelector(".told").focus();
+        },
       },
-      whole(found) {
-        show(key, found, { over, text });
-        shown.get(key).element.querySelector(".told").focus();
-      },
-    });
+    );
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
     else list.prepend(element);
@@ -80,7 +96,14 @@ function resultOf(condition) {
   const { phase, value, answered_by: by } = condition;
   if (isOpen(condition)) return ["Your answer has been sent; Flyte has not recorded it yet"];
   if (value === null) return [`${phaseWord(phase)} without an answer`];
-  const words = typeof value === "boolean" ? (value ? "Yes" : "No") : typeof value === "string" ? `“${value}”` : stringify(value);
+  const words =
+    typeof value === "boolean"
+      ? value
+        ? "Yes"
+        : "No"
+      : typeof value === "string"
+        ? `“${value}”`
+        : stringify(value);
   return [person(by, "Somebody"), " answered: ", h("strong", name(words))];
 }
 
@@ -91,8 +114,13 @@ function question(condition, { scope, over, here, everywhere }, { sending, sent,
   const path = `runs/${part(condition.run)}/conditions`;
   const about = [
     condition.description && h("span", { dir: "auto" }, condition.description),
-    everywhere && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
-      of && [" of ", person(of.executed_by, "somebody"), of.task && [", ", taskName(of.task)]]),
+    everywhere &&
+      h(
+        "span",
+        "Run ",
+        h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
+        of && [" of ", person(of.executed_by, "somebody"), of.task && [", ", taskName(of.task)]],
+      ),
     condition.asked_at && h("span", "Asked ", when(condition.asked_at)),
     condition.answered_at && h("span", "Answered ", when(condition.answered_at)),
   ];
@@ -121,24 +149,49 @@ function question(condition, { scope, over, here, everywhere }, { sending, sent,
       problem.replaceChildren(problemBox(error));
     }
   }
-  const element = h("div.question", { role: "group", "aria-labelledby": id },
+  const element = h(
+    "div.question",
+    { role: "group", "aria-labelledby": id },
     h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
-    h("p.hint.line", about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each]))),
-    !isOpen(condition) || here ? h("p.text", resultOf(condition))
-      : over ? h("p.text", h("strong", "The run has ended without an answer"))
-      : condition.prompt_is_cut ? h("div.actions", button("Show the whole question", load))
-      : controls(condition, send), problem);
+    h(
+      "p.hint.line",
+      about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each])),
+    ),
+    !isOpen(condition) || here
+      ? h("p.text", resultOf(condition))
+      : over
+        ? h("p.text", h("strong", "The run has ended without an answer"))
+        : condition.prompt_is_cut
+          ? h("div.actions", button("Show the whole question", load))
+          : controls(condition, send),
+    problem,
+  );
   return element;
 }
 
 function controls({ type }, send) {
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
   if (type === "boolean") {
-    return h("div.actions", button("Yes", () => send(true), { class: "primary" }), button("No", () => send(false)));
+    return h(
+      "div.actions",
+      button("Yes", () => send(true), { class: "primary" }),
+      button("No", () => send(false)),
+    );
   }
-  const fields = schemaForm({ properties: { Answer: { type } }, type: "object", required: ["Answer"] }, {}, "");
-  return h("form.stack", { submit() {
-    const given = fields.read();
-    if (given) send(given.Answer);
-  } }, fields.node, h("div.actions", h("button.primary", { type: "submit" }, "Send the answer")));
+  const fields = schemaForm(
+    { properties: { Answer: { type } }, type: "object", required: ["Answer"] },
+    {},
+    "",
+  );
+  return h(
+    "form.stack",
+    {
+      submit() {
+        const given = fields.read();
+        if (given) send(given.Answer);
+      },
+    },
+    fields.node,
+    h("div.actions", h("button.primary", { type: "submit" }, "Send the answer")),
+  );
 }

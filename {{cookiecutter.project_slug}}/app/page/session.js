@@ -35,13 +35,20 @@ export const person = (identity, otherwise) =>
 const MOST_ASKING = 50;
 
 /** How many runs wait for an answer, and the same in words, with who asks. */
-const count = ({ length } = session.asking) => (length ? `${length}${length < MOST_ASKING ? "" : "+"}` : "");
+const count = ({ length } = session.asking) =>
+  length ? `${length}${length < MOST_ASKING ? "" : "+"}` : "";
 function words() {
-  const people = [...new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody")))].join(", ");
-  return count() === "1" ? `A run of ${people} waits for an answer` : `${count()} runs of ${people} wait for an answer`;
+  const people = [
+    ...new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody"))),
+  ].join(", ");
+  return count() === "1"
+    ? `A run of ${people} waits for an answer`
+    : `${count()} runs of ${people} wait for an answer`;
 }
 document.getElementById("asking").append(
-  live(h("span.count"), count), live(h("span.unseen"), () => count() && ` (${words()})`));
+  live(h("span.count"), count),
+  live(h("span.unseen"), () => count() && ` (${words()})`),
+);
 
 /** Load the runs that wait for an answer, which "Runs" says. */
 export async function loadAsking(scope, signal, inWords) {
@@ -63,18 +70,27 @@ export async function whoAmI() {
   const shown = () => (me.anonymous ? "anonymous" : person(called, "unknown to Flyte"));
   who.replaceChildren(
     shown(),
-    webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "");
+    webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "",
+  );
   actor.replaceChildren("Every call to Flyte is made as ", shown(), ".");
   banner("signed-out");
-  banner("anonymous", me.anonymous && h("div.notice",
-    h("strong", "You are anonymous. "),
-    "The app’s connection to Flyte is not encrypted and carries no credentials: Flyte can’t tell who does what."));
+  banner(
+    "anonymous",
+    me.anonymous &&
+      h(
+        "div.notice",
+        h("strong", "You are anonymous. "),
+        "The app’s connection to Flyte is not encrypted and carries no credentials: ",
+        "Flyte can’t tell who does what.",
+      ),
+  );
 }
 
 /** Show a banner of this kind at the top, or remove it. */
 export function banner(kind, content) {
   const before = document.querySelector(`#banners [data-kind="${kind}"]`);
-  if (content && before?.textContent === content.textContent) return; // it would be read aloud again
+  // The same would be read aloud again.
+  if (content && before?.textContent === content.textContent) return;
   before?.remove();
   if (!content) return;
   content.dataset.kind = kind;
@@ -82,25 +98,40 @@ export function banner(kind, content) {
 }
 
 const MEANING = {
-  0: "The app can’t be reached", 401: "You are not signed in, or your session has expired",
-  403: "You may not do this", 404: "This does not exist, or you may not see it",
-  409: "That can’t be done", 410: "This no longer exists",
-  413: "That is too large", 422: "Some values can’t be used",
-  503: "Flyte can’t be reached", 504: "Flyte did not answer in time",
+  0: "The app can’t be reached",
+  401: "You are not signed in, or your session has expired",
+  403: "You may not do this",
+  404: "This does not exist, or you may not see it",
+  409: "That can’t be done",
+  410: "This no longer exists",
+  413: "That is too large",
+  422: "Some values can’t be used",
+  503: "Flyte can’t be reached",
+  504: "Flyte did not answer in time",
 };
 
 /** Show a problem, with what the user can do about it. */
 export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
   const byFlyte = problem.refused_by === "flyte";
-  const title = byFlyte ? "Flyte does not let you do this" : MEANING[problem.status] ?? "The app or Flyte has failed";
-  return h("div.notice.problem", { role: "alert", "data-status": problem.status },
+  const title = byFlyte
+    ? "Flyte does not let you do this"
+    : (MEANING[problem.status] ?? "The app or Flyte has failed");
+  return h(
+    "div.notice.problem",
+    { role: "alert", "data-status": problem.status },
     h("strong", title),
-    problem.status !== 401 && problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
+    problem.status !== 401 &&
+      problem.detail &&
+      problem.detail !== title &&
+      h("p.told", { dir: "auto" }, problem.detail),
     byFlyte && h("p", "Administrators of the project in Flyte can change that."),
-    h("div.actions",
+    h(
+      "div.actions",
       problem.status === 401 && signIn(problem),
-      retry && problem.status !== 413 && button("Try again", retry)));
+      retry && problem.status !== 413 && button("Try again", retry),
+    ),
+  );
 }
 
 /** A link to the app's sign-in URL, or a reload that leads to the sign-in of a proxy. */

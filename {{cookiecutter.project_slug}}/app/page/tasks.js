@@ -10,29 +10,45 @@ export async function tasksView(view, { signal }) {
   const list = h("ul.rows");
   const status = h("p.hint", { role: "status" }, "Loading…");
   const search = h("input", {
-    type: "search", "aria-label": "Search tasks", placeholder: "Search", autocomplete: "off", input: show,
+    type: "search",
+    "aria-label": "Search tasks",
+    placeholder: "Search",
+    autocomplete: "off",
+    input: show,
   });
   view.append(h("div.title", h("h1", { tabindex: -1 }, "Tasks"), search), list, status);
   let tasks;
   function show() {
     if (!tasks) return; // the search is used as soon as they are loaded
     const words = search.value.toLowerCase().split(/\s+/);
-    const fits = (task) => words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
+    const fits = (task) =>
+      words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
     const found = tasks.filter(fits);
     list.replaceChildren(...found.map((task, index) => item(task, found[index - 1])));
-    const none = ["No tasks are deployed here yet. Deploy some with ", h("code", "flyte deploy"), "."];
+    const none = [
+      "No tasks are deployed here yet. Deploy some with ",
+      h("code", "flyte deploy"),
+      ".",
+    ];
     const most = tasks.length === MOST && `Only ${MOST} tasks are listed here.`;
-    status.replaceChildren(...(tasks.length ? [!found.length && "No matching tasks.", most].filter(Boolean) : none));
+    status.replaceChildren(
+      ...(tasks.length ? [!found.length && "No matching tasks.", most].filter(Boolean) : none),
+    );
   }
-  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() => status.replaceChildren());
+  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() =>
+    status.replaceChildren(),
+  );
   tasks.sort((a, b) => a.name.localeCompare(b.name));
   show();
 }
 
-const item = (task, above) => h("li",
-  h("a.main", { href: link(`tasks/${part(task.name)}`) }, taskName(task.name)),
-  task.description && h("span.about", { dir: "auto" }, task.description),
-  task.version !== above?.version && h("code.version", name(task.version)));
+const item = (task, above) =>
+  h(
+    "li",
+    h("a.main", { href: link(`tasks/${part(task.name)}`) }, taskName(task.name)),
+    task.description && h("span.about", { dir: "auto" }, task.description),
+    task.version !== above?.version && h("code.version", name(task.version)),
+  );
 
 export async function taskView(view, { subject, query, signal }) {
   const { scope } = session;
@@ -41,26 +57,54 @@ export async function taskView(view, { subject, query, signal }) {
   view.append(h("h1", { tabindex: -1 }, taskName(subject)));
   const [task, before] = await Promise.all([
     get(path, { ...scope, version: query.version }, signal),
-    query.from && Promise.all([get(origin, scope, signal), get(`${origin}/io`, scope, signal)])
-      .then((both) => Object.assign({}, ...both), () => ({})),
+    query.from &&
+      Promise.all([get(origin, scope, signal), get(`${origin}/io`, scope, signal)]).then(
+        (both) => Object.assign({}, ...both),
+        () => ({}),
+      ),
   ]);
 
   const fields = schemaForm(task.inputs, before?.inputs, "Inputs", (file, until, progress) =>
-    upload(file, scope, AbortSignal.any([signal, until]), progress));
+    upload(file, scope, AbortSignal.any([signal, until]), progress),
+  );
   const problem = h("div");
   const run = button("Run", submit, { class: "primary" });
   view.append(
     h("p.lead", { dir: "auto" }, task.description),
-    h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
-    before ? h("p.notice.line", before.inputs ? "Filled in from " : "No inputs found for ",
-      h("a", { href: link(origin) }, name(query.from)), before.inputs && ". Change what you like.") : "",
-    h("form.card", { keydown: enter }, fields.node, problem, h("div.actions", run,
-      h("span.hint", "Enter runs the task; in a text, Shift+Enter starts a new line."))));
+    h(
+      "p.hint",
+      "Version ",
+      h("code", name(task.version)),
+      " · ",
+      h("a", { href: link("runs", { task: subject }) }, "Its runs"),
+    ),
+    before
+      ? h(
+          "p.notice.line",
+          before.inputs ? "Filled in from " : "No inputs found for ",
+          h("a", { href: link(origin) }, name(query.from)),
+          before.inputs && ". Change what you like.",
+        )
+      : "",
+    h(
+      "form.card",
+      { keydown: enter },
+      fields.node,
+      problem,
+      h(
+        "div.actions",
+        run,
+        h("span.hint", "Enter runs the task; in a text, Shift+Enter starts a new line."),
+      ),
+    ),
+  );
 
   function enter(event) {
     const { target } = event;
-    const runs = target.matches("input") || (target.matches("textarea") && !/\n/.test(target.value));
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.repeat || !runs) return;
+    const runs =
+      target.matches("input") || (target.matches("textarea") && !/\n/.test(target.value));
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.repeat || !runs)
+      return;
     event.preventDefault();
     submit();
   }
@@ -73,7 +117,9 @@ export async function taskView(view, { subject, query, signal }) {
     try {
       // The URL may contain a run of another task.
       const again = before?.task === subject && before.version === task.version;
-      const made = again ? await rerun(inputs) : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
+      const made = again
+        ? await rerun(inputs)
+        : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
       location.hash = link(`runs/${part(made.name)}`);
     } catch (error) {
       tell(error);
@@ -84,20 +130,32 @@ export async function taskView(view, { subject, query, signal }) {
 
   /** Run it again with the changed inputs: the others may have values that no form can hold. */
   function rerun(inputs) {
-    const changed = Object.entries(inputs).filter(([key, value]) =>
-      !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]));
+    const changed = Object.entries(inputs).filter(
+      ([key, value]) =>
+        !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]),
+    );
     return post(`${origin}/rerun`, scope, { inputs: Object.fromEntries(changed) });
   }
 
   function tell(error) {
-    const errors = (error.errors ?? []).map(({ location, detail }) =>
-      ({ detail, location: location.slice(location.indexOf("inputs") + 1) }));
+    const errors = (error.errors ?? []).map(({ location, detail }) => ({
+      detail,
+      location: location.slice(location.indexOf("inputs") + 1),
+    }));
     const rest = fields.fail(errors);
     if (error.errors && !rest.length) return;
-    const detail = rest.map((each) => [...each.location, each.detail].join(": ")).join("\n") || error.detail;
+    const detail =
+      rest.map((each) => [...each.location, each.detail].join(": ")).join("\n") || error.detail;
     problem.replaceChildren(
       problemBox(Object.assign(error, { detail })),
-      error.status && error.status < 500 ? "" : h("p.hint", "The run may have started anyway. See ",
-        h("a", { href: link("runs", { task: subject }) }, "its runs"), " before you try again."));
+      error.status && error.status < 500
+        ? ""
+        : h(
+            "p.hint",
+            "The run may have started anyway. See ",
+            h("a", { href: link("runs", { task: subject }) }, "its runs"),
+            " before you try again.",
+          ),
+    );
   }
 }

@@ -1,0 +1,267 @@
+// The controls of a form for single values: each makes an element, and reads it.
+import { parse, stringify, written } from "./api.js";
+import { UNITS, asText, h, isNumber } from "./dom.js";
+
+const LARGEST = 100_000_000; // bytes of a file, as in the app's limits
+export const LEFT_OUT = Symbol("left out");
+const ZONE = /(Z|[+-]\d\d:?\d\d)$/i; // of an ISO 8601 time
+const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // not numbers in JSON
+
+export class Invalid extends Error {}
+
+export const same = (one, other) => stringify(one) === stringify(other);
+export const own = (record = {}, key) => (Object.hasOwn(record, key) ? record[key] : undefined);
+
+function required(text, from = (same) => same) {
+  if (!text) throw new Invalid("A value is required");
+  return from(text);
+}
+
+/** A text for a value, in one line or, with `tag`, in an area. */
+function line({ id, value }, { tag = "input", shown = String, from, hint, ...attributes } = {}) {
+  const kind = tag === "input" ? { type: "text" } : { rows: 1, class: "code" };
+  const node = h(tag, { id, autocomplete: "off", spellcheck: "false", ...kind, ...attributes });
+  node.value = value === undefined ? "" : shown(value);
+  return { node, hint, read: () => required(node.value.trim(), from) };
+}
+
+/** A text, which may be empty, but hardly ever on purpose. */
+function string({ id, value }) {
+  const node = h("textarea", { id, rows: 1, autocomplete: "off", dir: "auto" });
+  node.value = value ?? "";
+  let warned = value !== undefined;
+  const read = () => {
+    if (node.value || warned) return node.value;
+    warned = true;
+    throw new Invalid("This text is empty. Send it again if it is meant to be.");
+  };
+  return { node, read };
+}
+
+function integer(text) {
+  if (!/^[+-]?\d+$/.test(text)) throw new Invalid("Give a whole number, such as 42");
+  return written(BigInt(text.replace("+", "")).toString());
+}
+
+/** Make a number that is no integer, as JSON tells them apart: 1 becomes 1.0. */
+function number(text) {
+  if (NUMBERS.includes(text)) return text;
+  const value = Number(text);
+  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
+  const short = Object.is(value, -0) ? "-0" : String(value);
+  return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
+}
+
+const ISO_DAYS = /^(-?)P(?=\d|T\d)(?:(\d+)W)?(?:(\d+)D)?/;
+const ISO_TIME = /(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(\.\d{1,6})?S)?)?$/;
+const ISO = new RegExp(ISO_DAYS.source + ISO_TIME.source);
+const DAYS = /^(-?)\s*(?=\d)(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*/;
+const TIME = /(?:(\d+)\s*h)?\s*(?:(\d+)\s*min)?\s*(?:(\d+)(\.\d{1,6})?\s*s)?$/;
+const WORDS = new RegExp(DAYS.source + TIME.source, "i");
+const SECONDS = [604_800, 86_400, 3600, 60, 1]; // of the units above
+
+/**
+ * Write "1 h 30 min" or an ISO 8601 duration, whose units are at most weeks, as ISO 8601 or in
+ * words.
+ */
+function duration(text, inWords) {
+  const [, sign, ...parts] = ISO.exec(text.toUpperCase()) ?? WORDS.exec(text) ?? [];
+  if (!parts.length) throw new Invalid("Give w, d, h, min and s, such as 1 h 30 min, or PT1H30M");
+  const fraction = parts[5] ?? "";
+  let rest = SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0);
+  if (!inWords) return `${sign}PT${rest}${fraction}S`;
+  const words = UNITS.map(([unit, size]) => {
+    const amount = Math.floor(rest / size) + (size === 1 ? fraction : "");
+    rest %= size;
+    return Number(amount) && `${amount} ${unit}`;
+  });
+  return sign + (words.filter(Boolean).join(" ") || "0 s");
+}
+
+/** A time in UTC, or without a time zone if it was given so: it is nobody's local time. */
+function dateTime(at) {
+  const naive = at.value && !ZONE.test(at.value);
+  return line(at, {
+    type: "datetime-local",
+    step: 1,
+    hint: naive ? "Without a time zone." : "In UTC.",
+    shown: (iso) => (naive ? iso : new Date(iso).toISOString()).slice(0, 23).replace(/\.0+$/, ""),
+    from(text) {
+      const date = new Date(`${text}Z`);
+      if (Number.isNaN(Number(date)))
+        throw new Invalid("Give a date and a time, with a year of four digits");
+      return naive ? text : date.toISOString();
+    },
+  });
+}
+
+/** The URI of a file. One from the user's machine can be uploaded. */
+function file({ id, value, schema, upload, show }) {
+  const uri = line(
+    { id, value: value?.uri ?? value },
+    { hint: "Such as s3://bucket/path. The app does not open it." },
+  );
+  const kind = schema.properties?.kind?.const;
+  if (!upload || !["file", "dataframe"].includes(kind)) return uri;
+  const picker = h("input", {
+    type: "file",
+    accept: kind === "dataframe" && ".csv,.parquet",
+    change: send,
+  });
+  const progress = h("progress", { hidden: true, "aria-label": "Upload" });
+  const said = h("span.hint", { role: "status" });
+  let leaving = new AbortController();
+  uri.node.addEventListener("input", () => {
+    leaving.abort(); // the URI is given instead
+    say("");
+  });
+
+  function say(state, error = "") {
+    said.textContent = state;
+    progress.hidden = state !== "Uploading…";
+    if (!state) picker.value = ""; // so that the same file can be chosen again
+    show(error);
+  }
+
+  async function send() {
+    const [chosen] = picker.files;
+    leaving.abort();
+    leaving = new AbortController();
+    const { signal } = leaving;
+    if (!chosen) return say("");
+    if (chosen.size > LARGEST)
+      return say("", `A file may have up to ${LARGEST / 1e6} MB. Give the URI of a larger one.`);
+    progress.value = 0;
+    say("Uploading…");
+    try {
+      const made = await upload(chosen, signal, (share) => {
+        progress.value = share;
+      });
+      uri.node.value = made.uri;
+      say("Uploaded.");
+    } catch (problem) {
+      if (!signal.aborted) say("", `The file was not uploaded: ${problem.message}`);
+    }
+  }
+
+  return {
+    ...uri,
+    target: uri.node,
+    node: h(
+      "div.stack",
+      uri.node,
+      h("label.hint", "or choose a file, or drop it here", picker),
+      progress,
+      said,
+    ),
+    read() {
+      if (!progress.hidden) throw new Invalid("The file is still being uploaded");
+      const given = uri.read();
+      const [, format] = (kind === "dataframe" && /\.(csv|parquet)$/i.exec(given)) || [];
+      return format ? { kind, uri: given, format: format.toLowerCase() } : given;
+    },
+  };
+}
+
+function json(text) {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new Invalid(`This is not JSON: ${error.message}`);
+  }
+}
+
+const options = (schema) => schema.enum ?? [schema.const];
+
+function choice({ id, value, schema }) {
+  const all = options(schema);
+  const node = h(
+    "select",
+    { id },
+    value === undefined && all.length > 1 && h("option", { value: "" }, "Choose…"),
+    all.map((each, index) =>
+      h("option", { value: index, selected: same(each, value) }, asText(each)),
+    ),
+  );
+  return { node, read: () => required(node.value, (index) => all[index]) };
+}
+
+function boolean({ id, value }, node = h("input", { id, type: "checkbox", checked: value })) {
+  return { node, read: () => node.checked };
+}
+
+const said =
+  (text, value) =>
+  ({ id }) => ({ node: h("output", { id }, text), read: () => value });
+const isText = (value) => typeof value === "string";
+
+/** For each kind: its name, a test for values that it can show, and a function for its control. */
+export const CONTROLS = {
+  string: { called: "text", fits: isText, make: string },
+  bytes: {
+    called: "bytes",
+    fits: isText,
+    make: (at) =>
+      line(at, { tag: "textarea", from: (text) => text.replace(/\s/g, ""), hint: "In Base64." }),
+  },
+  file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
+  json: {
+    called: "JSON",
+    fits: () => true,
+    make: (at) =>
+      line(at, { tag: "textarea", shown: (value) => stringify(value, "  "), from: json }),
+  },
+  integer: {
+    called: "whole number",
+    fits: (value) => isNumber(value) && /^-?\d+$/.test(value),
+    make: (at) => line(at, { inputmode: "numeric", from: integer }),
+  },
+  number: {
+    called: "number",
+    fits: (value) => isNumber(value) || NUMBERS.includes(value),
+    make: (at) => line(at, { inputmode: "decimal", from: number }),
+  },
+  date: {
+    called: "date",
+    fits: (value) => /^\d{4}-\d\d-\d\d$/.test(value),
+    make: (at) => line(at, { type: "date" }),
+  },
+  // Dates also come as date-times; in UTC they are the same day everywhere.
+  "date-time": {
+    called: "date and time",
+    fits: (value) => /^\d{4}-.*T/.test(value) && !Number.isNaN(Date.parse(value)),
+    make: dateTime,
+  },
+  duration: {
+    called: "duration",
+    fits: (value) => isText(value) && ISO.test(value),
+    make: (at) =>
+      line(at, {
+        shown: (iso) => duration(iso, true),
+        from: (text) => duration(text),
+        hint: "Such as 1 h 30 min.",
+      }),
+  },
+  choice: {
+    called: "choice",
+    fits: (value, schema) => options(schema).some((each) => same(each, value)),
+    make: choice,
+  },
+  boolean: {
+    free: true,
+    called: "yes or no",
+    fits: (value) => typeof value === "boolean",
+    make: boolean,
+  },
+  null: {
+    free: true,
+    called: "none",
+    fits: (value) => value === null,
+    make: said("nothing", null),
+  },
+  impossible: {
+    free: true,
+    fits: () => true,
+    make: said("No value can be entered here.", LEFT_OUT),
+  },
+};
