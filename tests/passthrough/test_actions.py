@@ -23,7 +23,7 @@ from local_flyte import runs as local_runs
 from local_flyte.testing import Event, client_of, ended, events, serving, start, wait_until
 from passthrough import Limits
 from passthrough.extras import watching
-from passthrough.extras.watching import PART_CHARS
+from passthrough.extras.following import PART_CHARS
 
 from ..baking import PROJECT
 from ..nginx import in_front_of

@@ -37,7 +37,7 @@ from passthrough.agents.resource_metadata import METADATA
 from passthrough.agents.tools import result_of
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
-from passthrough.extras.watching import PART_CHARS
+from passthrough.extras.following import PART_CHARS
 from passthrough.limits import DEFAULTS, Limits
 from passthrough.settings import Settings
 

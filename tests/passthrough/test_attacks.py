@@ -19,7 +19,7 @@ from flyte import remote
 from app.routers import tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as
-from passthrough.calls.request_calls import Deadline, RequestCalls, request_calls
+from passthrough.calls.request_state import Deadline, RequestState, this_request
 from passthrough.calls.sdk import NotForManyCallersError
 
 Received = Callable[[], list[ReceivedCall]]
@@ -48,7 +48,7 @@ def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
 @router.post("/deadlines")
 def deadlines() -> list[float]:
     def deadline() -> float:
-        return time.monotonic() + request_calls().deadline.seconds_left()
+        return time.monotonic() + this_request().deadline.seconds_left()
 
     before = deadline()
     flyte.run(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
@@ -67,7 +67,7 @@ def test_no_run_is_started_after_the_deadline() -> None:
         with anyio.CancelScope() as scope:
             deadline = Deadline(0, scope)
             await anyio.sleep(60)
-        with pytest.raises(asyncio.CancelledError), RequestCalls(deadline).include():
+        with pytest.raises(asyncio.CancelledError), RequestState(deadline).include():
             pass
 
     asyncio.run(start())

@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from passthrough.calls.request_calls import (
+from passthrough.calls.request_state import (
     LARGE_BYTES,
     Received,
-    RequestCalls,
+    RequestState,
     Sender,
     Turns,
-    current_calls,
-    request_calls,
+    current_request,
+    this_request,
 )
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS
@@ -60,14 +60,14 @@ async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
 
 async def test_lists_of_large_messages_do_not_wait_for_each_other_for_ever() -> None:
     async def read(number: int) -> int:
-        async with request_calls().received.turn(LARGE_BYTES + 1):
+        async with this_request().received.turn(LARGE_BYTES + 1):
             await asyncio.sleep(0)
         return number
 
     async def listing(caller: str) -> list[int]:
-        calls = RequestCalls()
+        calls = RequestState()
         calls.sender.short_hash = caller
-        current_calls.set(calls)
+        current_request.set(calls)
         await read(0)  # a page of the list
         return await call_each(read, range(3 * MOST))
 

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.calls import request_calls
+from passthrough.calls import request_state
 from passthrough.http import exchange
 
 from . import naive_endpoints
@@ -303,7 +303,7 @@ def sync_late() -> str:
 def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
     local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_calls, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(request_state, "GRACE_SECONDS", 0.1)
     app = build_app(router, flyte_timeout=3.0)  # so the deadline is after 6 seconds
     with (
         local_flyte.hang("UserInfo"),

@@ -10,7 +10,7 @@ What one asks first:
   ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
   Such a request has no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
-- Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
+- Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
   later), and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
@@ -44,8 +44,9 @@ from .models import FAILED, answer_of, is_answered, location, phase_of, time_of
 # What the SDK lacks
 from .extras.reading import NEWEST_FIRST, details_of, take
 from .extras.reading import conditions_of, paused_actions, report_address, runs_that_ask
-from .extras.watching import best_effort, wait_for, wait_for_answer
-from .extras.watching import LOG_ID, follow_log, watch_details, watch_run
+from .extras.waiting import best_effort, wait_for, wait_for_answer
+from .extras.watching import watch_details, watch_run
+from .extras.following import LOG_ID, follow_log
 
 # To call other apps
 from .calls.sdk import callers_credentials

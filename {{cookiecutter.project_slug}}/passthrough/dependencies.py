@@ -22,7 +22,7 @@ from pydantic import (
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
-from .calls.request_calls import request_calls
+from .calls.request_state import this_request
 from .calls.sdk import act_in, initialised
 from .extras.reading import state_of
 from .limits import limits
@@ -62,7 +62,7 @@ async def find_caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**known)
-    request_calls().sender.subject = user.subject
+    this_request().sender.subject = user.subject
     return Caller(
         subject=user.subject or None, name=user.name or None, email=user.email or None, **known
     )

@@ -11,10 +11,9 @@ from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
-from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
+from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN, ActionDetails
 from pydantic import AfterValidator, BaseModel, Field
 
-from .extras.reading import attempts_of
 from .limits import limits
 from .values.outputs import to_json
 
@@ -62,6 +61,12 @@ def phase_of(raw: int) -> ActionPhase | None:
     with suppress(ValueError):
         return ActionPhase.from_protobuf(raw)
     return None
+
+
+def attempts_of(details: ActionDetails) -> int:
+    """Return the number of attempts; the status of a parent says 0."""
+    last = details.attempts[-1:]  # in their order
+    return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
 class Caller(BaseModel):

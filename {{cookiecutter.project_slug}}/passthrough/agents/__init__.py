@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
-from ..calls.request_calls import request_calls
+from ..calls.request_state import this_request
 from ..dependencies import find_caller
 from ..http.callers import IS_INNER
 from ..limits import limits
@@ -98,9 +98,9 @@ class Agents:
         except ValueError as wrong:
             return result_of(422, TEXT, str(wrong).encode(), is_whole=True)
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
-        request_calls().deadline.remove()  # the inner request has its own
+        this_request().deadline.remove()  # the inner request has its own
         headers = [(name, value) for name, value in outer["headers"] if name not in LEFT_OUT]
-        headers.append((b"x-request-id", str(request_calls().request_id).encode()))
+        headers.append((b"x-request-id", str(this_request().request_id).encode()))
         scope = {name: outer[name] for name in KEPT if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]

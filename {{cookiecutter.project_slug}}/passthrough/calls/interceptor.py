@@ -12,7 +12,7 @@ from flyteidl2.common.list_pb2 import Filter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .redaction import with_safe_errors
-from .request_calls import request_calls
+from .request_state import this_request
 from .sdk import DeadlineExceededError, MessageTooLargeError, callers_credentials
 
 Context = RequestContext[Any, Any]
@@ -34,7 +34,7 @@ class CallerInterceptor:
         self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
     ) -> Any:
         """Make a call with a single answer."""
-        calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
+        calls, name, began = this_request(), ctx.method().name, time.perf_counter()
         method, deadline = self._begin(ctx), calls.deadline
 
         def ask() -> Awaitable[Any]:
@@ -63,7 +63,7 @@ class CallerInterceptor:
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream; only the first message of a watch has a time limit."""
-        calls, method = request_calls(), self._begin(ctx)
+        calls, method = this_request(), self._begin(ctx)
         seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
         async with calls.closing(call_next(request, ctx)) as stream:
             while True:
@@ -85,7 +85,7 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, and no baggage,
         which clients write.
         """
-        calls, headers, service = request_calls(), ctx.request_headers(), ctx.method().service_name
+        calls, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
         calls.received.release()
         headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
@@ -111,7 +111,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
                 continue
             if page.token.strip("0123456789"):
                 raise  # the token does not tell where the entry after this one is
-            request_calls().left_out += 1
+            this_request().left_out += 1
             rest = answer()
             getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)
             return rest

@@ -12,7 +12,7 @@ from flyteidl2.core.types_pb2 import LiteralType
 from ..values.budget import Budget, MoreWorkError
 from ..values.inputs import InvalidInputs, to_literals
 from ..values.outputs import to_json
-from .request_calls import Turns, request_calls
+from .request_state import Turns, this_request
 from .sdk import sdk_object
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     try:
         return translate(Budget(IN_THE_LOOP, MoreWorkError))
     except MoreWorkError:
-        calls = request_calls()
+        calls = this_request()
         async with calls.deadline.limit(math.inf):
             end_turn = await _turns.begin(THREADS, calls.sender.short_hash)
         try:

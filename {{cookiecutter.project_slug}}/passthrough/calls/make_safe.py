@@ -17,7 +17,7 @@ from flyte import remote
 from flyte.syncify import syncify
 
 from .json_values import change_values
-from .request_calls import request_calls
+from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
 
@@ -76,7 +76,7 @@ def _change_loop() -> None:
 
     async def with_the_request(coro: Coroutine[Any, Any, Any]) -> Any:
         try:
-            with request_calls().include():
+            with this_request().include():
                 return await coro
         finally:
             coro.close()  # if it has not started, because the request has ended

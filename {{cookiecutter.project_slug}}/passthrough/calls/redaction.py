@@ -10,7 +10,7 @@ from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
 from ..limits import limits
-from .request_calls import request_calls
+from .request_state import this_request
 from .sdk import TooLargeError, forwarded_credentials
 
 REDACTED = "***"
@@ -21,7 +21,7 @@ SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosig
 
 def redact(text: str) -> str:
     """Return a text without the current caller's credentials, and without the queries of URLs."""
-    credentials = forwarded_credentials() or request_calls().sender.credentials
+    credentials = forwarded_credentials() or this_request().sender.credentials
     if len(secrets := secrets_in(credentials)) > 100:  # to look for each would take too long
         return REDACTED
     for secret in secrets:

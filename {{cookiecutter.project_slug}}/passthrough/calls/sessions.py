@@ -12,7 +12,7 @@ from connectrpc.errors import ConnectError
 
 from ..limits import limits
 from .interceptor import CallerInterceptor
-from .request_calls import LARGE_BYTES, request_calls
+from .request_state import LARGE_BYTES, this_request
 from .sdk import NotForManyCallersError, sdk_object
 
 
@@ -118,7 +118,7 @@ class _Content:
 async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield all of a content at once."""
     async with response:
-        content, received = _Content(response), request_calls().received
+        content, received = _Content(response), this_request().received
         message = await content.read(LARGE_BYTES + 1)
         # More than LARGE_BYTES have come only if it is large.
         async with received.turn(len(message)):
@@ -135,7 +135,7 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     Connect client does not notice if it never comes.
     """
     async with response:
-        content, received, is_last = _Content(response), request_calls().received, False
+        content, received, is_last = _Content(response), this_request().received, False
         while not is_last:
             message = await content.read(5)
             size = 5 + int.from_bytes(message[1:])

@@ -15,9 +15,10 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
-from ..calls.request_calls import Turns, request_calls
+from ..calls.request_state import Turns, this_request
 from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
+from ..models import attempts_of
 
 NEWEST_FIRST = ("created_at", "desc")
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
@@ -46,9 +47,9 @@ async def call_each(
     and callers take turns. If one call fails, the others are cancelled. The function may not call
     this one: it might never get a second turn.
     """
-    at_once, caller = limits().calls_at_once, request_calls().sender.short_hash
+    at_once, caller = limits().calls_at_once, this_request().sender.short_hash
 
-    received = request_calls().received
+    received = this_request().received
 
     async def call(argument: T) -> Result:
         received.release()  # or two requests could wait for each other
@@ -101,12 +102,6 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them."""
     return await call_each(lambda action: read_details(action, read), actions)
-
-
-def attempts_of(details: ActionDetails) -> int:
-    """Return the number of attempts; the status of a parent says 0."""
-    last = details.attempts[-1:]  # in their order
-    return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:

@@ -1,33 +1,29 @@
-"""Watching a run, its actions and their logs; waiting no longer than a request may."""
+"""Watching a run and its actions."""
 
 import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import anyio
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi.sse import ServerSentEvent
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
-from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest
 from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
 
-from ..calls.request_calls import request_calls
-from ..calls.sdk import FLYTE_ERRORS, TooLargeError, initialised
-from ..http.exchange import cancelled_at_stop
+from ..calls.request_state import this_request
+from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
-from ..models import FAILED, WAITING, is_answered, phase_of
-from .reading import attempts_of, call_each, listed_details, read_details, state_of
+from ..models import FAILED, WAITING, phase_of
+from .reading import call_each, listed_details, read_details, state_of
 
 Result = TypeVar("Result")
 
@@ -36,54 +32,6 @@ MERGED_SECONDS = 0.5  # between two looks at an action, of which Flyte notifies 
 WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
 QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
 REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened again
-
-LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""The pattern of an event's id: the attempt; and the number of the message or part, or "gone"."""
-
-PART_CHARS = 6 * 1024  # a longer message is yielded in parts
-LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # until a log is asked for that Flyte did not have
-
-
-async def wait_for(run: remote.Run, seconds: float) -> None:
-    """Wait for a run's end, but not longer than this; update ``run`` to the latest state.
-
-    Flyte's errors are ignored: the caller must learn in any case that the run was started.
-    """
-    if seconds and not run.done():
-        async with best_effort(seconds):
-            async for _ in run.watch():
-                pass
-
-
-async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
-    """Wait until a condition's answer is recorded, or the condition ends; return the details."""
-    latest, states = condition, remote.ActionDetails.watch.aio(condition.action_id)
-    async with aclosing(cast(Any, states)):
-        async for latest in states:
-            if is_answered(latest) or phase_of(latest.raw_phase) is not ActionPhase.PAUSED:
-                break
-    return latest
-
-
-@asynccontextmanager
-async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
-    """Run the block for what it may add to an answer, which is given in any case.
-
-    The block is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's
-    deadline, when the server is asked to stop, or at any error of Flyte's.
-    """
-    calls = request_calls()
-    left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
-    with (
-        suppress(*FLYTE_ERRORS),
-        anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit,
-    ):
-        cancelled_at_stop.add(limit)
-        try:
-            yield
-        finally:
-            cancelled_at_stop.discard(limit)
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
@@ -138,7 +86,7 @@ async def watch_details(
             try:
                 result = await read_details(action, read)
             except TooLargeError:
-                if not request_calls().received.bytes:  # it is too large even alone
+                if not this_request().received.bytes:  # it is too large even alone
                     raise
                 changed.setdefault(name, action)
                 return []
@@ -154,7 +102,7 @@ async def watch_details(
             due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
             for result in chain.from_iterable(await call_each(fetch, due[: most.calls_at_once])):
                 yield result
-            request_calls().has_sent()  # or has used them: no details are kept
+            this_request().sent_something()  # or has used them: no details are kept
             if not due:
                 with anyio.move_on_after(MERGED_SECONDS if changed else None):
                     await news.wait()
@@ -224,95 +172,3 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
                 raise
         if not has_ended:
             await asyncio.sleep(REOPEN_SECONDS)
-
-
-async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
-    """Yield an action's log over all attempts, as it is written, until the action has ended.
-
-    An event is a message, or a part of a long one; ``attempt``: a further attempt has begun; or
-    ``unavailable``: Flyte no longer has the log of an attempt that has ended, or the rest of it.
-
-    Args:
-        action: The action, in any state.
-        after: The ``id`` of the event yielded last, to go on after it.
-    """
-    number, _, shown = after.partition("-")
-    attempt, log = int(number), _Log(action)
-    while True:
-        if shown != "gone":
-            async with aclosing(log.of_attempt(attempt, int(shown))) as sent:
-                async for event in sent:
-                    yield event
-        await log.until(partial(log.has_ended, attempt))
-        if log.attempts <= attempt:
-            return
-        attempt, shown = attempt + 1, "0"
-        yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
-
-
-class _Log:
-    """The log of an action. While that waits for the cluster, only its state is watched."""
-
-    def __init__(self, action: remote.Action) -> None:
-        self._action = action
-        self._note(listed_details(action))
-
-    def _note(self, details: remote.ActionDetails) -> None:
-        self.attempts = max(1, attempts_of(details.pb2))
-        self.is_done = details.done()
-        self.is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
-
-    def has_ended(self, attempt: int) -> bool:
-        """Tell whether this attempt has."""
-        return self.is_done or self.attempts > attempt
-
-    async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
-        """Watch the action until its state meets a condition, or until the time is over."""
-        if condition():
-            return
-        with suppress(TimeoutError):
-            async with (
-                asyncio.timeout(seconds),
-                aclosing(watch_action(self._action, self._note)) as states,
-            ):
-                async for _ in states:
-                    if condition():
-                        return
-            self.is_done = True  # nothing more will come
-
-    async def of_attempt(self, attempt: int, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log of an attempt, after so many of its events, or that it is gone."""
-        place, pause, has_ended = after, PAUSE_SECONDS, partial(self.has_ended, attempt)
-        while True:
-            await self.until(lambda: self.is_running or has_ended())
-            was_over = has_ended()
-            try:
-                async with aclosing(self._texts(attempt, place)) as texts:
-                    async for place, text in texts:
-                        yield ServerSentEvent(id=f"{attempt}-{place}", raw_data=text)
-            except ConnectError as error:
-                if error.code is not Code.NOT_FOUND:
-                    raise
-            else:
-                return
-            if was_over:
-                about = {"attempt": attempt}
-                yield ServerSentEvent(event="unavailable", id=f"{attempt}-gone", data=about)
-                return
-            # The attempt's pod has not begun, or has just gone.
-            await self.until(has_ended, pause)
-            pause = min(3 * pause, MAX_PAUSE_SECONDS)
-
-    async def _texts(self, attempt: int, shown: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield the messages, or parts of long ones, after so many, with their numbers."""
-        place, asked = 0, TailLogsRequest(action_id=self._action.action_id, attempt=attempt)
-        async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
-            async for message in messages:
-                for line in chain.from_iterable(log.lines for log in message.logs):
-                    text = line.message.rstrip("\r\n")
-                    for start in range(0, len(text) or 1, PART_CHARS):
-                        place += 1
-                        if place % LINES_AT_ONCE == 0:
-                            await asyncio.sleep(0)
-                        if place > shown:
-                            yield place, text[start : start + PART_CHARS]

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.redaction import secrets_in
-from ..calls.request_calls import Turns, request_calls
+from ..calls.request_state import Turns, this_request
 from ..calls.sdk import forwarded_credentials
 from ..limits import limits
 from ..settings import Settings
@@ -45,7 +45,7 @@ class OpenRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        sender = request_calls().sender
+        sender = this_request().sender
         sender.credentials = forwarded_credentials()
         callers = self._callers(sender.credentials)
         # The fullest of its counts decides, and is logged.
@@ -94,7 +94,7 @@ class LargeBodies:
             message = await _whole_body(receive)
             # The agent's message, which has this body in it, has waited already.
             if len(message.get("body", b"")) > LARGE and IS_INNER not in scope:
-                end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
+                end_turn = await self._turns.begin(AT_ONCE, this_request().sender.short_hash)
                 after.callback(end_turn)
                 asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
             return message

@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from ..calls.redaction import secrets_in
-from ..calls.request_calls import current_calls
+from ..calls.request_state import current_request
 from ..limits import current_limits
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
@@ -91,7 +91,7 @@ class Door:
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
         exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
-        current_calls.set(exchange.calls)
+        current_request.set(exchange.calls)
         try:
             with suppress(ClientDisconnect):
                 if error := self._refusal(scope, sent) or await exchange.run(self.app):

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from ..calls.request_calls import Deadline, RequestCalls
+from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.sdk import FLYTE_ERRORS
 
 HEADERS = {
@@ -49,8 +49,6 @@ ENDED = (
 EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
-cancelled_at_stop = set[anyio.CancelScope]()
-"""The scopes of streams and long waits. The server would wait for them, and then cut them off."""
 
 
 def cancel_at_stop() -> None:
@@ -79,7 +77,7 @@ class Client:
     WebSocket is receiving, it gets the disconnect instead.
     """
 
-    def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
+    def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestState) -> None:
         self.has_left = False
         self.may_leave = False  # the response is complete: leaving cancels no background task
         self._receive, self._scope, self._calls = receive, scope, calls
@@ -147,7 +145,7 @@ class Exchange:
         self.is_event_stream = False
         self._scope, self._send = scope, send
         self._cancel_scope = anyio.CancelScope()
-        self.calls = RequestCalls(Deadline(timeout, self._cancel_scope), request_id)
+        self.calls = RequestState(Deadline(timeout, self._cancel_scope), request_id)
         self.client = Client(receive, self._cancel_scope, self.calls)
         self._held: list[Message] = []
 
@@ -193,7 +191,7 @@ class Exchange:
         Raises:
             ClientDisconnect: The client has left.
         """
-        self.calls.has_sent()
+        self.calls.sent_something()
         kind = message["type"]
         if kind.endswith(".start"):
             # An answer that was cut off, such as a log, must not begin as if it were whole.

@@ -27,7 +27,7 @@ from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
 from ..calls.redaction import redact
-from ..calls.request_calls import request_calls
+from ..calls.request_state import this_request
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..limits import limits
 from ..settings import SETTINGS
@@ -151,7 +151,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
         problem.detail = None
     if problem.status == 401:
         problem.sign_in = connection.scope[SETTINGS].sign_in_url
-    if problem.status == 504 and (run := request_calls().run):
+    if problem.status == 504 and (run := this_request().run):
         what = (problem.detail or "this took too long").partition(";")[0]
         problem.detail = f"{what}; the run {run} goes on{_where(connection, run)}"
     return problem

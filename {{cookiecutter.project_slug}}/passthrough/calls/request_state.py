@@ -18,6 +18,8 @@ from .sdk import MessageTooLargeError, TooLargeError
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
 GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
 LARGE_BYTES = 256 * 1024  # of a message
+cancelled_at_stop = set[anyio.CancelScope]()
+"""The scopes of streams and long waits. The server would wait for them, and then cut them off."""
 
 
 @dataclass
@@ -165,7 +167,7 @@ class Received:
             asyncio.get_running_loop().call_later(1.0, gc.collect)
 
 
-class RequestCalls:
+class RequestState:
     """One request's open calls to Flyte, what they have received, and how much time they have."""
 
     def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
@@ -210,7 +212,7 @@ class RequestCalls:
         finally:
             self._open.remove(entry)
 
-    def has_sent(self) -> None:
+    def sent_something(self) -> None:
         """Count anew what Flyte sends: something is sent to the client."""
         self.received.bytes = 0
         self.received.release()
@@ -224,13 +226,13 @@ class RequestCalls:
                 loop.call_soon_threadsafe(end)
 
 
-current_calls: ContextVar[RequestCalls | None] = ContextVar("current_calls", default=None)
+current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)
 
 
-def request_calls() -> RequestCalls:
+def this_request() -> RequestState:
     """Return the calls of the current request, or an empty object if there is none."""
-    calls = current_calls.get()
+    calls = current_request.get()
     if not calls:
-        calls = RequestCalls()
+        calls = RequestState()
         calls.received.end()  # nothing tells when a message has been used
     return calls
