@@ -48,10 +48,10 @@ async def hang(_: bytes, __: asyncio.StreamWriter) -> None:
 
 
 async def cut(part: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(part)
-    if not part.endswith(b"\r\n\r\n"):  # it is not just the head
-        await asyncio.sleep(0.5)  # so that the message arrives before the end
-        writer.transport.abort()
+    if not writer.is_closing():
+        writer.write(part)
+        if not part.endswith(b"\r\n\r\n"):  # it is not just the head
+            writer.close()  # once the message has been sent
 
 
 async def die(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +127,7 @@ class Proxy:
         answers, requests = await asyncio.open_connection(HOST, self._to_port, ssl=self._to_tls)
         both = {writer, requests}
         self._open |= both
-        fault: Fault | None = None
+        fault: Fault | None = None  # of the request that was sent last
 
         async def forward(part: bytes, to: asyncio.StreamWriter) -> None:
             self.forwarded += len(part)
@@ -142,8 +142,11 @@ class Proxy:
                 await forward(part, requests)
 
         async def answer() -> None:
+            pass_on: Fault = forward
             while part := await answers.read(65536):
-                await (fault or forward)(part, writer)
+                if part.startswith(b"HTTP/"):  # its rest may come later
+                    pass_on = fault or forward
+                await pass_on(part, writer)
 
         forwarding = [asyncio.create_task(each()) for each in (ask, answer)]
         await asyncio.wait(forwarding, return_when=asyncio.FIRST_COMPLETED)
