@@ -32,7 +32,7 @@ include-path = "/runs/{name}/actions/events"
 enabled = false
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
 def test_the_document_is_valid_and_the_app_keeps_it(default_project: Path, tmp_path: Path) -> None:

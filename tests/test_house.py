@@ -7,7 +7,7 @@ from template import ROOT, tracked_files
 
 import passthrough
 
-from .baking import BIN, files_in, run
+from .baking import BIN, run
 
 
 def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
@@ -80,7 +80,3 @@ def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     newest = re.findall(r"^## (\d+\.\d+\.\d+)$", changelog, re.MULTILINE)[0]
     assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
-
-
-def test_a_new_project_has_at_most_140_files(default_project: Path) -> None:
-    assert len(files_in(default_project)) <= 140
