@@ -6,7 +6,7 @@ IN_ORDER := --dist loadfile --no-loadscope-reorder
 # Four processes on two cores, because tests often wait. Each takes 4 seconds of a core to begin.
 PARALLEL := -n 4 $(IN_ORDER)
 
-.PHONY: help demo test test-fast test-all mutants bench load pictures check format
+.PHONY: help demo test test-fast test-all newest-flyte mutants bench load pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,6 +22,10 @@ test-fast: .venv/installed  ## Run the tests that install and start nothing
 
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
 	$(BIN)/python -m pytest $(PARALLEL)
+
+newest-flyte: .venv/demo  ## Say what the newest flyte, or a candidate for it, changes for the app
+	@$(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --prerelease allow \
+		--with flyte python tools/flyte_names.py
 
 mutants: .venv/installed  ## Mutate the middleware, and check that tests fail (minutes)
 	$(BIN)/python -m tests.mutants.run

@@ -48,6 +48,10 @@ COMBINATIONS = [
 """Each value at least once."""
 
 
+def test_every_question_is_varied() -> None:
+    assert VARIANTS.keys() == QUESTIONS.keys()
+
+
 def expected_files(answers: dict[str, str]) -> list[str]:
     left_out = set()
     if answers["license"] == "none":

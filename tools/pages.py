@@ -142,6 +142,14 @@ def taking_out() -> str:
     return table("| without | delete | lines that go |", rows)
 
 
+def flyte_remote() -> str:
+    """Return what differs from Flyte's documentation."""
+    rows = data("flyte_remote")["rows"]
+    return table(
+        "| name | |", ((", ".join(map(code, row["names"])), row["difference"]) for row in rows)
+    )
+
+
 def copies() -> str:
     """Return what one copies to make the SDK safe, too."""
     found = data("copying")
@@ -161,10 +169,9 @@ def versions() -> str:
     return table("| version | SHA-256 |", rows)
 
 
-TABLES = {
-    made.__name__: made
-    for made in (settings, limits, calls, faults, values, first_deployment, taking_out)
-} | {made.__name__: made for made in (copies, works_with, versions)}
+FROM_CODE = (settings, limits)
+FROM_DATA = (calls, copies, faults, first_deployment, flyte_remote, taking_out, values, versions)
+TABLES = {made.__name__: made for made in (*FROM_CODE, *FROM_DATA, works_with)}
 TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAGES = [path for path in tracked_files() if path.suffix == ".md"]
 

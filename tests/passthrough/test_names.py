@@ -1,17 +1,15 @@
 """The SDK's names: the public ones have been looked at; all that are used are checked."""
 
 import asyncio
-import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import flyte
+import flyte_names
 import pytest
-from flyte import remote
 from flyte.app import AppEnvironment
 from template import ROOT
 
@@ -24,34 +22,11 @@ from passthrough.calls.sdk import SDK_NAMES, NotForManyCallersError, StartError
 from ..baking import PROJECT
 from .deployed_tasks import env, greet
 
-PAGE = (ROOT / PROJECT / "docs/flyte-remote.md").read_text("utf-8")
-AS_DOCUMENTED = Path(__file__).with_name("names_as_documented.txt")
-FUNCTIONS = ("build", "deploy", "rerun", "run", "serve", "with_runcontext")
-"""The functions of ``flyte`` itself that call it."""
 
-
-def installed() -> Iterator[str]:
-    """Yield the public names of the installed SDK: functions, classes, and their methods."""
-    for name in remote.__all__:
-        found = getattr(remote, name)
-        methods = [
-            f"{name}.{own.name}"
-            for own in (inspect.classify_class_attrs(found) if inspect.isclass(found) else ())
-            if own.defining_class.__module__.startswith("flyte")
-            and not own.name.startswith(("_", "typed_"))
-            and (callable(own.object) or own.kind in {"class method", "static method"})
-        ]
-        yield from methods or [name]
-    yield from (f"flyte.{name}" for name in FUNCTIONS)
-
-
+@pytest.mark.weekly  # or it would fail for everybody's change on the day that flyte is released
 def test_every_public_name_of_the_installed_sdk_has_been_looked_at() -> None:
     """A new name is either as documented, or the page says what differs, or it is refused."""
-    cells = "".join(re.findall(r"^\| (`[^|]+`) \|", PAGE, re.M))
-    on_the_page = {*re.findall(r"`([\w.]+)`", cells)} - {"TaskDetails.interface"}
-    as_documented = set(AS_DOCUMENTED.read_text("utf-8").split())
-    refused = {name.removeprefix("flyte.remote:").replace(":", ".") for name in REFUSED}
-    assert on_the_page | as_documented <= {*installed()} <= on_the_page | as_documented | refused
+    assert flyte_names.findings() == []
 
 
 @pytest.mark.usefixtures("_safe_sdk")
