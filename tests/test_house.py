@@ -37,7 +37,9 @@ def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_page
         known |= targets.keys()
         assert set(re.findall(r"^  make ([a-z-]+)", run(["make"], folder), re.M)) == targets.keys()
         for name, needs in targets.items():
-            assert name == "help" or re.match(r" \.venv/(installed|demo)\b", needs), name
+            assert name == "help" or re.match(
+                r" (\.venv/(installed|demo)|\$\(BIN\)/uv)\b", needs
+            ), name
         for page in folder.glob("*.md"):
             told = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
             assert {a or b for a, b in told} <= known, page

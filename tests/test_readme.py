@@ -43,17 +43,3 @@ def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
     said = generated.run("make", "test")
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
     assert generated.run("git", "status", "--porcelain") == ""
-
-
-@pytest.mark.weekly
-def test_the_lock_file_that_is_made_is_the_one_make_uses(generated: Project) -> None:
-    """Runs last, because it installs the versions in the lock file."""
-    generated.run("uv", "lock")
-    # A lock that does not fit pyproject.toml fails, which shows that make reads it.
-    pyproject = generated.path / "pyproject.toml"
-    fitting = pyproject.read_text("utf-8")
-    pyproject.write_text(fitting.replace("httpx>=0.28", "httpx>=0.28,!=0.28.7"), "utf-8")
-    with pytest.raises(AssertionError, match="lock"):
-        generated.run("make", ".venv/installed")
-    pyproject.write_text(fitting, "utf-8")
-    generated.run("make", ".venv/installed")

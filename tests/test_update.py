@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from template import ROOT, copy_template
 
-from .baking import PROJECT, Baker, edit, files_in
+from .baking import PROJECT, Baker, edit, ended, files_in
 from .baking import run as run_in
-from .walkthrough import code_block, commit, path_with_tools
+from .walkthrough import code_blocks, commit, for_make, path_with_tools
 
 ANSWERS = {
     "project_slug": "our-app",
@@ -23,13 +23,21 @@ ANSWERS = {
     "credential_headers": "X-Api-Key",
 }
 WITHOUT_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+IDENTITY = {
+    f"GIT_{role}_{key}": "ada" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")
+}
 TEMPLATE = "cookiecutter-flyte-app"
 PACKAGE = f"{PROJECT}/app"
+NEEDED = '    "msgpack>=1.1,<2",\n'
 RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
     return run_in(cwd=cwd, command=command, **WITHOUT_CONFIG, PYTHONUTF8="1", **environment)
+
+
+def make(*targets: str, cwd: Path, **environment: str) -> str:
+    return run("make", *targets, cwd=cwd, **for_make(), **environment)
 
 
 def cruft(*arguments: str, cwd: Path) -> str:
@@ -50,80 +58,86 @@ def earlier(destination: Path) -> None:
     copy_template(destination)
     makefile = destination / PROJECT / "Makefile"
     lines = makefile.read_text("utf-8").splitlines(keepends=True)
-    makefile.write_text("".join(["# An old first line\n", *lines[1:-1], "\t@echo old\n"]), "utf-8")
+    old = ["# An old first line\n", *lines[1:], "\nold:\n\t@echo old\n"]
+    makefile.write_text("".join(old), "utf-8")
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
     edit(destination / PACKAGE / "main.py", "    tasks,\n", "")
     edit(destination / PACKAGE / "tasks.py", "@task_env.task\n", "")
+    edit(destination / PROJECT / "pyproject.toml", NEEDED, "")
 
 
-def release(commit: str, destination: Path) -> None:
-    """Write the template of a release to ``destination``."""
-    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
-        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
-    destination.mkdir()
-    archive = f"git archive {commit} cookiecutter.json hooks '{PROJECT}'"
-    run("sh", "-c", f"{archive} | tar --extract --directory '{destination}'", cwd=ROOT)
-
-
-def create(template: Path, baker: Baker) -> Path:
+def create(template: Path, baker: Baker, *options: str) -> Path:
     """Generate ``our-app`` beside the template, as an owner does."""
-    answers = json.dumps(ANSWERS)
-    options = ["--no-input", "--config-file", str(baker.config()), "--extra-context", answers]
-    cruft("create", str(template), *options, cwd=template.parent)
+    answers = ["--no-input", "--extra-context", json.dumps(ANSWERS)]
+    config = ["--config-file", str(baker.config())]
+    cruft("create", str(template), *answers, *config, *options, cwd=template.parent)
     return template.parent / "our-app"
 
 
 def present(template: Path) -> None:
     """Commit the present version, with nothing of the earlier one."""
+    run("git", "switch", "--quiet", "--force-create", "main", cwd=template)
     run("git", "rm", "-r", "--quiet", ".", cwd=template)
     copy_template(template)
     commit(template)
 
 
-ADDED = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
+ADDED = {"routers/ours.py": '"""Ours."""\n', "notes.md": "# Ours\n"}
 EDITED = {
     "app/main.py": (']\n"""The modules', '    ours,\n]\n"""The modules'),
-    "app/tasks.py": ("from .image import", "import app.ours\nfrom .image import"),
+    "app/tasks.py": ("from .image import", "import app.routers.ours\nfrom .image import"),
     "README.md": ("## Add an endpoint\n", "Our own paragraph.\n\n## Add an endpoint\n"),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
 }
 """Additions and edits of an owner, which do not touch what the template changes."""
+FILES_MOVE = {
+    "1.0.0": {
+        "our_app/app.py": ("health, me,", "health, me, ours,"),
+        "our_app/settings.py": ("    allow_anonymous", "    ours: int = 0\n    allow_anonymous"),
+        "our_app/tasks.py": ("from .image import", "import our_app.ours\nfrom .image import"),
+        "tests/test_endpoints.py": ("\nimport ", "\nimport ours\nimport "),
+        "README.md": ("## Check it\n", "## Ours\n\nOur section.\n\n## Check it\n"),
+        "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
+    },
+}
+"""The same for the releases after which files have moved. What is not in them merges by hand."""
 
 
-def work_on(project: Path, edited: Mapping[str, tuple[str, str]]) -> None:
-    """Add and edit files as an owner would."""
+def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str = "app") -> None:
+    """Add files to the package, and edit files, as an owner would."""
     for name, text in ADDED.items():
-        (project / name).parent.mkdir(exist_ok=True)
-        (project / name).write_text(text, "utf-8")
+        (project / package / name).parent.mkdir(exist_ok=True, parents=True)
+        (project / package / name).write_text(text, "utf-8")
     for name, (old, new) in edited.items():
         edit(project / name, old, new)
 
 
-@pytest.mark.parametrize(
-    "before", ["everything", *(pytest.param(each, marks=pytest.mark.slow) for each in RELEASES)]
-)
 def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
-    before: str, baker: Baker, tmp_path: Path
+    baker: Baker, tmp_path: Path
 ) -> None:
-    """From a version in which everything differs, and from each release."""
+    """From a version in which everything differs."""
     template = tmp_path / TEMPLATE
-    if before in RELEASES:
-        release(RELEASES[before], template)
-    else:
-        earlier(template)
+    earlier(template)
     commit(template)
-    project, edited = create(template, baker), {} if before in RELEASES else EDITED
-    work_on(project, edited)
+    project = create(template, baker)
+    work_on(project, EDITED)
     commit(project)
     present(template)
     said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
 
-    assert before in RELEASES or "is ready" not in said  # the hook runs in cruft's own folders
+    assert "is ready" not in said  # the hook runs in cruft's own folders
+    check_updated(project, baker, EDITED)
+
+
+def check_updated(
+    project: Path, baker: Baker, edited: Mapping[str, tuple[str, str]], package: str = "app"
+) -> None:
+    """Compare a project with one of the present version in which the owner did the same."""
     cruft("check", cwd=project)
-    fresh = baker(tmp_path / "fresh", **ANSWERS)
-    work_on(fresh, edited)
-    left = {name for name in files_in(project) if not name.startswith(".git/")}
+    fresh = baker(project.parent / "fresh", **ANSWERS)
+    work_on(fresh, edited, package)
+    left = {name for name in files_in(project) if not name.startswith((".git/", ".venv/"))}
     assert left - {".cruft.json"} == set(files_in(fresh))
     for name in files_in(fresh):
         assert (project / name).read_bytes() == (fresh / name).read_bytes(), name
@@ -131,35 +145,98 @@ def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
 
 
 @pytest.mark.slow
-def test_the_printed_update_works_and_so_does_a_conflict(baker: Baker, tmp_path: Path) -> None:
-    """An owner and the template have changed the same line; uvx fetches cruft."""
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_changelog_says(
+    release: str, baker: Baker, tmp_path: Path
+) -> None:
+    """Generated with ``--checkout``, as the README says, from a clone with the whole history."""
+    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
+        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
+    template = tmp_path / TEMPLATE
+    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=tmp_path)
+    project = create(template, baker, "--checkout", RELEASES[release])
+    moving = FILES_MOVE.get(release, {})
+    package = "our_app" if moving else "app"
+    work_on(project, moving or EDITED, package)
+    commit(project)
+    present(template)
+    if moving:
+        install_uvx(project)
+        (steps,) = code_blocks(ROOT / "CHANGELOG.md", "2.0.0", "sh")
+        *update, apply = steps.replace("my_flyte_app", "our_app").splitlines()
+        config = {"COOKIECUTTER_CONFIG": str(baker.config())}
+        run("sh", "-ec", "\n".join(update), cwd=project, **IDENTITY, **config)
+        assert status(project) == []
+        assert "U pyproject.toml" in ended(["sh", "-c", apply], project).stdout
+    else:
+        cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    in_conflict = [line[3:] for line in status(project) if line.startswith("UU ")]
+    for name in in_conflict:
+        assert moving[name][1].splitlines()[0] in (project / name).read_text("utf-8")
+        run("git", "checkout", "--ours", name, cwd=project)  # what the update has brought
+        run("git", "add", name, cwd=project)
+    check_updated(project, baker, {} if moving else EDITED, package)
+
+
+def install_uvx(project: Path) -> str:
+    """Install ``uvx``, which fetches cruft, as ``make`` does; return a PATH with it."""
+    (project / ".venv").mkdir()
+    (project / ".venv/.gitignore").write_text("*\n")
+    return path_with_tools(project / ".venv/bin")
+
+
+@pytest.mark.slow
+def test_make_update_says_what_did_not_merge_and_a_lock_follows(
+    baker: Baker, tmp_path: Path
+) -> None:
+    """An owner and the template have changed the same line; the template needs a new package."""
     template = tmp_path / TEMPLATE
     earlier(template)
     commit(template)
     project = create(template, baker)
     commit(project)  # git merges within a file whose origin it knows
+    make("uv.lock", cwd=project)
     makefile = project / "Makefile"
     edit(makefile, "# An old first line\n", "# Our first line\n")
     ours = makefile.read_text("utf-8")
     commit(project)
     present(template)
+    told = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
 
-    (command,) = code_block("Updating a generated project")
-    (project / ".venv").mkdir()
-    (project / ".venv/.gitignore").write_text("*\n")
-    path = path_with_tools(project / ".venv/bin")  # as `make dev` installs uvx
-    environment = {"PATH": path, "COOKIECUTTER_CONFIG": str(baker.config())}
-    said = run("sh", "-c", command, cwd=project, **environment)
-
-    assert "as clean as possible!" in said
-    assert "UU Makefile" in status(project)
+    assert "\nMakefile: merge it by hand, at <<<<<<<\n" in told
+    assert told.splitlines()[-1].startswith(f"Read CHANGELOG.md of {template}. Then: make ")
     assert makefile.read_text("utf-8").startswith("<<<<<<< ")
-    assert "\n>>>>>>> " in makefile.read_text("utf-8")
-    generated = (project / "docs" / "operating.md").read_text("utf-8")
-    assert f"\n{command}\n" in generated
-    assert "as clean as possible!" in generated
+    run("git", "checkout", "--theirs", "Makefile", cwd=project)
+    uv = str(project / ".venv/bin/uv")
+    assert ended([uv, "lock", "--check"], project).returncode != 0
+    assert "so does uv.lock: commit it" in make(".venv/installed", cwd=project)
+    run(uv, "lock", "--check", cwd=project)
+    assert (project / ".venv/bin/pytest").exists()
+    edit(project / "pyproject.toml", NEEDED, "")
+    make("lock", cwd=project)
+    run(uv, "lock", "--check", cwd=project)
+
     undo = "git reset --hard && git clean --force -d"
-    assert f"`{undo}`" in generated
+    assert f"`{undo}`" in (project / "docs/operating.md").read_text("utf-8")
     run("sh", "-c", undo, cwd=project)
     assert makefile.read_text("utf-8") == ours
+    assert status(project) == []
+
+
+@pytest.mark.slow
+def test_an_update_that_is_refused_ends_with_why(baker: Baker, tmp_path: Path) -> None:
+    """Cookiecutter and cruft each print a traceback below the hook's message."""
+    template = tmp_path / TEMPLATE
+    copy_template(template)
+    commit(template)
+    project = create(template, baker)
+    install_uvx(project)
+    commit(project)
+    edit(template / "hooks/pre_gen_project.py", "{1,100}", "{1,5}")
+    commit(template)
+    refused = ended(["make", "update"], project, COOKIECUTTER_CONFIG=str(baker.config()))
+    assert refused.returncode != 0
+    assert "What the app does, in one line: " in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert len(refused.stdout.splitlines()) < 25
     assert status(project) == []
