@@ -178,7 +178,7 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
         assert calling(client)("list_tasks") == (["there is no tool 'list_tasks'"], True)
     names = {tool["name"] for tool in listed["tools"]}
-    assert names == {"me", "list_waiting", "list_conditions", "answer_condition"}
+    assert names == {"me", "list_waiting", "list_conditions", "get_condition", "answer_condition"}
 
 
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
@@ -216,6 +216,8 @@ def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
     uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
     assert uri.endswith("/towns.txt")
     assert Path(uri).read_text("utf-8") == "Köln\n"
+    (told,), is_error = agent("upload_file", name="towns.txt")
+    assert (is_error, "needs ['body']" in told) == (True, True)
 
 
 END, ANEW = "This is the end.", "This is not the end: another call begins anew."

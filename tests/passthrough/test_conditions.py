@@ -20,10 +20,12 @@ router.include_router(conditions.router)
 router.include_router(runs.router)
 
 
-def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
-    """Start a run that asks, and return its conditions, by name."""
+def asked(
+    client: httpx.Client, count: int = 1, person: str = "alice", **inputs: Any
+) -> list[dict[str, Any]]:
+    """Start a run of a person's that asks, and return its conditions, by name."""
     inputs = {"prompts": [f"{number}?" for number in range(count)]} | inputs
-    path = f"/runs/{start('tests.ask', **inputs)}/conditions"
+    path = f"/runs/{start('tests.ask', person, **inputs)}/conditions"
     wait_until(lambda: len(client.get(path).json()) == len(inputs["prompts"]))
     return sorted(client.get(path).json(), key=lambda each: str(each["name"]))
 
@@ -67,6 +69,21 @@ def test_a_question_that_is_cut_off_says_so_and_its_run_has_the_whole(alice: htt
     cut = listed[long["run"], long["name"]]
     assert cut["prompt_is_cut"]
     assert cut["prompt"].endswith("… (cut off, 50,000 characters)")
+    path = f"/runs/{long['run']}/conditions"
+    assert alice.get(f"{path}/{long['action']}").json() == long
+    assert alice.get(f"{path}/a0").status_code == 404  # asks nothing
+
+
+def test_nobodys_many_questions_hide_those_of_others(alice: httpx.Client) -> None:
+    asked(alice)
+    bobs = {asked(alice, count=2, person="bob")[0]["run"] for _ in range(2)}
+
+    def shown(limit: int) -> list[bool]:
+        """Tell of each question that is listed whether Bob's runs ask it."""
+        return [each["run"] in bobs for each in alice.get(f"/conditions?limit={limit}").json()]
+
+    assert sorted(shown(2)) == [False, True]
+    assert shown(100).count(True) == 4
 
 
 def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(

@@ -9,7 +9,6 @@ from flyte.models import ActionPhase
 from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from passthrough import (
-    Action,
     ActionDep,
     Condition,
     RunDep,
@@ -37,7 +36,11 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 @router.get("/conditions", summary="List what waits for an answer")
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
-    """List what waits for an answer in the newest runs of the project that ask, newest first."""
+    """List what waits for an answer in the project, newest first.
+
+    If there is more, those who started the runs take turns. `GET /runs?phase=paused` lists all runs
+    that ask, and `GET /runs/{name}/conditions` all that one of them asks.
+    """
     asked = await details_of(await paused_actions(limit), Condition.of)
     return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
 
@@ -52,6 +55,12 @@ async def list_conditions(
     """
     found = await conditions_of(run.name)
     return await details_of(found[offset : offset + limit], partial(Condition.of, whole=True))
+
+
+@router.get("/runs/{name}/conditions/{action}", summary="Get a condition")
+async def get_condition(action: ActionDep) -> Condition:
+    """Return what is asked, whole, however long it is, and the answer if there is one."""
+    return _condition_of(await action.details(), whole=True)
 
 
 @router.post(
@@ -70,9 +79,7 @@ async def answer_condition(
     If Flyte takes long to record the answer, the status is 202, and the condition is as before.
     """
     details = await action.details()
-    asked = Action.of(details).condition
-    if asked is None:
-        raise HTTPException(404, f"the action {action.name!r} is not a condition")
+    asked = _condition_of(details)
     if asked.type == "number" and type(value) is int:
         value = float(value)
     if TYPES[type(value)] != asked.type:
@@ -93,3 +100,9 @@ async def answer_condition(
     else:
         response.status_code = 202
     return Condition.of(details)
+
+
+def _condition_of(details: remote.ActionDetails, *, whole: bool = False) -> Condition:
+    if not details.pb2.HasField("condition"):
+        raise HTTPException(404, f"the action {details.name!r} is not a condition")
+    return Condition.of(details, whole=whole)

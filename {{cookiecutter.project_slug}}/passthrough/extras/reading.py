@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
@@ -18,9 +19,10 @@ from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 from ..calls.request_state import Turns, this_request
 from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
-from ..models import attempts_of
+from ..models import Identity, attempts_of
 
 NEWEST_FIRST = ("created_at", "desc")
+RUNS_THAT_ASK = 500  # runs whose owners take turns
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
@@ -123,19 +125,42 @@ async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
 
 
 async def paused_actions(limit: int) -> list[remote.Action]:
-    """Return the newest `limit` waiting actions of the newest `limit` runs that ask."""
+    """Return up to `limit` waiting actions of the newest 500 runs that ask, the newest first.
 
-    async def paused(run: remote.Run) -> list[remote.Action]:
+    If there are more, those who started the runs take turns: nobody's questions hide another's.
+    """
+
+    async def paused(name: str) -> list[remote.Action]:
         with skip_unreadable():  # a run that was deleted meanwhile hides no other
             listed = remote.Action.listall.aio(
-                run.name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
+                name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
             )
             return [state_of(listed_details(action)) for action in await take(listed, limit)]
         return []
 
-    found = chain.from_iterable(await call_each(paused, await take(runs_that_ask(), limit)))
-    newest = sorted(found, key=lambda action: action.pb2.status.start_time.seconds, reverse=True)
-    return newest[:limit]
+    owners: dict[str, str] = {}
+    async for run in runs_that_ask():
+        owner = Identity.of(run.pb2.action.metadata.executed_by)
+        owners[run.name] = owner.subject if owner else ""
+        if len(owners) == RUNS_THAT_ASK:
+            break
+    found = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
+    newest = sorted(chain.from_iterable(found), key=_seconds_of_start, reverse=True)
+    chosen = _round_robin(newest, lambda action: owners[action.run_name])[:limit]
+    return sorted(chosen, key=_seconds_of_start, reverse=True)
+
+
+def _seconds_of_start(action: remote.Action) -> int:
+    return int(action.pb2.status.start_time.seconds)
+
+
+def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
+    """Return each owner's first entry, then each owner's second one, and so on."""
+    of_owner = defaultdict[str, list[T]](list)
+    for entry in entries:
+        of_owner[owner_of(entry)].append(entry)
+    rounds = zip_longest(*of_owner.values())
+    return [entry for each in rounds for entry in each if entry is not None]
 
 
 async def conditions_of(run: str) -> list[remote.Action]:
