@@ -26,7 +26,6 @@ from passthrough.agents import serve_agents
 from passthrough.calls import json_values
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
-from passthrough.limits import DEFAULTS
 from passthrough.values.inputs import to_literals
 
 from ..nginx import in_front_of
@@ -251,31 +250,11 @@ def test_a_thread_that_waits_to_translate_gets_an_answer_in_time(
         assert alice.post("/same-in-thread", json=body).status_code == 504
 
 
-def test_too_many_values_are_refused_before_flyte_is_asked(
-    alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
-) -> None:
-    body = b'{"values": [' + b"[], " * 126_000 + b"1]}"
-    sent = {"Content-Type": "application/JSON", "Authorization": "Bearer invented"}
-    for content in (body, (part for part in [body])):
-        answer = alice.post("/same", content=content, headers=sent)
-        assert answer.status_code == 413
-        assert answer.json()["detail"] == "JSON may have up to 250,000 values"
-    assert received() == []
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[1] * (DEFAULTS.values - 10), ['",[{' * 100_000, "\\" * 100_000, '\\"' * 50_000]],
-    ids=["numbers", "signs in texts"],
-)
-def test_what_stands_in_texts_does_not_count(alice: httpx.Client, values: list[Any]) -> None:
-    assert alice.post("/length", json={"values": values}).json() == len(values)
-
-
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
-        ("[-1e400, {}]", "a number is too large for JSON"),
+        ("[-1e400, {}]", "a number is infinite or NaN"),
+        ('[{"a": 1, "\\u0061": 2}]', "an object in the JSON has the key 'a' twice"),
         ("[" * 60 + "]" * 60, "nested up to 40 levels"),
     ],
 )
@@ -283,7 +262,8 @@ def test_what_json_does_not_have_is_refused(alice: httpx.Client, values: str, wr
     kind = {"Content-Type": "application/json"}
     answer = alice.post("/length", content=f'{{"values": {values}}}', headers=kind)
     assert answer.status_code == 422
-    assert wrong in answer.json()["errors"][0]["detail"]
+    problem = answer.json()
+    assert wrong in problem.get("errors", [problem])[0]["detail"]
 
 
 LARGE = {"values": ["x" * 80_000]}

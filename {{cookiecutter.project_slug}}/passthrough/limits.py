@@ -24,9 +24,9 @@ class Limits:
     """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
     request_bytes: int = 8_000_000
     """Of all that Flyte sends for a request between two messages to its client. Beyond: 413."""
-    values: int = 250_000
-    """In a JSON body. Beyond: 413. A translation may take twice as many, because a value of a union
-    is tried as several types. Beyond: 422 for inputs, a reference instead of an output."""
+    values: int = 500_000
+    """In inputs, outputs or a type; a value of a union counts for each type that is tried. Beyond:
+    422 for inputs, a reference instead of an output."""
     levels: int = 30
     """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
     text_chars: int = 20_000

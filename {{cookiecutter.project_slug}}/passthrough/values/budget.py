@@ -1,7 +1,7 @@
-"""The work that one translation of values may take: a node counts 1, and a text by its length.
+"""The work that one translation of values may take, counted in nodes, whatever a type asks for.
 
-A node is a value or a type; one that a type multiplies (the variants of a union, a definition that
-is referred to) counts again. So no type, however small, can multiply the work on a value.
+A value or a type is a node each time it is looked at. For example, each item of a list of a union
+of ten types may count eleven times. A text counts by its length, too.
 """
 
 import math
@@ -21,10 +21,10 @@ class MoreWorkError(Exception):
 
 
 class Budget:
-    """The nodes that one translation has left: twice ``Limits.values``, because of unions."""
+    """The nodes that one translation has left."""
 
     def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
-        self._left = 2 * limits().values if nodes is None else nodes
+        self._left = limits().values if nodes is None else nodes
         self._levels, self._error = limits().levels, error
 
     def spend(self, depth: int, size: int = 0) -> None:
@@ -37,11 +37,11 @@ class Budget:
 
 
 def check_json(values: dict[str, Any] | list[Any], depth: int = 0) -> None:
-    """Refuse JSON that is nested too deep, or has a number such as 1e400: infinity in Python."""
+    """Refuse JSON that is nested too deep, or has what Python reads as JSON: NaN, or 1e400."""
     if depth > (most := limits().levels + 10):  # a task's inputs are some levels deep in it
         raise ValueError(f"JSON may be nested up to {most} levels deep")
     for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, dict | list):
             check_json(value, depth + 1)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError('a number is too large for JSON: infinity is written "Infinity"')
+            raise ValueError('a number is infinite or NaN: write "Infinity", "-Infinity" or "NaN"')
