@@ -82,10 +82,11 @@ NAMES = {
     "towns 2026 (1).csv": "towns_2026_1_.csv",
     "a/../b\\c.csv": "c.csv",
     "..": "file",
-    "x" * 300: "x" * 100,
+    "x" * 300: "x" * 200,
+    "\u6f22" * 100 + ".CSV": "\u6f22" * 65 + ".csv",  # three bytes each; the SDK reads only .csv
 }
 
 
 def test_a_file_is_called_like_the_callers_but_leads_nowhere(alice: httpx.Client) -> None:
-    answers = [alice.post("/files", params={"name": name}, content=b"") for name in NAMES]
+    answers = [alice.post("/files", params={"name": name}, content=b"x") for name in NAMES]
     assert [Path(answer.json()["uri"]).name for answer in answers] == [*NAMES.values()]

@@ -140,7 +140,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     ),
     "duration beyond time": (
         scalar(primitive={"duration": {"seconds": -(2**62), "nanos": -5}}),
-        f"-PT{2**62}.000000005S",
+        f"-P{2**62 // 86_400}DT{2**62 % 86_400}.000000005S",
     ),
 }
 

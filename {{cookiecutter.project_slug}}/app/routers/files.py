@@ -17,7 +17,7 @@ from ..settings import Settings
 router = APIRouter(tags=["files"])
 
 BYTES = {"type": "string", "format": "binary", "description": "Of a tool call: a text in UTF-8"}
-BODY = {"content": {"application/octet-stream": {"schema": BYTES}}}
+BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
 
 
 class StoredFile(BaseModel):
@@ -46,7 +46,9 @@ async def upload_file(
     if kind.startswith("multipart/") or "json" in kind:  # which would be read whole, into memory
         raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
-    stored_as = re.sub(r"[^\w.-]+", "_", last)[-100:].lstrip(".") or "file"
+    last = re.sub(r"[^\w.-]+", "_", last).encode()[-200:].decode(errors="ignore")
+    last = re.sub(r"\.\w+$", lambda ending: ending[0].lower(), last)  # the SDK reads .csv, not .CSV
+    stored_as = last.lstrip(".") or "file"
     with NamedTemporaryFile() as file:
         async for part in request.stream():
             file.write(part)

@@ -146,7 +146,8 @@ class Converter:
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
         """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
 
-        In a dataclass or a model, one that fits is enough: the task decides later.
+        Within a dataclass or a model, the value is stored without its type, and the task chooses:
+        there it is enough that one fits.
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
         beside_null = [of for of in variants[:2] if of != NULL]
@@ -186,15 +187,12 @@ class Converter:
         """Convert fields. The task knows the defaults of those left out."""
         properties = schema.get("properties", {})
         rest = schema.get("additionalProperties", ANYTHING)
-        # An untyped map: the task may read its keys as numbers.
-        may_be_numbers = not properties and not schema.kind.HasField("map_value_type")
         literals: dict[str, Literal | None] = {}
         for name in schema.get("required", []):
             self._spend(depth)
             if name not in fields:
                 literals[name] = None
                 yield (*at, name), "must be given"
-        keys = set[str]()
         for name, item in fields.items():
             place = (*at, name)
             literals[name] = None
@@ -204,10 +202,7 @@ class Converter:
                 yield place, wrong
             elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
                 yield place, "must be named by an integer, such as 10"
-            elif (key := _key(name) if may_be_numbers else name) in keys:
-                yield place, "would be the same key as another, if they are numbers"
             else:
-                keys.add(key)
                 of = properties.get(name, rest)
                 literals[name] = yield from self.literal(item, of, place, depth + 1)
         return None if None in literals.values() else Literal(map={"literals": literals})
@@ -234,7 +229,8 @@ class Converter:
             of = {"format": name, "dimensionality": kind.blob.dimensionality}
             scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
         else:
-            table = TableType(format=name)
+            ending = given["uri"].rpartition(".")[2]  # the SDK does not look at it
+            table = TableType(format=name or (ending if ending in {"csv", "parquet"} else ""))
             table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
             metadata = {"structured_dataset_type": table}
             scalar = {"structured_dataset": stored | {"metadata": metadata}}
@@ -279,16 +275,6 @@ def _fault_of_text(text: str, form: str) -> str:
     return f"must be of the format {form}, such as {example}"
 
 
-def _key(name: str) -> str:
-    """Return a name as a task whose keys are numbers writes it: "1" for "01", "+1" and "1.0"."""
-    with suppress(ValueError):
-        return str(int(name))
-    with suppress(ValueError):
-        number = float(name)
-        return str(int(number) if number.is_integer() else number)
-    return name
-
-
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
     if kind.simple == FLOAT and type(value) is int:
@@ -299,7 +285,7 @@ def _as_json(value: Any, kind: LiteralType) -> Any:
     if isinstance(value, Enum):  # Flyte has an Enum's names, a model its values
         return value.name if kind.HasField("enum_type") else value.value
     with suppress(ValueError):
-        made = to_jsonable_python(value)
+        made = to_jsonable_python(value, round_trip=True)  # without a model's computed fields
         if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # a File, or a Dir
             return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
         return made

@@ -1,7 +1,8 @@
 """Literals to JSON.
 
-Of what JSON cannot hold, a reference is shown: an object with a ``kind``. Those of files and
-dataframes can be inputs. A "map" has other keys than texts and integers, or one key as both.
+What JSON cannot hold is shown as a reference, an object with a ``kind``. References to files and
+dataframes can be given as inputs. A map of msgpack with other keys than texts and integers, or with
+both 1 and "1", is shown with the ``kind`` "map" and a list of its entries.
 """
 
 import base64
@@ -96,8 +97,10 @@ class Reader:
             case Duration():
                 nanos = value.seconds * 10**9 + value.nanos
                 seconds, fraction = divmod(abs(nanos), 10**9)
+                # Pydantic reads up to 2**32 seconds.
+                days, seconds = divmod(seconds, 86_400) if seconds >= 2**32 else (0, seconds)
                 point = f".{fraction:09}".rstrip("0") if fraction else ""
-                return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
+                return f"{'-' * (nanos < 0)}P{f'{days}D' * (days > 0)}T{seconds}{point}S"
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):

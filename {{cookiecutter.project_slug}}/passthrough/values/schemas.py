@@ -25,10 +25,10 @@ class Schema(dict[str, Any]):
 PICKLE = "a Python object, which Flyte stores as a pickle"
 ANY_VALUE = Schema(type=["string", "integer"])
 INTEGERS = Schema(pattern="^(0|-?[1-9][0-9]*)$")
-DURATION = Schema(  # without months and years, whose length is not known
+DURATION = Schema(  # without months; Pydantic writes 365 days as a year, and reads it so
     type="string",
     format="duration",
-    pattern=r"^-?P(?!$)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
+    pattern=r"^-?P(?!$)(\d+Y)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
 )
 
 TYPES: Mapping[type, str] = {
@@ -41,6 +41,8 @@ TYPES: Mapping[type, str] = {
     dict: "object",
 }
 """JSON Schema's names for the Python types that JSON is parsed into."""
+NOTES = {"binary": "(The task gets its UTF-8 bytes.)", "time-delta": "(In seconds.)"}
+"""What the formats of Pydantic and of dataclasses mean."""
 PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
@@ -70,8 +72,7 @@ def inputs_schema(
                 schema["default"] = builder.reader.read(stored[entry.key])
         except TooComplexError:
             schema = _unsupported("its type or default is too large, or nested too deep")
-        if entry.value.description:
-            schema.setdefault("description", entry.value.description)
+        _describe(schema, entry.value.description)
         properties[entry.key] = schema
     required = [name for name in properties if name not in stored]
     ordered = [*required, *(name for name in stored if name in properties)]
@@ -98,8 +99,7 @@ class SchemaBuilder:
         given = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if isinstance(about := given.get("description"), str):
-                schema.setdefault("description", about)
+            _describe(schema, given.get("description"))
         elif "pb_type" in given:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
@@ -150,18 +150,18 @@ class SchemaBuilder:
 
     def _of_schema(self, given: Any, names: Mapping[str, str]) -> Schema:
         """Copy what is known and has the right form; ``names`` are the new references."""
-        if not isinstance(given, dict):
+        if not isinstance(given, dict):  # true allows everything
             return Schema({"not": {}} if given is False else {})
         kept = Schema()
         for keyword, value in given.items():
             match keyword, value:
                 case "format", "base64":
-                    return _unsupported("bytes in a dataclass, which its decoder keeps as text")
+                    return _unsupported("bytes in Base64, which a dataclass would keep as text")
                 case "propertyNames", {"type": "integer"}:
                     kept[keyword] = INTEGERS
                 case "propertyNames", {"type": keys} if keys != "string":
                     return _unsupported("an object whose keys are no texts and no integers")
-                case ("title" | "description" | "format", str()) | ("additionalProperties", bool()):
+                case ("title" | "description" | "format", str()) | ("additionalProperties", False):
                     kept[keyword] = value
                 case ("const" | "default", bool() | str()) | ("const", None):
                     kept[keyword] = value
@@ -175,7 +175,7 @@ class SchemaBuilder:
                     kept[keyword] = [kind for kind in TYPES.values() if kind in value]
                 case "$ref", str() if value in names:
                     kept[keyword] = names[value]
-                case "items" | "additionalProperties", dict():
+                case "items" | "additionalProperties", dict() | bool():
                     kept[keyword] = self._of_schema(value, names)
                 case "properties", dict():
                     kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
@@ -183,6 +183,10 @@ class SchemaBuilder:
                     kept[keyword] = [self._of_schema(of, names) for of in value]
                 case "anyOf" | "oneOf" | "allOf", [_, *_]:  # in allOf, the SDK writes only one
                     kept["anyOf"] = [self._of_schema(of, names) for of in value]
+        if "properties" in kept:  # without a word, Pydantic would ignore other fields
+            kept.setdefault("additionalProperties", False)
+        if note := NOTES.get(kept.get("format", "")):
+            kept["description"] = " ".join(filter(None, [kept.get("description"), note]))
         if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
             kept.pop("type", None)
         return kept
@@ -199,6 +203,12 @@ def _reference_to(kind: str) -> Schema:
         required=["uri"],
         additionalProperties=False,
     )
+
+
+def _describe(schema: Schema, about: Any) -> None:
+    """Let the author's description replace a general one, but not the reason of a refusal."""
+    if isinstance(about, str) and about and "not" not in schema:
+        schema["description"] = about
 
 
 def _unsupported(why: str) -> Schema:
