@@ -147,19 +147,29 @@ def long_run(task: str, **inputs: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def local_flyte() -> Iterator[LocalFlyte]:
+def project_and_domain() -> tuple[str, str]:
+    """Where the tests run. A suite defines its own."""
+    return "flytesnacks", "development"
+
+
+@pytest.fixture(scope="session")
+def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
     """A local Flyte without deployments."""
     assert not REAL_ENDPOINT, (
         "a test that uses the local Flyte needs a mark: see NOT_ON_A_REAL_FLYTE"
     )
-    with LocalFlyte() as local_flyte:
+    with LocalFlyte(*project_and_domain) as local_flyte:
         yield local_flyte
 
 
 @pytest.fixture(scope="session")
-def flyte_variables(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def flyte_variables(
+    request: pytest.FixtureRequest, project_and_domain: tuple[str, str]
+) -> Iterator[dict[str, str]]:
     """The variables of a deployed app, which are also set in this process."""
+    project, domain = project_and_domain
     variables = {"_U_EP_OVERRIDE": REAL_ENDPOINT or ""}
+    variables |= {"FLYTE_PROJECT": project, "FLYTE_DOMAIN": domain}
     if not REAL_ENDPOINT:
         variables = request.getfixturevalue("local_flyte").app_environment()
     variables["FLYTE_TIMEOUT"] = "100"  # seconds: enough even on a busy machine

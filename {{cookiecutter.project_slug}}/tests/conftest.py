@@ -24,6 +24,13 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
+def project_and_domain() -> tuple[str, str]:
+    """Where the tests run: where the app does by default."""
+    fields = Settings.model_fields
+    return fields["flyte_project"].default, fields["flyte_domain"].default
+
+
+@pytest.fixture(scope="session")
 def local_flyte(local_flyte: LocalFlyte) -> LocalFlyte:
     """The local Flyte, with the tests' tasks."""
     local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
