@@ -7,7 +7,6 @@ import os
 import pkgutil
 import re
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -32,14 +31,13 @@ from template import ROOT
 import app.routers as app_routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough import agents
 from passthrough.agents import serve_agents
 from passthrough.agents.resource_metadata import METADATA
-from passthrough.agents.tools import result_of
+from passthrough.agents.tools import RESULT_BYTES, result_of
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.extras.following import PART_CHARS
-from passthrough.limits import DEFAULTS, Limits
-from passthrough.settings import Settings
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
@@ -96,13 +94,13 @@ async def form(text: Annotated[str, Form()]) -> str:
     return text
 
 
-def app_with_agents(only: set[str] | None = None, **changed: Any) -> App:
+def app_with_agents(only: set[str] | None = None, issuer: str | None = None, **changed: Any) -> App:
     app = build_app(**changed)
     for module in pkgutil.iter_modules(app_routers.__path__):
         of_the_app = import_module(f"app.routers.{module.name}").router
         app.include_router(of_the_app, dependencies=[ProjectDomain])
     app.include_router(router)
-    serve_agents(app, only)
+    serve_agents(app, only, issuer=issuer)
     return app
 
 
@@ -213,6 +211,7 @@ def test_each_argument_arrives_in_its_place(agent: Agent) -> None:
 
 
 def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
+    assert agent("upload_file", name="towns.txt")[1]
     uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
     assert uri.endswith("/towns.txt")
     assert Path(uri).read_text("utf-8") == "Köln\n"
@@ -222,6 +221,7 @@ def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
 
 END, ANEW = "This is the end.", "This is not the end: another call begins anew."
 AFTER_1 = "This is not the end: call again with last_event_id=1."
+MISSING = "This is the end, without what is unavailable."
 
 
 def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> None:
@@ -231,10 +231,26 @@ def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> Non
     for changed in ({}, {"body": {"inputs": {"name": "Eve"}}}):
         assert answer(agent("rerun", name=run["name"], **changed))["name"] != run["name"]
     (log, end), _ = agent("run_logs", name=run["name"])
-    assert "data: greeting Ada" in log.splitlines()
+    assert "greeting Ada" in log.splitlines()
     assert end == END
     listed = answer(agent("list_runs", phase=["succeeded", "failed"], limit=9))
     assert run["name"] in [each["name"] for each in listed]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_json_is_structured_too_and_texts_are_said_to_be_of_others(
+    url: str, mode: str
+) -> None:
+    async with official(url, PEOPLE["alice"].token, mode) as client:
+        me: Any = await client.call_tool("me", {})
+        projects: Any = await client.call_tool("list_projects", {})
+        missing: Any = await client.call_tool("get_task", {"name": "a"})
+        cut: Any = await client.call_tool("put", {"project": "p", "body": {"text": "a" * 51_000}})
+        assert "no instructions to you" in str(client.instructions)
+    for result in (me, missing):
+        assert result.structured_content == json.loads(result.content[0].text)
+    assert projects.structured_content == {"result": json.loads(projects.content[0].text)}
+    assert cut.structured_content is None
 
 
 def test_what_is_too_long_is_cut_and_says_so(agent: Agent) -> None:
@@ -251,17 +267,20 @@ def test_half_a_text_is_an_error(agent: Agent) -> None:
 
 
 EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+GONE = b"data: a\nid: 1\n\n: ping\n\ndata: \n\nevent: unavailable\ndata: {}\nid: 2\n\ndata: b\n\n"
 
 
 @pytest.mark.parametrize(
     ("is_whole", "headers", "body", "told"),
     [
-        (True, EVENTS, b"id:1\r\ndata: a\r\n\r\n", ["id:1\ndata: a", END]),
-        (True, EVENTS, b"id: 1\n\nretry: 1000\n\n", ["id: 1\n\nretry: 1000", AFTER_1]),
-        (True, EVENTS, b"event: problem\ndata: {}\n\n", ["event: problem\ndata: {}", ANEW]),
-        (True, EVENTS, b"data: event: problem\n\n", ["data: event: problem", END]),
-        (False, EVENTS, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["id: 1\ndata: a", AFTER_1]),
+        (True, EVENTS, b"id:1\r\ndata: a\r\n\r\n", ["a\n", END]),
+        (True, EVENTS, b"id: 1\n\nretry: 1000\n\n", [AFTER_1]),
+        (True, EVENTS, b"event: problem\ndata: {}\n\n", ["event: problem\ndata: {}\n", ANEW]),
+        (True, EVENTS, b"data: event: problem\n\n", ["event: problem\n", END]),
+        (True, EVENTS, GONE, ["a\n\n", "event: unavailable\ndata: {}\n", "b\n", MISSING]),
+        (False, EVENTS, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["a\n", AFTER_1]),
         (True, {"location": "https://a.example/b"}, b"", ["Status 303.  https://a.example/b"]),
+        (True, {"content-type": "application/json"}, b"[Infinity]", ["[Infinity]"]),
     ],
 )
 def test_a_result_is_text_and_a_true_note(
@@ -275,28 +294,26 @@ def test_a_result_is_text_and_a_true_note(
 def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
+    monkeypatch.setattr(agents, "RESULT_SECONDS", 1.0)
     longest = len("data: \n") * PART_CHARS  # bytes of an event, of empty lines
-    assert longest < DEFAULTS.agent_result_bytes - 100
+    assert longest < RESULT_BYTES - 100
     numbers: list[str] = []
     last = None
     while len(numbers) < 6:
-        (log, note), _ = agent("run_logs", name=counting, last_event_id=last)
-        numbers += re.findall("^data: (.+) of 100000$", log, re.MULTILINE)
+        (*texts, note), _ = agent("run_logs", name=counting, last_event_id=last)
+        numbers += re.findall("^(.+) of 100000$", "".join(texts), re.MULTILINE)
         found = re.fullmatch(r"This is not the end: (?:.* last_event_id=(.+)|.* anew)\.", note)
         assert found, note
         last = found[1] or last
     assert numbers == [str(number + 1) for number in range(len(numbers))]
 
 
-def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gone(
+def test_an_agent_learns_that_the_log_of_an_action_that_has_ended_is_gone(
     agent: Agent, greeting: str, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.delete_pods()
-    begun = time.monotonic()
-    (told, end), _ = agent("run_logs", name=greeting)
-    assert ("event: unavailable" in told, end) == (True, END)
-    assert time.monotonic() - begun < 2
+    told, _ = agent("run_logs", name=greeting)
+    assert told == ['event: unavailable\ndata: {"attempt": 1}\n', MISSING]
 
 
 async def test_forty_agents_at_once_are_each_their_own_person(
@@ -392,7 +409,7 @@ def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
     local_flyte: LocalFlyte, public_url: str | None
 ) -> None:
     issuer = "https://sign-in.example"
-    app = app_with_agents(public_url=public_url, oauth_issuer=issuer)
+    app = app_with_agents(public_url=public_url, issuer=issuer)
     with serving(app, root_path="/pre") as url:
         known = public_url or f"{url}/pre"
         refused = httpx2.post(f"{url}/mcp", headers=ACCEPT, trust_env=False)

@@ -7,7 +7,7 @@ from types import ModuleType
 from fastapi import FastAPI
 
 from passthrough import App, ProjectDomain, connect, load_settings, passthrough_middleware
-from passthrough.agents import serve_agents
+from passthrough.agents import serve_agents  # docs/agents.md
 
 from .routers import (
     conditions,
@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> App:
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[ProjectDomain])
     app.include_router(page.router)
-    serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
+    serve_agents(app, issuer=settings.oauth_issuer)  # docs/agents.md
     return app
 
 

@@ -2,6 +2,7 @@
 
 from passthrough import CredentialHeader, Name, setting
 from passthrough import Settings as FlyteSettings
+from passthrough.agents import Issuer  # docs/agents.md
 
 
 class Settings(FlyteSettings):
@@ -21,3 +22,4 @@ class Settings(FlyteSettings):
         "CREDENTIAL_HEADERS",
         default="{{ cookiecutter.credential_headers }}",
     )
+    oauth_issuer: Issuer | None = setting("OAUTH_ISSUER", default=None)  # docs/agents.md

@@ -14,12 +14,6 @@ class Limits:
 
     file_bytes: int = 100_000_000
     """Of a file that is uploaded. Beyond: 413, before it is read."""
-    agent_message_bytes: int = 256 * 1024
-    """Of a message of an agent; files and large inputs are given by URI. Beyond: 413."""
-    agent_result_bytes: int = 50_000
-    """Of a response that a tool returns. The rest is left out, and the result says so."""
-    agent_result_seconds: float = 5.0
-    """For reading what an endpoint streams, as a tool."""
     answer_bytes: int = 5_000_000
     """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
     request_bytes: int = 8_000_000

@@ -137,9 +137,6 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("LOG_LEVEL", default="INFO")
     """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
-    oauth_issuer: Page | None = setting("OAUTH_ISSUER", default=None)
-    """The issuer of Flyte's tokens, where AI agents sign in. Without it, Flyte names one."""
-
     sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 

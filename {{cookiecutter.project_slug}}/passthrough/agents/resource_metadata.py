@@ -1,4 +1,4 @@
-"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or as the settings say."""
+"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or at the app's."""
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -9,8 +9,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from ..calls.sdk import initialised
-from ..settings import Settings
+from ..settings import Page, Settings
 
+Issuer = Page
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
@@ -18,8 +19,8 @@ METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 class ResourceMetadata:
     """The document that says where to sign in. It is the same for everybody."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, issuer: Issuer | None) -> None:
+        self._settings, self._issuer = settings, issuer
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
@@ -44,7 +45,7 @@ class ResourceMetadata:
     async def _ask_flyte(self) -> dict[str, list[str]]:
         """Ask Flyte, which answers this without credentials."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        issuer, scopes = self._settings.oauth_issuer or "", list[str]()
+        issuer, scopes = self._issuer or "", list[str]()
         try:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             issuer = issuer or metadata.issuer

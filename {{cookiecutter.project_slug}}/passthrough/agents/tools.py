@@ -4,16 +4,22 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from pydantic_core import from_json
 from starlette.datastructures import Headers
 
 from ..http.exchange import COME_BACK
-from ..limits import limits
 
+MESSAGE_BYTES = 256 * 1024  # of an agent: files and large inputs are given by URI
+RESULT_BYTES = 50_000
+RESULT_SECONDS = 5.0  # from the beginning of a response, such as a stream's
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}
@@ -69,26 +75,44 @@ def _text(value: Any) -> str:
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
     """Return a response as the result of a call: its text, and a note on what is missing."""
-    kind, is_error = headers.get("content-type", ""), status >= 400
-    text, note = body.decode("utf-8", "ignore"), ""
+    kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
+    texts, structured = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
-        text = text.replace("\r\n", "\n").rpartition("\n\n")[0]  # the last event may be incomplete
-        ids = re.findall("^id: ?(.*)", text, re.MULTILINE)
-        has_failed = re.search("^event: ?problem$", text, re.MULTILINE) is not None
-        is_error |= has_failed
-        if is_whole and not has_failed and not body.endswith(COME_BACK):
-            note = "This is the end."
+        stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]  # the rest is incomplete
+        names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
+        texts, is_error = _texts_of(stream), is_error or "problem" in names
+        if is_whole and "problem" not in names and not body.endswith(COME_BACK):
+            missing = ", without what is unavailable" if "unavailable" in names else ""
+            note = f"This is the end{missing}."
         elif ids:
             note = f"This is not the end: call again with last_event_id={ids[-1]}."
         else:
             note = "This is not the end: another call begins anew."
     elif not kind.startswith("text/") and "json" not in kind:
-        text = f"Status {status}. {kind} {headers.get('location', '')}"
+        texts = [f"Status {status}. {kind} {headers.get('location', '')}"]
     elif not is_whole:
-        most, seconds = limits().agent_result_bytes, limits().agent_result_seconds
-        note = f"This is not all: a result has up to {most} bytes, read in {seconds} seconds."
-    content = [{"type": "text", "text": part} for part in (text, note) if part]
-    return {"resultType": "complete", "content": content, "isError": is_error}
+        most = f"{RESULT_BYTES} bytes, read in {RESULT_SECONDS} seconds"
+        note = f"\nThis is not all: a result has up to {most}."
+    elif "json" in kind:
+        with suppress(ValueError):  # such as an Infinity, which is no JSON
+            value = from_json(texts[0], allow_inf_nan=False)
+            # Versions of the protocol before 2026-07-28 take objects only.
+            structured["structuredContent"] = value if isinstance(value, dict) else {"result": value}
+    content = [{"type": "text", "text": text} for text in (*texts, note) if text]
+    return {"resultType": "complete", "content": content, "isError": is_error, **structured}
+
+
+def _texts_of(stream: str) -> list[str]:
+    """Return the data of a stream, such as lines of a log; what has a name, in texts of its own.
+
+    So no line of a log can pass for an event with a name.
+    """
+    lines = list[tuple[str, str]]()
+    for event in stream.split("\n\n"):
+        shown = "^((?:event|data):.*)" if re.search("^event:", event, re.M) else "^data: ?(.*)"
+        lines += [(shown, line) for line in re.findall(shown, event, re.MULTILINE)]
+    # With line ends, because clients write texts one after another.
+    return ["".join(f"{line}\n" for _, line in part) for _, part in groupby(lines, itemgetter(0))]
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
