@@ -15,6 +15,20 @@ ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 # Caches in a working copy of the template, which cookiecutter copies, or in an older project.
 CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+# What goes with the answer no.
+PARTS = {
+    "page": ["app/page", "tests/test_page.py"],
+    "agents": ["passthrough/agents", "tests/test_agents.py", "docs/agents.md"],
+}
+# These files have lines about a part, which name its page: "docs/agents.md".
+MENTIONING = (
+    "app/main.py",
+    "app/settings.py",
+    "pyproject.toml",
+    "README.md",
+    "docs/taking-out.md",
+    "docs/request.svg",
+)
 DEPLOY = ".venv/bin/flyte deploy deployment.py app_env"
 # With make, without it, and why.
 STEPS = (
@@ -29,13 +43,19 @@ SETUP = """    python3 -m venv .venv
 
 
 def tidy(project: Path, answers: dict[str, str]) -> None:
-    """Remove the page if it was not chosen, caches, and folders whose only file was left out."""
+    """Remove parts that were not chosen, caches, and folders whose only file was left out."""
     caches = (each for name in CACHES for each in project.glob(f"**/{name}"))
     unwanted = [each for each in caches if ".venv" not in each.parts]
-    if answers["page"] == "no":
-        (project / "tests" / "test_page.py").unlink(missing_ok=True)
-        unwanted.append(project / "app" / "page")
+    for part in [part for part in PARTS if answers[part] == "no"]:
+        unwanted += [project / path for path in PARTS[part]]
+        for file in map(project.joinpath, MENTIONING):
+            if file.is_file():
+                lines = file.read_bytes().splitlines(keepends=True)
+                kept = [line for line in lines if f"docs/{part}.md".encode() not in line]
+                file.write_bytes(b"".join(kept))
     for path in unwanted:
+        if path.is_file():
+            path.unlink()
         shutil.rmtree(path, ignore_errors=True)
     for folder in (project / ".github" / "workflows", project / ".github"):
         if folder.is_dir() and not any(folder.iterdir()):

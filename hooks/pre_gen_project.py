@@ -102,6 +102,7 @@ QUESTIONS = {
         header_names,
     ),
     "page": choice("Web page for people to run tasks and watch runs", "yes", "no"),
+    "agents": choice("Endpoints as tools for AI agents (MCP)", "yes", "no"),
     "license": choice("Licence", "Apache-2.0", "MIT", "BSD-3-Clause", "none"),
     "ci": choice("Continuous integration", "GitHub Actions", "GitLab CI", "none"),
 }

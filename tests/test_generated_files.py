@@ -34,6 +34,7 @@ HOSTILE = [
 """Free text that is hard to quote in TOML, Python or Markdown."""
 VARIANTS: dict[str, list[str]] = {
     **{key: values for key, values in QUESTIONS.items() if isinstance(values, list)},
+    "agents": ["yes", "yes", "no", "no"],  # with the page and without it
     "project_slug": ["a", "z" + "-z" * 14 + "z"],  # as short as can be, and as long
     "flyte_project": ["p", "p" * 63],
     "flyte_domain": ["d", "d" * 63],
@@ -52,6 +53,9 @@ def test_every_question_is_varied() -> None:
     assert VARIANTS.keys() == QUESTIONS.keys()
 
 
+AGENTS = ("test_agents.py", "docs/agents.md")
+
+
 def expected_files(answers: dict[str, str]) -> list[str]:
     left_out = set()
     if answers["license"] == "none":
@@ -62,6 +66,8 @@ def expected_files(answers: dict[str, str]) -> list[str]:
         left_out.add(".gitlab-ci.yml")
     if answers["page"] == "no":
         left_out |= {name for name in FILES if name.startswith(("app/page/", "tests/test_page"))}
+    if answers["agents"] == "no":
+        left_out |= {name for name in FILES if "agents/" in name or name.endswith(AGENTS)}
     return sorted(FILES - left_out)
 
 

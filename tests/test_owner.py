@@ -3,13 +3,14 @@
 All in one file, and so in one process: mypy cannot share its cache between processes.
 """
 
+import filecmp
 import re
 from pathlib import Path
 
 import pages
 import pytest
 
-from .baking import BIN, Baker, edit, run
+from .baking import BIN, Baker, edit, files_in, run
 from .test_recipes import PROMISES, Recipe, recipes_of
 from .walkthrough import code_blocks
 
@@ -134,7 +135,9 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
 def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
     weekly: bool, baker: Baker, tmp_path: Path
 ) -> None:
-    project = baker(tmp_path, page="no", project_slug="a", description='"hostile" \\n 🚀 <b>')
+    project = baker(
+        tmp_path, page="no", agents="no", project_slug="a", description='"hostile" \\n 🚀 <b>'
+    )
     (project / "app/page").mkdir()
     (project / "app/page/logo.svg").write_text("<svg></svg>\n", "utf-8")
     run([*PYTEST, "tests/test_deployment.py"], project)  # still without a page at the root
@@ -157,6 +160,19 @@ def taken_out(project: Path, *things: str) -> None:
                 edit(project / file, line, "")
         if thing == "agents":  # the environment still has the package: it must not be used
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
+
+
+def test_to_answer_no_to_agents_is_to_take_them_out(
+    default_project: Path, project: Path, baker: Baker, tmp_path: Path
+) -> None:
+    without = baker(tmp_path / "without", agents="no")
+    taken_out(project, "agents")
+    (project / "mcp.py").unlink()
+    assert files_in(without) == files_in(project)
+    _, different, _ = filecmp.cmpfiles(without, project, files_in(project), shallow=False)
+    assert different == ["docs/request.svg", "docs/taking-out.md"]
+    for name in files_in(without):
+        assert "agents.md" not in (without / name).read_text("utf-8"), name
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ REFUSED = {
     "|X-Ok, Content-Length|a, b, a|A,b,a",
     "python_version": "3.10|3.130|3.13\n",
     "page": "maybe|",
+    "agents": "Yes|",
     "license": "GPL",
     "ci": "Jenkins|GitHub",
 }
