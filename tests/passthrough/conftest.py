@@ -4,22 +4,18 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 """
 
 import functools
-import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flyte.remote
 import httpx
 import pytest
 import trustme
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, long_run, serving, start
-from passthrough.calls import make_safe as sdk
-from passthrough.calls.sdk import SDK_NAMES
+from passthrough.calls.make_safe import make_safe
 from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
@@ -39,32 +35,10 @@ def _started_flyte() -> Iterator[LocalFlyte]:
         yield local_flyte
 
 
-@pytest.fixture(scope="package")
-def _safe_sdk() -> Iterator[list[tuple[object, str]]]:
-    """Make the SDK safe, and restore it for other tests; yields owners and names of all changes."""
-    for name in flyte.remote.__all__:
-        getattr(flyte.remote, name)
-    for name in (*SDK_NAMES, *sdk.REFUSED):
-        importlib.import_module(name.partition(":")[0])
-    modules = [module for name, module in [*sys.modules.items()] if name.startswith("flyte")]
-    values = [value for module in modules for value in vars(module).values()]
-    found = {value for value in values if issubclass(type(value), type)}
-    classes = [one for one in found if one.__module__.startswith("flyte")]
-    before = [(owner, dict(vars(owner))) for owner in (*modules, *classes)]
-
-    def changed() -> list[tuple[object, str, Any]]:
-        return [
-            (owner, name, attributes[name])
-            for owner, attributes in before
-            for name in vars(owner).keys() & attributes.keys()
-            if vars(owner)[name] is not attributes[name]
-        ]
-
-    sdk.make_safe()
-    yield [(owner, name) for owner, name, _ in changed()]
-    for owner, name, value in changed():
-        setattr(owner, name, value)
-    sdk.make_safe.cache_clear()
+@pytest.fixture(scope="session")
+def _safe_sdk() -> None:
+    """Make the SDK safe, as an app does when it starts, for all later tests of this process."""
+    make_safe()
 
 
 @pytest.fixture(scope="module")
