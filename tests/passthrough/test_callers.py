@@ -253,9 +253,9 @@ def test_a_thread_that_waits_to_translate_gets_an_answer_in_time(
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
-        ("[-1e400, {}]", "a number is infinite or NaN"),
+        ("[-1e400, {}]", "-1e400 is no number"),
+        ("[NaN]", "NaN is no number"),
         ('[{"a": 1, "\\u0061": 2}]', "an object in the JSON has the key 'a' twice"),
-        ("[" * 60 + "]" * 60, "nested up to 40 levels"),
     ],
 )
 def test_what_json_does_not_have_is_refused(alice: httpx.Client, values: str, wrong: str) -> None:

@@ -401,6 +401,17 @@ def test_a_value_is_refused_or_arrives_and_is_shown_as_the_page_says(
     assert json.dumps(shown) == json.dumps(json.loads(row.get("shown", row["sent"])))
 
 
+@pytest.mark.parametrize(("levels", "status"), [(40, 422), (400, 422), (900, 422), (5_000, 400)])
+def test_values_that_are_nested_too_deep_are_refused(
+    alice: httpx.Client, levels: int, status: int
+) -> None:
+    (number,) = (ROWS.index(row) for row in ROWS if row["type"] == "model that takes any field")
+    body = '{"inputs": {"value": {"options": {"a": ' + "[" * levels + "]" * levels + "}}}}"
+    headers = {"Content-Type": "application/json"}
+    answer = alice.post(f"/rows/{number}", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize(
     ("path", "inputs", "wrong"),
     [

@@ -28,7 +28,6 @@ from .extras.reading import state_of
 from .limits import limits
 from .models import Caller
 from .settings import SETTINGS, Settings
-from .values.budget import check_json
 from .values.schemas import inputs_schema
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
@@ -155,7 +154,6 @@ class RequestBody(BaseModel, extra="forbid"):
     def _with_few_errors(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        check_json(body)
         # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
         return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
 

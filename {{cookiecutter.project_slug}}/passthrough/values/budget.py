@@ -4,9 +4,6 @@ A value or a type is a node each time it is looked at. For example, each item of
 of ten types may count eleven times. A text counts by its length, too.
 """
 
-import math
-from typing import Any
-
 from ..limits import limits
 
 CHARS_OF_NODE = 32  # as many count as much as a node
@@ -34,14 +31,3 @@ class Budget:
             raise TooComplexError
         if self._left < 0:
             raise self._error
-
-
-def check_json(values: dict[str, Any] | list[Any], depth: int = 0) -> None:
-    """Refuse JSON that is nested too deep, or has what Python reads as JSON: NaN, or 1e400."""
-    if depth > (most := limits().levels + 10):  # a task's inputs are some levels deep in it
-        raise ValueError(f"JSON may be nested up to {most} levels deep")
-    for value in values.values() if isinstance(values, dict) else values:
-        if isinstance(value, dict | list):
-            check_json(value, depth + 1)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError('a number is infinite or NaN: write "Infinity", "-Infinity" or "NaN"')
