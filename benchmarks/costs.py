@@ -103,7 +103,7 @@ class Caller:
 
     def costs(self, path: str, at_once: int) -> Rounds:
         """Return the cost for each app in each round; the first, which warms up, is left out."""
-        rounds: Rounds = {app: [] for app in APPS}
+        rounds: Rounds = {app: [] for app in self.servers}
         for _ in range(self.rounds + 1):
             for app, costs in rounds.items():
                 costs.append(self.cost(app, path, at_once))

@@ -3,8 +3,8 @@
     python benchmarks/isolation.py [--people N] [--at-once N] [--seconds N] [--only-ours]
 
 Generates the default project, adds the endpoints of ``isolation_server.py`` to its app, and calls
-them as many people at once, over connections that they share as behind a proxy: JSON, events,
-WebSockets, sync endpoints, background tasks, uploads, endpoints that raise, another site's pages,
+them as many people at once, over connections that they share as behind a proxy: JSON, events, sync
+endpoints, background tasks, uploads, endpoints that raise, another site's pages,
 and clients that leave or don't read. Meanwhile Flyte, in a separate process, sometimes fails. Then
 it does the same with the minimal app and the SDK's middleware. Prints a Markdown table of errors,
 and exits with 1 if there are any in ours. Linux only: it reads /proc.
@@ -22,14 +22,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 from servers import Server, generate, start_run, started
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ROUNDS = 3
 LONGEST = 60.0  # seconds until a request counts as hung
@@ -140,21 +138,6 @@ async def events(crowd: Crowd, person: Person) -> str:
         return outcome
 
 
-async def socket(crowd: Crowd, person: Person) -> str:
-    """Listen to a WebSocket."""
-    url = crowd.url.replace("http", "ws", 1) + "/who/socket"
-    try:
-        async with connect(
-            url, additional_headers=person.headers, proxy=None, open_timeout=LONGEST
-        ) as websocket:
-            with suppress(ConnectionClosed):
-                while True:
-                    crowd.compare(str(await websocket.recv()), person)
-        return str(websocket.close_code)
-    except InvalidStatus as refused:
-        return str(refused.response.status_code)
-
-
 async def cross_site(crowd: Crowd, person: Person) -> str:
     """Send a request as a page of another site, with its visitor's credentials."""
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
@@ -175,7 +158,6 @@ KINDS: dict[str, Callable[[Crowd, Person], Awaitable[str]]] = {
     "upload": lambda crowd, person: crowd.ask(person, "/who/upload", "POST", content=UPLOAD),
     "raising endpoint": lambda crowd, person: crowd.ask(person, "/who/raise"),
     "events": events,
-    "WebSocket": socket,
     "cross-site": cross_site,
     "nobody": nobody,
     "viewer who leaves": lambda crowd, person: crowd.leave(
@@ -191,7 +173,6 @@ KINDS: dict[str, Callable[[Crowd, Person], Awaitable[str]]] = {
 EXPECTED = {
     "raising endpoint": {"500"} | FLYTE_FAILED,
     "events": {"200", *FLYTE_FAILED, *(f"{status} as an event" for status in FLYTE_FAILED)},
-    "WebSocket": {"1000", "1011"},
     "cross-site": {"403"},
     "nobody": {"200"},
     "uploader who leaves": {"left"},

@@ -34,7 +34,7 @@ class DeliberateError(Exception):
 
 def router() -> Any:
     """Return endpoints as an owner writes them. Each returns its caller according to Flyte."""
-    from fastapi import APIRouter, BackgroundTasks, Request, Response, WebSocket
+    from fastapi import APIRouter, BackgroundTasks, Request, Response
     from fastapi.responses import StreamingResponse
     from fastapi.sse import EventSourceResponse, ServerSentEvent
     from flyte import remote
@@ -57,13 +57,6 @@ def router() -> Any:
     async def events() -> AsyncIterator[ServerSentEvent]:
         for _ in range(3):
             yield ServerSentEvent(raw_data=await subject())
-
-    @router.websocket("/who/socket")
-    async def socket(websocket: WebSocket) -> None:
-        await websocket.accept()
-        for _ in range(3):
-            await websocket.send_text(await subject())
-        await websocket.close()
 
     @router.post("/who/background")
     async def background(tasks: BackgroundTasks, expected: str) -> Response:
@@ -164,7 +157,7 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
         from app import main
         from app.settings import Settings
         from passthrough import UVICORN
-        from passthrough.settings import load_settings
+        from passthrough.start import load_settings
 
         options |= UVICORN
         application = main.create_app(load_settings(Settings))

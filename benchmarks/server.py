@@ -1,12 +1,14 @@
 """One process that a benchmark measures: the local Flyte, or an app.
 
-    python server.py flyte|minimal|sdk|ours
+    python server.py flyte|minimal|sdk|ours [count TOKEN]
 
 Run in the generated project's folder. Prints one line of JSON with its address. For each line that
 it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes, or the
-calls that the local Flyte has received.
+calls that the local Flyte has received. With ``count`` it prints how many functions an app calls
+for one ``GET /me``.
 """
 
+import asyncio
 import json
 import os
 import resource
@@ -117,9 +119,51 @@ def serve(app: Any, measure: Callable[[Any], dict[str, Any]], **options: Any) ->
     thread.join()
 
 
+async def count(app: Any, token: str) -> int:
+    """Return the number of Python and C functions that an app calls for a request, without I/O."""
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/me"}
+    scope |= {"scheme": "http", "root_path": "", "query_string": b"", "asgi": {"version": "3.0"}}
+    scope |= {"server": ("app", 80), "client": ("127.0.0.1", 1), "state": {}}
+    scope["headers"] = [(b"host", b"app"), (b"authorization", f"Bearer {token}".encode())]
+    started, calls, statuses = asyncio.Event(), Counter[str](), list[int]()
+    signals = [{"type": "lifespan.startup"}]
+
+    async def lifespan() -> dict[str, Any]:
+        return signals.pop() if signals else await asyncio.Future()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        started.set()
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    starting = asyncio.create_task(app({"type": "lifespan", "state": {}}, lifespan, send))
+    await started.wait()
+    numbers = list[int]()
+    for _ in range(30):
+        calls.clear()
+        sys.setprofile(lambda _, event, __: calls.update([event]))
+        await asyncio.create_task(app(dict(scope), receive, send))
+        sys.setprofile(None)
+        numbers.append(calls["call"] + calls["c_call"])
+    starting.cancel()
+    assert set(statuses) == {200}, statuses
+    return min(numbers)  # the first ones import and cache
+
+
 if __name__ == "__main__":
     if ROLE == "flyte":
         flyte()
+    elif sys.argv[2:]:
+        import uvloop
+
+        if ROLE == "ours":
+            from app.main import app as counted
+        else:
+            counted = minimal(sdk_middleware=ROLE == "sdk")
+        report(calls=uvloop.run(count(counted, sys.argv[3])))
+        sys.stdin.read()
     elif ROLE == "ours":
         from app.main import app as ours
         from passthrough import UVICORN

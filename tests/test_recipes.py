@@ -66,7 +66,7 @@ def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
 def test_its_sample_endpoints_exist_here(default_project: Path) -> None:
     readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
     routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
-    routers += (default_project / "passthrough/http/docs.py").read_text("utf-8")
+    routers += (default_project / "passthrough/http/public.py").read_text("utf-8")
     (samples,) = re.findall(r"^\| (.+) \| sample endpoints \|$", readme, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", samples):
         assert f"def {name}(" in routers, name

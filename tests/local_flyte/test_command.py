@@ -19,7 +19,8 @@ from local_flyte import LocalFlyte, Mode, sign_in
 from local_flyte.__main__ import PORT
 from local_flyte.clients import Elsewhere
 from local_flyte.testing import wait_until
-from passthrough.settings import Settings, load_settings
+from passthrough.settings import Settings
+from passthrough.start import load_settings
 
 from ..baking import Baker, run
 from ..long_running import READY, Running, curl_lines, running

@@ -13,12 +13,6 @@ from local_flyte.apps import free_port
 from local_flyte.testing import bearer
 
 HOST = "127.0.0.1"
-WEBSOCKET = (  # headers of a handshake
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 
 
 def head(path: str, *headers: str) -> bytes:

@@ -6,7 +6,7 @@ They are naive on purpose, and have to be safe anyway: ``test_naive_endpoints.py
 from typing import Any
 
 import flyte
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from flyte import remote
 
@@ -70,15 +70,6 @@ async def status(name: str) -> dict[str, Any]:
     error = details.action_details.error_info
     phase = details.action_details.phase.name
     return {"url": run.url, "phase": phase, "error": error.message if error else ""}
-
-
-@router.websocket("/runs/{name}/live")
-async def live(websocket: WebSocket, name: str) -> None:
-    await websocket.accept()
-    run = await remote.Run.get.aio(name)
-    async for details in run.watch():
-        await websocket.send_json({"phase": details.phase.value})
-    await websocket.close()
 
 
 @router.get("/runs/{name}/first-line", response_class=PlainTextResponse)

@@ -14,8 +14,9 @@ from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from passthrough.application import App
-from passthrough.http.door import passthrough_middleware
-from passthrough.settings import Settings, connect, load_settings
+from passthrough.http.door import ProjectDomain, passthrough_middleware
+from passthrough.settings import Settings
+from passthrough.start import connect, load_settings
 
 TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
@@ -32,7 +33,7 @@ def build_app(*routers: APIRouter, public: frozenset[str] = frozenset(), **chang
         await connect(settings)
         yield {"opened": "by the app"}
 
-    middleware = [passthrough_middleware(settings)]
+    middleware = [passthrough_middleware(settings), ProjectDomain]
     app = App(settings, public, middleware, lifespan=lifespan)
     for router in routers:
         app.include_router(router)

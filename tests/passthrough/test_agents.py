@@ -36,7 +36,6 @@ from passthrough.agents import serve_agents
 from passthrough.agents.resource_metadata import METADATA
 from passthrough.agents.tools import RESULT_BYTES, result_of
 from passthrough.application import App
-from passthrough.dependencies import ProjectDomain
 from passthrough.extras.following import PART_CHARS
 
 from ..walkthrough import code_blocks
@@ -63,7 +62,7 @@ async def catch_all(anything: str) -> str:
     return anything
 
 
-@router.put("/in/{project}", dependencies=[ProjectDomain])
+@router.put("/in/{project}")
 async def put(project: str, thing: Thing, request: Request, *, loud: bool = False) -> list[Any]:
     """Return what has arrived."""
     return [project, request.query_params.get("project"), loud, thing]
@@ -98,7 +97,7 @@ def app_with_agents(only: set[str] | None = None, issuer: str | None = None, **c
     app = build_app(**changed)
     for module in pkgutil.iter_modules(app_routers.__path__):
         of_the_app = import_module(f"app.routers.{module.name}").router
-        app.include_router(of_the_app, dependencies=[ProjectDomain])
+        app.include_router(of_the_app)
     app.include_router(router)
     serve_agents(app, only, issuer=issuer)
     return app
@@ -195,7 +194,7 @@ def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
 
 def test_no_argument_is_a_credential(agent: Agent) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
-        refused = (["see_headers takes ['last_event_id'], and needs []"], True)
+        refused = (["see_headers takes ['last_event_id', 'project', 'domain'], and needs []"], True)
         assert agent("see_headers", **{name: bearer("bob")}) == refused
     seen = answer(agent("see_headers", last_event_id="7"))
     assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
@@ -379,7 +378,11 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
         app_with_agents(token_header="Accept-Token", credential_headers=names), headers=sent
     ) as client:
         calling(client)("me")
-    assert all([call.headers[name.lower()] for name in names] == ["k", "k"] for call in received())
+    assert all(
+        [call.headers[name.lower()] for name in names] == ["k", "k"]
+        for call in received()
+        if call.person
+    )
     records = [record for record in caplog.records if record.name == "app.access"]
     inner, outer = (vars(record)["fields"] for record in records[-2:])
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")

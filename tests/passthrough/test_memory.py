@@ -16,7 +16,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, start, wait_until
 
 from .elsewhere import lines
-from .faulty import WEBSOCKET, connected, head
+from .faulty import connected, head
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,7 @@ def messages(client: httpx.Client) -> Counter[str]:
 
 def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
     """Send a request, and leave while its call to Flyte is open and once this has been answered."""
-    headers = WEBSOCKET if path.endswith("/live") else ()
-    with connected(str(client.base_url), head(path, *headers)) as connection:
+    with connected(str(client.base_url), head(path)) as connection:
         answer = b""
         while waits_for not in answer:
             answer += connection.recv(1 << 16)
@@ -62,7 +61,6 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
         ("/runs/{run}/events", "WatchActions", b"data: "),
         ("/runs/{run}/actions/events", "WatchActions", b"data: "),
         ("/naive/runs/{run}/log", "TailLogs", b""),
-        ("/naive/runs/{run}/live", "WatchActionDetails", b'"phase"'),
     ],
 )
 def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(

@@ -9,7 +9,6 @@ from fastapi import APIRouter
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, start
-from passthrough.dependencies import ProjectDomain
 
 from . import naive_endpoints
 from .deployed_tasks import UNPICKLED
@@ -19,7 +18,7 @@ GREET, COUNT = "tests.greet", "tests.count"
 ADA = {"name": "Ada"}
 
 router = APIRouter()
-router.include_router(naive_endpoints.router, dependencies=[ProjectDomain])  # as app/main.py does
+router.include_router(naive_endpoints.router)
 
 ALL = "200 200 200 200 401 401"
 VIEWERS = "200 200 200 403 401 401"

@@ -12,16 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, BackgroundTasks, Request
 from flyte import remote
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, serving, wait_until
+from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import request_state
 from passthrough.http import exchange
 
@@ -32,7 +30,6 @@ from .support import build_app
 VIEWERS = 20
 LENGTH = (b"content-length", b"2")
 MARK = ContextVar("mark", default="")
-ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
@@ -196,39 +193,6 @@ def test_a_background_task_still_acts_as_the_caller(
     wait_until(lambda: heard == ["Alice Adams"] * 10)
 
 
-@router.websocket("/conversation")
-async def converse(websocket: WebSocket) -> None:
-    await websocket.accept()
-    try:
-        while True:
-            heard.append(await websocket.receive_text())
-            await websocket.send_text("heard")
-    except WebSocketDisconnect:
-        heard.append("left")
-
-
-def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url: str) -> None:
-    """Those that arrive at once are more than the app keeps."""
-    address, many = f"ws{url[4:]}/conversation", 50
-    with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
-        websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * many)
-        for _ in range(many):
-            assert websocket.recv() == "heard"
-    wait_until(lambda: len(heard) > many)
-    assert heard == [*["x"] * many, "left"]
-
-
-def test_calls_of_a_websocket_end_when_its_client_leaves(
-    url: str, local_flyte: LocalFlyte, counting: str
-) -> None:
-    address = f"ws{url[4:]}/runs/{counting}/live"
-    with local_flyte.hang("WatchActionDetails"):  # the app has nothing to send, which would fail
-        with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
-            wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
-            websocket.send("which the app leaves unread")
-        wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
-
-
 @router.post("/slow-upload")
 async def upload(request: Request) -> None:
     heard.append(str(len(await request.body())))
@@ -247,17 +211,6 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])
     wait_until(lambda: heard == ["2", "ended"])
-
-
-def test_a_message_to_a_websocket_has_up_to_64_kib(url: str) -> None:
-    address = f"ws{url[4:]}/conversation"
-    with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
-        websocket.send("x" * 65_536)
-        assert websocket.recv() == "heard"
-        websocket.send("x" * 65_537)
-        with pytest.raises(ConnectionClosed):
-            websocket.recv()
-        assert websocket.close_code == 1009
 
 
 @router.get("/mark")

@@ -9,8 +9,9 @@ from starlette.types import Message
 from template import ROOT
 
 from passthrough.calls.sdk import StartError
-from passthrough.settings import Settings, connect, setting, validated
-from passthrough.settings import load_settings as load
+from passthrough.settings import Settings, setting
+from passthrough.start import connect, validated
+from passthrough.start import load_settings as load
 
 from ..baking import PROJECT
 from .support import build_app
@@ -99,8 +100,28 @@ def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> N
     for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
         with pytest.raises(StartError, match=f"{name} is not .* did you mean {meant}"):
             validated(OwnSettings, {name: "5"})
-    others = dict.fromkeys(("DO_NOT_TRACK", "FLYTE_INTERNAL_TASK_PROJECT", "PATH", "_U_ORG"), "1")
+    names = "DO_NOT_TRACK", "FLYTE_INTERNAL_EXECUTION_ID", "PATH", "_U_ORG"
+    others = dict.fromkeys(names, "1")
     assert validated(Settings, others) == others
+
+
+def test_a_misspelt_variable_is_told_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    """In `.env`, for example; the environment may have others that only look alike."""
+    load_settings(TRUSTED_ORIGIN="https://s3cret.example", PATH="/bin")
+    (message,) = caplog.messages
+    assert message == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?"
+
+
+def test_a_setting_of_an_earlier_version_is_refused_with_what_is_instead() -> None:
+    for name, instead in {"FLYTE_PLAINTEXT": "write http://", "ACCESS_LOG": "LOG_FORMAT="}.items():
+        with pytest.raises(StartError, match=rf"\n  {name}: .*{instead}"):
+            load_settings(**{name: "json"})
+    assert load_settings(ACCESS_LOG="off", IMAGE_BUILDER="").access_log is False
+
+    class WithHosts(Settings):
+        allowed_hosts: str = setting("ALLOWED_HOSTS", default="")
+
+    assert load(WithHosts, {"ALLOWED_HOSTS": "mine"}).allowed_hosts == "mine"
 
 
 @pytest.mark.parametrize(

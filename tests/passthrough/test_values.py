@@ -34,7 +34,7 @@ from pydantic import BaseModel, Field, NaiveDatetime, computed_field, create_mod
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer
 from passthrough.calls.json_values import translated
-from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
+from passthrough.dependencies import Inputs, RequestBody
 from passthrough.values.budget import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
@@ -359,7 +359,7 @@ async def translate(number: int, given: Annotated[Given, Body()]) -> dict[str, s
     return {"stored": made["value"].SerializeToString(deterministic=True).hex()}
 
 
-@router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
+@router.get("/{project}/{domain}/where")
 async def where(project: str, domain: str) -> list[str | None]:
     return [project, domain, flyte.current_project(), flyte.current_domain()]
 

@@ -46,10 +46,10 @@ def create_app(settings: Settings) -> App:
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
-        middleware=[passthrough_middleware(settings)],
+        middleware=[passthrough_middleware(settings), ProjectDomain],
     )
     for module in ROUTERS:
-        app.include_router(module.router, dependencies=[ProjectDomain])
+        app.include_router(module.router)
     app.include_router(page.router)
     serve_agents(app, issuer=settings.oauth_issuer)  # docs/agents.md
     return app

@@ -24,7 +24,8 @@ from flyte import remote
 from starlette.types import ASGIApp
 
 from passthrough import UVICORN
-from passthrough.settings import Settings, connect, load_settings
+from passthrough.settings import Settings
+from passthrough.start import connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall
 

@@ -26,14 +26,14 @@ What one asks first:
 # The app, its settings and its middleware
 from .application import UVICORN, App
 from .settings import Settings, setting, variables_of, CredentialHeader, Name
-from .settings import load_settings, validated, connect
+from .start import load_settings, validated, connect
 from .limits import Limits
-from .http.door import passthrough_middleware
+from .http.door import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter
-from .http.docs import PageFiles
+from .http.public import PageFiles
 
 # What endpoints take
-from .dependencies import CallerDep, ProjectDomain, SubjectDep
+from .dependencies import CallerDep, SubjectDep, find_caller
 from .dependencies import ActionDep, ActionStateDep, RunDep, RunStateDep, TaskDep
 from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 

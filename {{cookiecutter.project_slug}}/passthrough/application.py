@@ -1,14 +1,10 @@
 """The app class, what it adds to the OpenAPI document, and the options of its server."""
 
-import asyncio
-import gc
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import anyio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
@@ -20,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .calls.make_safe import make_safe
 from .calls.sdk import StartError
-from .http import docs
+from .http import public as public_routes
 from .http.callers import LargeBodies, OpenRequests
-from .http.door import Door, ExceptPublic, for_trusted_origins, is_public
-from .http.exchange import cancel_at_stop
+from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
+from .limits import current_limits
 from .settings import Settings
+from .start import prepare_the_process, warn_if_flyte_is_away
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
@@ -36,9 +33,7 @@ TELEMETRY: TelemetryConfig = {
     "operation_spans": False,  # FastAPI's own steps
 }
 UVICORN: dict[str, Any] = {
-    # Clients mostly listen on WebSockets: no message may cost more memory than its own size.
-    "ws_max_size": 64 * 1024,
-    "ws_per_message_deflate": False,
+    "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own
     "reset_contextvars": True,  # nothing of one request is left for the next on its connection
@@ -54,6 +49,11 @@ PROBLEM: dict[str, Any] = {
     "content": {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
 }
 """Any other response of an operation: the middleware or Flyte may refuse each request."""
+PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "schema": {"type": "string"}, "description": "Default: the app's"}
+    for name in ("project", "domain")
+]
+"""Parameters of every operation, if the app has `ProjectDomain`: agents' tools have them, too."""
 
 
 class App(FastAPI):
@@ -64,6 +64,7 @@ class App(FastAPI):
         settings: Settings,
         public: Collection[str] = (),
         middleware: Sequence[Middleware] = (),
+        headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         """Build an app.
@@ -72,13 +73,16 @@ class App(FastAPI):
             settings: The app's.
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
+            headers: Of every response that does not set them itself, besides those in
+                ``http/headers.py``, which they outrank.
             options: FastAPI's.
         """
-        self.settings, self.public = settings, {*docs.PATHS, *public}
+        self.settings, self.public = settings, {*public_routes.PATHS, *public}
+        self._headers = headers or {}
         self._inner = [*middleware, Middleware(OpenRequests, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
-            docs_url=None,  # http/docs.py serves it
+            docs_url=None,  # http/public.py serves it
             redoc_url=None,
             redirect_slashes=False,  # a redirect would contain the client's Host header
             telemetry=TELEMETRY,
@@ -88,13 +92,16 @@ class App(FastAPI):
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, by the path; else ``Bearer``."""
-        self.include_router(docs.router)
+        self.include_router(public_routes.router)
+        self._own_routes = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the door around the owner's middleware, too: it answers its exceptions."""
+        # A request is compared with each route before its own: so the owner's are first.
+        self.router.routes.sort(key=self._own_routes.__contains__)
         self.user_middleware = [
-            for_trusted_origins(self.settings),
-            Middleware(Door, settings=self.settings, public=self.public),
+            *for_trusted_origins(self.settings),
+            Middleware(Door, self.settings, self.public, self._headers),
             *self.user_middleware,
             Middleware(ExceptPublic, self._inner),
             Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
@@ -111,11 +118,13 @@ class App(FastAPI):
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 prepare_the_process(self.settings)
+                await warn_if_flyte_is_away(self.settings)
             # StartError is reported below, without its traceback.
             if not isinstance(sys.exception(), StartError):
                 await send(message)
 
         set_up_logging(self.settings)
+        current_limits.set(self.settings.limits)  # for what is logged outside of requests
         try:
             make_safe()
             await super().__call__(scope, receive, noting_send)
@@ -144,30 +153,9 @@ class App(FastAPI):
             for operation in operations.values():
                 is_open = is_public({"path": path}, self.public)
                 operation["security"] = [] if is_open else security
+                if ProjectDomain in self._inner and not is_open:
+                    operation.setdefault("parameters", []).extend(PROJECT_AND_DOMAIN)
                 for response in operation["responses"].values():
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()
         return document
-
-
-def prepare_the_process(settings: Settings) -> None:
-    """Change the process when the app starts, in these five ways and no other.
-
-    1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
-    2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
-    3. The handlers of SIGINT and SIGTERM (`cancel_at_stop`): streams end before the server stops.
-    4. Handlers and levels of loggers, unless the owner has set handlers (`set_up_logging`).
-    5. The garbage collector skips what exists from the start, and runs less often: otherwise
-       ``GET /me`` costs a sixth more, with 100 at once. It also runs after a request that has had
-       large messages.
-
-    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
-    threads that no caller can hold all of them.
-    """
-    cancel_at_stop()
-    set_up_logging(settings)  # again: the SDK's initialisation has added handlers
-    gc.freeze()
-    gc.set_threshold(10_000)
-    threads = anyio.to_thread.current_default_thread_limiter()
-    threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))

@@ -23,7 +23,6 @@ from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
 from .calls.request_state import this_request
-from .calls.sdk import act_in, initialised
 from .extras.reading import state_of
 from .limits import limits
 from .models import Caller
@@ -32,17 +31,6 @@ from .values.schemas import inputs_schema
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
 ActionName = Annotated[str, Field(min_length=1, max_length=30)]
-
-
-# Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
-async def _project_and_domain(
-    project_: Annotated[
-        str | None, Query(alias="project", description="Default: the app's")
-    ] = None,
-    domain_: Annotated[str | None, Query(alias="domain", description="Default: the app's")] = None,
-) -> None:
-    if project_ or domain_:
-        act_in(initialised(), project_, domain_)
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:
@@ -105,8 +93,6 @@ async def _task(
     return await task.fetch.aio()
 
 
-ProjectDomain = Depends(_project_and_domain)
-"""Makes a router's endpoints call Flyte in the project and domain given in the request."""
 CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller: for endpoints without other calls to Flyte. Flyte refuses invalid credentials."""
 SubjectDep = Annotated[str | None, Depends(_subject)]

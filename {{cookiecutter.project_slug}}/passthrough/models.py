@@ -32,8 +32,10 @@ def _cut(text: str) -> str:
 
 def _on_one_line(name: str) -> str:
     # Marks that nobody sees become blanks, but for the joiners of scripts and emojis.
-    shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
-    name = " ".join("".join(shown).split())
+    if not name.isprintable():
+        shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
+        name = "".join(shown)
+    name = " ".join(name.split())
     return name if len(name) <= 100 else f"{name[:99]}…"
 
 

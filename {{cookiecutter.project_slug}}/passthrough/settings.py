@@ -1,26 +1,21 @@
-"""Configuration, read once from the environment when the app is imported."""
+"""The settings: what they are called, what they mean, and which values are right."""
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-import flyte
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from .calls.sdk import StartError
 from .limits import Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 
@@ -28,7 +23,6 @@ SETTINGS = "passthrough.settings"
 """The key of ASGI's scope for the settings: in a mounted app, ``scope["app"]`` is that one."""
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
-WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
 
 
 def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
@@ -160,67 +154,6 @@ class Settings(BaseModel):
         return [item.strip() for item in value.split(",") if item.strip()]
 
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
-
-
-def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
-    """Read the settings from the environment.
-
-    Raises:
-        StartError: Lists what is wrong and what to give, but no value: it may be a credential.
-    """
-    try:
-        return kind.model_validate({name: value for name, value in environ.items() if value})
-    except ValidationError as error:
-        lines = ["cannot start with these environment variables:"]
-        for wrong in error.errors(include_url=False):
-            name, *place = wrong["loc"] or ("together",)  # of a check of several settings
-            entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
-            lines.append(f"  {name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
-        raise StartError("\n".join(dict.fromkeys(lines))) from None
-
-
-def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
-    """Return the variables of a deployment if the app will start with them.
-
-    Raises:
-        StartError: One has a wrong value, or looks like a misspelt setting.
-    """
-    known = {name for field in kind.model_fields.values() for name in variables_of(field)}
-    for name in variables.keys() - known:
-        for meant in get_close_matches(name, known, n=1, cutoff=0.87):
-            raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")
-    load_settings(kind, variables)
-    return variables
-
-
 def variables_of(field: Any) -> list[str]:
     """Return the environment variables that a setting is read from."""
     return [str(name) for name in field.validation_alias.choices]
-
-
-async def connect(settings: Settings) -> None:
-    """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
-
-    Raises:
-        StartError: There is no address for Flyte, or the connection would be plaintext, over which
-            the SDK silently drops credentials (github.com/flyteorg/flyte-sdk, pull request 761).
-    """
-    if not settings.flyte_endpoint:
-        wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
-        raise StartError(f"cannot start: {wrong}. {WHERE}")
-    if settings.flyte_plaintext and not settings.allow_anonymous:
-        raise StartError(
-            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
-            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS, or"
-            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
-        )
-    await flyte.init.aio(
-        endpoint=settings.flyte_endpoint,
-        org=settings.flyte_org,
-        project=settings.flyte_project,
-        domain=settings.flyte_domain,
-        insecure=settings.flyte_plaintext,
-        auth_type="Passthrough",
-        batch_size=200,  # the most that Flyte lists at once
-    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Iterable
 from typing import Any, NoReturn
 
@@ -19,15 +20,23 @@ SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosig
 """What a store quotes of a signed request that it refuses."""
 
 
-def redact(text: str) -> str:
-    """Return a text without the current caller's credentials, and without the queries of URLs."""
+def redact(text: str, chars: int = sys.maxsize) -> str:
+    """Return the beginning of a text without the current caller's credentials.
+
+    The queries of URLs are left out, too. It is cut off after so many ``chars``, or, if it contains
+    credentials, a bit before: first, because a search takes as long as the text.
+    """
     credentials = forwarded_credentials() or this_request().sender.credentials
     if len(secrets := secrets_in(credentials)) > 100:  # to look for each would take too long
         return REDACTED
+    longest = len(secrets[0]) if secrets else 0
+    begins, is_cut = text[: chars + longest], len(text) > chars + longest
     for secret in secrets:
-        text = text.replace(secret, REDACTED)
-    text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
-    return re.sub(SIGNED, rf"\1{REDACTED}", text)
+        begins = begins.replace(secret, REDACTED)
+    if is_cut:  # where it was cut, a part of a secret may be left
+        begins = begins[: max(0, len(begins) - longest)]
+    begins = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), begins)
+    return re.sub(SIGNED, rf"\1{REDACTED}", begins)[:chars]
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
@@ -73,7 +82,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
-    safe, text = error, redact(str(error.message or ""))[: limits().error_chars]  # may be a null
+    safe, text = error, redact(str(error.message or ""), limits().error_chars)  # may be a null
     if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):

@@ -2,28 +2,27 @@
 
 A request is refused by the first of these that it meets:
 
-- Starlette's CORS middleware, with 400 if it is a preflight of an origin that is not trusted;
-- `Door`, with 403 if a page of another site sent it;
+- Starlette's CORS middleware, if any origin is trusted, with 400 if it is a preflight of another;
+- `Door`, with 414 if its query is too long, and with 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
-- FastAPI, with 404 or 405, or 413 instead if its ``Content-Length`` is too large;
-- with 413 while its body is read: Starlette if it is too large, ``callers.py`` if it has too many
-  values;
+- FastAPI, with 404 or 405;
+- Starlette, with 413 if its body is too large (``limits.py`` says who else does);
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 
 import logging
 import re
-import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from random import Random
 from typing import Any
 
 from opentelemetry import trace
 from starlette._utils import get_route_path  # Starlette's own routing uses it
-from starlette.datastructures import Headers
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -33,17 +32,22 @@ from starlette.websockets import WebSocketClose
 
 from ..calls.redaction import secrets_in
 from ..calls.request_state import current_request
+from ..calls.sdk import act_in, initialised
 from ..limits import current_limits
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
-from .exchange import Exchange
+from .exchange import COME_BACK, Exchange
+from .headers import HEADERS, with_headers
 from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
+MOST_QUERY = 8 * 1024  # bytes: to parse more takes long, and proxies pass on no more
 IS_PUBLIC = "passthrough.is_public"  # the key of ASGI's scope for what `is_public` has told
+_numbers = Random()  # noqa: S311 - no secret. `secrets` lets another thread go first: 20 us
+OWN_SITE = (b"none", b"same-origin")
 
 
 def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
@@ -55,73 +59,89 @@ def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
     return path in public or f"{path.rpartition('/')[0]}/*" in public
 
 
-def for_trusted_origins(settings: Settings) -> Middleware:
+def for_trusted_origins(settings: Settings) -> list[Middleware]:
     """Return middleware that answers preflights, unlogged, and lets trusted pages read answers."""
-    return Middleware(
-        CORSMiddleware,
-        allow_origins=settings.trusted_origins,
-        allow_credentials=True,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED,
-    )
+    options: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"]}
+    options |= {"allow_credentials": True, "expose_headers": EXPOSED}
+    origins = settings.trusted_origins
+    return [Middleware(CORSMiddleware, allow_origins=origins, **options)] if origins else []
 
 
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
     A request keeps its ``X-Request-ID`` if that is well-formed and no credential, or gets one, for
-    the response, the calls to Flyte and the request's span.
+    the response, the calls to Flyte and the request's span. No WebSocket is accepted.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        public: Collection[str],
+        headers: Mapping[str, str],
+    ) -> None:
         self.app, self.settings, self.public = app, settings, public
         names = "authorization", "cookie", settings.token_header or "", *settings.credential_headers
-        self._credentials = {name.lower() for name in names}
+        self._credentials = {name.lower().encode() for name in names}
+        self._trusted = {origin.encode() for origin in settings.trusted_origins}
+        more = HEADERS | {name.lower(): value for name, value in headers.items()}
+        self._headers = [(name.encode(), value.encode()) for name, value in more.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await (self.app if scope["type"] == "lifespan" else WebSocketClose())(
+                scope, receive, send
+            )
             return
         began = time.perf_counter()
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
-        sent = Headers(scope=scope)
-        request_id = self._request_id(sent)
+        sent = dict(scope["headers"])
+        request_id = self._request_id(scope, sent)
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
-        exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
+        exchange = Exchange(receive, send, self.settings.flyte_timeout, request_id)
         current_request.set(exchange.calls)
+        answer = with_headers(exchange.send, exchange.calls, self._headers)
         try:
             with suppress(ClientDisconnect):
-                if error := self._refusal(scope, sent) or await exchange.run(self.app):
-                    await self._tell(scope, exchange, error)
-                elif exchange.is_event_stream:
-                    await exchange.end_events()
+                error = self._refusal(scope, sent) or await exchange.run(self.app, scope, answer)
+                if error:
+                    await self._tell(scope, exchange, error, answer)
+                elif exchange.events:
+                    await exchange.events.end(COME_BACK if exchange.was_cancelled else b"")
         finally:
-            if self.settings.access_log:
+            if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 self._log(scope, exchange, time.perf_counter() - began)
 
-    def _request_id(self, sent: Headers) -> str:
-        named = sent.get("x-request-id", "")
+    def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
+        named = sent.get(b"x-request-id", b"").decode("latin-1")
         if REQUEST_ID.fullmatch(named):
-            credentials = [pair for pair in sent.items() if pair[0] in self._credentials]
+            credentials = [
+                (name.decode(), value.decode("latin-1"))
+                for name, value in scope["headers"]
+                if name in self._credentials
+            ]
             if not any(secret in named for secret in secrets_in(credentials)):
                 return named
-        return secrets.token_hex(16)
+        return f"{_numbers.getrandbits(128):032x}"
 
-    def _refusal(self, scope: Scope, sent: Headers) -> HTTPException | None:
-        is_own = sent.get("sec-fetch-site", "none") in ("none", "same-origin")
-        is_link = sent.get("sec-fetch-dest") == "document"
-        is_trusted = sent.get("origin") in self.settings.trusted_origins
-        if scope[IS_PUBLIC] or is_own or is_link or is_trusted:
+    def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
+        if len(scope["query_string"]) > MOST_QUERY:
+            return HTTPException(414, f"a query may have up to {MOST_QUERY} bytes")
+        is_own = sent.get(b"sec-fetch-site", b"none") in OWN_SITE
+        is_link = sent.get(b"sec-fetch-dest") == b"document"
+        if scope[IS_PUBLIC] or is_own or is_link or sent.get(b"origin") in self._trusted:
             return None
         # A page of another origin sent it. Even the time that a GET takes can tell that page
         # something about its visitor. ``passthrough_auth.py`` checks only other methods than GET,
         # but also for browsers too old for Sec-Fetch-Site.
         return HTTPException(403, "Cross-site request refused")
 
-    async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
+    async def _tell(
+        self, scope: Scope, exchange: Exchange, error: BaseException, send: Send
+    ) -> None:
         """Answer an error, if the client is still there, and log a bug.
 
         Of an event stream that has begun, the problem is the last event. Any other response that
@@ -132,21 +152,16 @@ class Door:
             if not isinstance(error, ClientDisconnect):
                 problem_for(connection, error)  # logs it
         elif not exchange.status:
-            answer = problem_response(connection, error)
-            await answer(scope, exchange.client.receive, exchange.send)
+            await problem_response(connection, error)(scope, exchange.client.receive, send)
         else:
-            problem = problem_for(connection, error)
-            if exchange.is_event_stream:
-                data = bytes(problem.response().body)
-                await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
-            elif scope["type"] == "websocket":
-                close = WebSocketClose(1011, problem.title)
-                await close(scope, exchange.client.receive, exchange.send)
+            data = bytes(problem_for(connection, error).response().body)
+            if exchange.events:
+                await exchange.events.end(b"event: problem\ndata: %b\n\n" % data)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         calls = exchange.calls
         line: dict[str, Any] = {
-            "method": scope.get("method", "WEBSOCKET"),
+            "method": scope["method"],
             "route": route_of(scope),
             "status": exchange.status or 499,  # nginx's, only in the log: the client has left
             "ms": round(1000 * seconds, 1),
@@ -155,11 +170,18 @@ class Door:
             "caller": calls.sender.short_hash or "-",
             "subject": calls.sender.subject or "-",
         }
-        logger.info("%s", " ".join(map(str, line.values())), extra={"fields": line})
+        # `logger.info` would look for the line of code that has called it.
+        text = " ".join(map(str, line.values()))
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, text, None, None)
+        record.fields = line  # type: ignore[attr-defined]
+        logger.handle(record)
 
 
 class ExceptPublic:
-    """Middleware for all but public requests; the outermost is the first."""
+    """Middleware for all but public requests; the outermost is the first.
+
+    Here and not by ``excluded_paths`` of the passthrough middleware, which the rest would not know.
+    """
 
     def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
         self._app = self._wrapped = app
@@ -169,6 +191,27 @@ class ExceptPublic:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         await (self._app if scope.get(IS_PUBLIC) else self._wrapped)(scope, receive, send)
+
+
+class _InProjectAndDomain:
+    """Makes endpoints call Flyte in the project and domain that a request's query names."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if query := scope.get("query_string"):
+            asked = QueryParams(query)
+            project, domain = asked.get("project"), asked.get("domain")
+            if project or domain:
+                act_in(initialised(), project, domain)
+        await self._app(scope, receive, send)
+
+
+ProjectDomain = Middleware(_InProjectAndDomain)
+"""Inside the passthrough middleware: callers may name the project and domain of their calls to
+Flyte, as ``?project=`` and ``?domain=`` of every endpoint. Without it they cannot."""
 
 
 def passthrough_middleware(settings: Settings) -> Middleware:

@@ -1,5 +1,6 @@
 """What is logged, and how: one formatter for the app, the SDK and the server."""
 
+import asyncio
 import json
 import logging
 import traceback
@@ -7,11 +8,49 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 
 from ..calls.redaction import redact
+from ..limits import limits
 from ..settings import Settings
 
-CONSOLE = logging.StreamHandler()  # standard error
+MOMENT = 0.05  # seconds
 FRAMEWORK = {"anyio", "fastapi", "passthrough", "starlette", "uvicorn"}
 logger = logging.getLogger(__name__)
+
+
+class Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to standard error: a warning at once, other records of a moment together.
+
+    A write lets another thread go first, so one for each request takes long. ``MemoryHandler`` is
+    no use: it formats a record later, when nobody knows its caller's credentials any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._since = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, now or in a moment."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            loop = asyncio._get_running_loop()  # None in a thread
+            if len(self._lines) == 1 and loop:
+                self._since = record.created
+                loop.call_later(MOMENT, self.flush)
+            is_late = record.created > self._since + 2 * MOMENT  # such as if that loop has ended
+            if not loop or is_late or record.levelno >= logging.WARNING:
+                self.flush()
+        except Exception:  # noqa: BLE001 - as any handler does
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what has been kept."""
+        with self.lock:
+            lines, self._lines = "".join(self._lines), []
+            self.stream.write(lines)
+            super().flush()
+
+
+CONSOLE = Console()
 
 
 class LogFormatter(logging.Formatter):
@@ -24,7 +63,7 @@ class LogFormatter(logging.Formatter):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self._is_json, self._chars = settings.log_format == "json", settings.limits.log_record_chars
+        self._is_json = settings.log_format == "json"
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
@@ -32,20 +71,20 @@ class LogFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             message += "\n" + traceback_of(record.exc_info[1])
         if not fields:  # else it is the line for a request, with no texts of others
-            message, half = redact(message).rstrip(), self._chars // 2 - 2
-            if len(message) > self._chars:
+            message, most = redact(message).rstrip(), limits().log_record_chars
+            if len(message) > most:
+                half = most // 2 - 2
                 message = f"{message[:half]} … {message[-half:]}"
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:
             line = {"time": time, "level": record.levelname, "logger": record.name}
             return json.dumps(line | (fields or {"message": message}))
-        lines = "\n    ".join(map(_printable, message.split("\n")))
-        return f"{time} {record.levelname} {record.name}: {lines}"
+        if not message.isprintable():  # as most are, and this is fast
+            message = "\n    ".join(map(_printable, message.split("\n")))
+        return f"{time} {record.levelname} {record.name}: {message}"
 
 
 def _printable(text: str) -> str:
-    if text.isprintable():  # as nearly all are, and this is fast
-        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

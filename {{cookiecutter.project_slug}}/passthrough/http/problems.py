@@ -62,7 +62,7 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
-SafeText = Annotated[str, AfterValidator(lambda text: redact(text)[: limits().error_chars])]
+SafeText = Annotated[str, AfterValidator(lambda text: redact(text, limits().error_chars))]
 """A text that may quote the request: credentials are replaced, and it is cut off."""
 
 
@@ -196,9 +196,8 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
             break
     if problem.status == 500:
         text = "\n" + traceback_of(error)
-    method = connection.scope.get("method", "WebSocket")
-    line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
-    logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
+    request = f"{connection.scope['method']} {route_of(connection.scope)}"
+    logger.error("%s: status %d, %s%s", request, problem.status, what, text)
 
 
 def route_of(scope: Scope) -> str:

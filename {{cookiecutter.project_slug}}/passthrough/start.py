@@ -1,0 +1,177 @@
+"""How the app starts: settings are read, Flyte is connected to, the process prepared."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import anyio
+import flyte.errors
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
+from flyteidl2.auth.auth_service_pb2 import GetOAuth2MetadataRequest
+from pydantic import ValidationError
+
+from .calls.request_state import cancelled_at_stop
+from .calls.sdk import StartError, initialised
+from .http.logging_setup import set_up_logging
+from .settings import Settings, variables_of
+
+logger = logging.getLogger(__name__)
+WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
+TRY_SECONDS = 2.0
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+GONE = {
+    "ACCESS_LOG=json": "is LOG_FORMAT=json now",
+    "ACCESS_LOG=text": "is LOG_FORMAT=text now",
+    "ALLOWED_HOSTS": "is gone: with ALLOW_ANONYMOUS, whoever reaches the app may use it",
+    "FLYTE_DATA_ADDRESSES": "is gone: each address that Flyte names gets credentials, with TLS",
+    "FLYTE_PLAINTEXT": "is gone: write http:// in FLYTE_ENDPOINT",
+    "IMAGE_BUILDER": "is gone: an app builds no images, `flyte deploy` does",
+}
+"""Settings of earlier versions, and what is instead."""
+
+
+def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
+    """Read the settings from the environment, and warn of variables that look misspelt.
+
+    Raises:
+        StartError: Lists what is wrong and what to give, but no value: it may be a credential.
+    """
+    given = {name: value for name, value in environ.items() if value}
+    for wrong in _misspelt(kind, given):
+        logger.warning(wrong)
+    known, lines = _variables(kind), list[str]()
+    for old, instead in GONE.items():
+        name, _, value = old.partition("=")
+        if given.get(name) == value if value else name in given.keys() - known:
+            lines.append(f"{name}: this {instead}")
+            given.pop(name)
+    try:
+        settings = kind.model_validate(given)
+    except ValidationError as error:
+        for wrong in error.errors(include_url=False):
+            name, *place = wrong["loc"] or ("together",)  # of a check of several settings
+            entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
+            lines.append(f"{name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
+    if lines:
+        lines.insert(0, "cannot start with these environment variables:")
+        raise StartError("\n  ".join(dict.fromkeys(lines)))
+    return settings
+
+
+def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a deployment if the app will start with them.
+
+    Raises:
+        StartError: One has a wrong value, or looks like a misspelt setting.
+    """
+    for wrong in _misspelt(kind, variables):
+        raise StartError(wrong)
+    load_settings(kind, variables)
+    return variables
+
+
+def _misspelt(kind: type[Settings], names: Iterable[str]) -> Iterator[str]:
+    own = [variables_of(field)[0] for field in kind.model_fields.values()]  # none that is injected
+    for name in {*names} - _variables(kind):
+        for meant in get_close_matches(name, own, n=1, cutoff=0.87):
+            yield f"{name} is not a setting of the app; did you mean {meant}?"
+
+
+def _variables(kind: type[Settings]) -> set[str]:
+    return {name for field in kind.model_fields.values() for name in variables_of(field)}
+
+
+async def connect(settings: Settings) -> None:
+    """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
+
+    Raises:
+        StartError: There is no address for Flyte, or the connection would be plaintext, over which
+            the SDK silently drops credentials (github.com/flyteorg/flyte-sdk, pull request 761).
+    """
+    if not settings.flyte_endpoint:
+        wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
+        raise StartError(f"cannot start: {wrong}. {WHERE}")
+    if settings.flyte_plaintext and not settings.allow_anonymous:
+        raise StartError(
+            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
+            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS, or"
+            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+        )
+    await flyte.init.aio(
+        endpoint=settings.flyte_endpoint,
+        org=settings.flyte_org,
+        project=settings.flyte_project,
+        domain=settings.flyte_domain,
+        insecure=settings.flyte_plaintext,
+        auth_type="Passthrough",
+        batch_size=200,  # the most that Flyte lists at once
+    )
+
+
+async def warn_if_flyte_is_away(settings: Settings) -> None:
+    """Ask Flyte what it tells without credentials, and log why it does not answer, if so.
+
+    The app starts nevertheless: Flyte may be restarting.
+    """
+    with suppress(flyte.errors.InitializationError):  # the owner's app does not use it
+        service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
+        why: str | None = None
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
+        except TimeoutError:
+            why = f"no answer in {TRY_SECONDS:.0f} seconds"
+        except ConnectError as error:
+            if error.code is Code.UNAVAILABLE:  # with any other, it has answered
+                why = error.message
+        if why:
+            logger.warning("Flyte cannot be reached at %s: %s", settings.flyte_endpoint, why)
+
+
+def prepare_the_process(settings: Settings) -> None:
+    """Change the process when the app starts, in these five ways and no other.
+
+    1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
+    2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
+    3. The handlers of SIGINT and SIGTERM: streams end before the server stops.
+    4. Handlers and levels of loggers, unless the owner has set handlers (`set_up_logging`).
+    5. The garbage collector skips what exists from the start, and runs less often: otherwise
+       ``GET /me`` costs a sixth more, with 100 at once.
+
+    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
+    threads that no caller can hold all of them.
+    """
+    _cancel_at_stop()
+    set_up_logging(settings)  # again: the SDK's initialisation has added handlers
+    gc.freeze()
+    gc.set_threshold(10_000)
+    threads = anyio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))
+
+
+def _cancel_at_stop() -> None:
+    """Cancel streams and long waits when the server is asked to stop: by SIGTERM, or Ctrl-C."""
+    loop, handlers = asyncio.get_running_loop(), dict[int, Any]()
+
+    def handle(number: int, frame: Any) -> None:
+        for scope in cancelled_at_stop:
+            loop.call_soon_threadsafe(scope.cancel)
+        handlers[number](number, frame)
+
+    with suppress(ValueError):  # in a thread, where no signal stops this server alone
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.getsignal(number)
+            if callable(handlers[number]):
+                signal.signal(number, handle)
