@@ -68,6 +68,5 @@ format: .venv/installed  ## Format the template's own code and fix what the lint
 
 .venv/installed: .venv/demo
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv --group dev
-	@$(BIN)/python tools/get_nginx.py
 	@$(BIN)/python tools/get_chromium.py
 	@touch $@

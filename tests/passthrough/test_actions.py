@@ -15,7 +15,6 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from template import ROOT
 
 from app.routers import conditions, runs, streams
 from local_flyte import Code, LocalFlyte
@@ -25,8 +24,7 @@ from passthrough import Limits
 from passthrough.extras import watching
 from passthrough.extras.following import PART_CHARS
 
-from ..baking import PROJECT
-from ..nginx import in_front_of
+from ..envoy import in_front_of
 from .elsewhere import Elsewhere, envelope, lines
 from .support import TASKS, build_app
 
@@ -256,24 +254,20 @@ def test_recovering_takes_over_what_has_succeeded(
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
 
 
-def test_a_new_run_is_where_its_location_says_also_behind_the_documented_proxy_with_a_prefix(
+def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
     local_flyte: LocalFlyte, greeting: str, tmp_path: Path
 ) -> None:
-    page = (ROOT / PROJECT / "docs/deploying.md").read_text("utf-8")
-    location = page.partition("```nginx\n")[2].partition("```")[0]
-    with serving(build_app(router), root_path="/flyte") as app:
-        port = int(app.rpartition(":")[2])
-        location = location.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-        with (
-            in_front_of(tmp_path, port, location=location) as outside,
-            client_of(f"http://127.0.0.1:{outside}", "alice") as alice,
-        ):
-            made = alice.post(f"/flyte/runs/{greeting}/rerun")
-            shown = alice.get(made.headers["Location"]).json()
-            assert shown["name"] == made.json()["name"]
-            told = events(alice.get(f"/flyte/runs/{greeting}/actions/events"))
-            assert next(told).type == "action"
-            assert alice.get("/runs").status_code == 404  # of nginx
+    with (
+        serving(build_app(router), root_path="/flyte") as app,
+        in_front_of(tmp_path, int(app.rpartition(":")[2]), prefix="/flyte/") as outside,
+        client_of(f"http://127.0.0.1:{outside}", "alice") as alice,
+    ):
+        made = alice.post(f"/flyte/runs/{greeting}/rerun")
+        shown = alice.get(made.headers["Location"]).json()
+        assert shown["name"] == made.json()["name"]
+        told = events(alice.get(f"/flyte/runs/{greeting}/actions/events"))
+        assert next(told).type == "action"
+        assert alice.get("/runs").status_code == 404  # of Envoy
 
 
 # Reports

@@ -28,7 +28,7 @@ from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
 from passthrough.values.inputs import to_literals
 
-from ..nginx import in_front_of
+from ..envoy import in_front_of
 from .faulty import HOST, Proxy, connected, head
 from .support import build_app
 
@@ -305,7 +305,7 @@ VIEWERS = 4  # three use up the window of an HTTP/2 connection
 
 @pytest.fixture
 def wire(local_flyte: LocalFlyte, tmp_path: Path) -> Iterator[Proxy]:
-    """The way to an nginx before the local Flyte, with HTTP/2, as ingresses have; both trusted."""
+    """The way to an Envoy before the local Flyte, with HTTP/2, as ingresses have; both trusted."""
     certificate, trusted, authority = tmp_path / "server.pem", tmp_path / "ca.pem", trustme.CA()
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
     trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
