@@ -90,6 +90,12 @@ ONLY_PAGE = "The only page"
 """The recipe for projects without the template's page."""
 ALLOWED = "tests/test_allowed.py"
 """Tests a router that the other tests' callers may not use."""
+OTHER_ANSWERS = {
+    "project_slug": "our-app",
+    "flyte_project": "ours",
+    "flyte_domain": "staging",
+    "credential_headers": "X-Api-Key",
+}
 OTHER_NAMES = """
 def test_a_path_that_is_not_named_is_refused_as_well(alice):
     assert alice.post("/mornings/ada").status_code == 403
@@ -98,8 +104,11 @@ def test_a_path_that_is_not_named_is_refused_as_well(alice):
 
 @pytest.mark.parametrize("weekly", DAILY_AND_WEEKLY)
 def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
-    weekly: bool, project: Path
+    weekly: bool, project: Path, baker: Baker, tmp_path: Path
 ) -> None:
+    """With the default answers weekly, with others daily."""
+    if not weekly:
+        project = baker(tmp_path / "other", **OTHER_ANSWERS)
     add_everything(project)
     pages = sorted((project / "docs/recipes").glob("*.md"))
     pages.remove(project / "docs/recipes/gradio.md")  # browser/test_gradio.py installs it
@@ -109,8 +118,8 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
         paste(recipe, project)
     main, conditions = project / "app/main.py", project / "app/routers/conditions.py"
     face, responses = "from passthrough import", "    responses={202"
-    edit(conditions, face, f"from ..approver import Approver\n{face}")
-    edit(conditions, responses, f"    dependencies=[Approver],\n{responses}")
+    edit(conditions, face, f"from ..approvers import APPROVERS\nfrom ..only import only\n{face}")
+    edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
     told = "".join(page.read_text("utf-8") for page in pages)
     (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
     docs = '        <a href="docs">'

@@ -8,6 +8,7 @@ import asyncio
 
 import flyte
 import flyte.report
+from flyte.io import File
 
 from .image import image
 
@@ -47,6 +48,13 @@ async def publish(text: str) -> str:
     approval = await flyte.new_condition.aio("approval", prompt=f"Publish this?\n\n{text}")
     approved = await approval.wait.aio()
     return f"{'published' if approved else 'rejected'}: {text}"
+
+
+@task_env.task
+async def words(text: File) -> int:
+    """Count the words of a text file: upload one."""
+    async with text.open() as opened:
+        return len(bytes(await opened.read()).split())
 
 
 @task_env.task(report=True)

@@ -91,9 +91,13 @@ def test_runs_are_listed_newest_first_and_by_task_phase_and_time(
         assert (failure in {run["name"] for run in found}) == ("failed" in phases)
         assert {run["task"] for run in found} <= {count.name}
         assert {run["phase"] for run in found} <= {*phases}
-    older = {run["name"] for run in listed(alice, before=get_run(alice, failure)["started_at"])}
+    start = get_run(alice, failure)["started_at"]
+    older = {run["name"] for run in listed(alice, before=start)}
     assert greeting in older
     assert failure not in older
+    newer = {run["name"] for run in listed(alice, after=start)}
+    assert failure in newer
+    assert greeting not in newer
 
 
 def test_project_and_domain_can_be_chosen_per_request(

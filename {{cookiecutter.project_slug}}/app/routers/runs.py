@@ -43,6 +43,7 @@ async def list_runs(
     phase: Annotated[
         list[ActionPhase], Query(description="Only in these; `paused` alone: those that ask.")
     ] = [],  # noqa: B006
+    after: Annotated[QueryTime | None, Query(description="Only runs started since.")] = None,
     before: Annotated[QueryTime | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> list[Run]:
@@ -51,7 +52,7 @@ async def list_runs(
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
     be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
     """
-    created_at = remote.TimeFilter(before=before)
+    created_at = remote.TimeFilter(after=after, before=before)
     only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
     if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
         found = runs_that_ask(**only)
