@@ -12,7 +12,6 @@ from .promises import *  # noqa: F403 - the tests
 
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
-    ("GET", "/runs/{name}/conditions/{action}"): {"status": 404},
     ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
     ("POST", "/files"): {"content": b"of a file"},
     ("GET", "/runs/{name}/conditions/{action}"): {"status": 404},
