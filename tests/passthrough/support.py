@@ -23,7 +23,12 @@ TASKS = "tests"
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
-def build_app(*routers: APIRouter, public: frozenset[str] = frozenset(), **changed: Any) -> App:
+def build_app(
+    *routers: APIRouter,
+    public: frozenset[str] = frozenset(),
+    headers: dict[str, str] | None = None,
+    **changed: Any,
+) -> App:
     """Build an app like a generated one, with some settings changed."""
     patient = {"flyte_timeout": 120.0}  # enough even on a busy machine
     settings = load_settings(Settings).model_copy(update=patient | changed)
@@ -34,7 +39,7 @@ def build_app(*routers: APIRouter, public: frozenset[str] = frozenset(), **chang
         yield {"opened": "by the app"}
 
     middleware = [passthrough_middleware(settings), ProjectDomain]
-    app = App(settings, public, middleware, lifespan=lifespan)
+    app = App(settings, public, middleware, headers, lifespan=lifespan)
     for router in routers:
         app.include_router(router)
     return app

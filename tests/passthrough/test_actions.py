@@ -115,18 +115,14 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
     assert shown == [("failed", True)] * 2 + [("succeeded", False)] * 2
 
 
-def test_a_task_that_takes_too_long_is_answered_with_its_run_and_where_to_watch_it(
+def test_a_task_that_takes_too_long_is_answered_with_its_run(
     short_timeout: httpx.Client,
 ) -> None:
     answer = short_timeout.post("/tasks/tests.count?project=flytesnacks")
     assert answer.status_code == 504
-    found = re.fullmatch(
-        "this took too long; the run (.+) goes on: watch it at (.+)", answer.json()["detail"]
-    )
+    found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
     assert found
-    assert found[2] == f"/runs/{found[1]}/events?project=flytesnacks"
-    short_timeout.post(f"/runs/{found[1]}/abort")
-    assert [*events(short_timeout.get(found[2]))][-1].id == "1-aborted"
+    assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
 
 
 def test_open_streams_hold_names_and_states_but_no_details(

@@ -72,6 +72,30 @@ def test_no_response_can_be_framed_cached_or_sniffed(
     assert of_everywhere(response.headers) == HEADERS
 
 
+def test_an_owner_may_add_headers_and_change_ours(local_flyte: LocalFlyte) -> None:
+    added = {"Strict-Transport-Security": "max-age=1", "Referrer-Policy": "same-origin"}
+    with serving(build_app(router, headers=added)) as url, client_of(url, "alice") as client:
+        for path in ("/things", "/events", "/health", "/none"):
+            sent = client.get(path).headers
+            assert {name: sent[name] for name in added} == added
+
+
+def test_a_query_has_a_limited_length(alice: httpx.Client, anonymous: httpx.Client) -> None:
+    assert alice.get("/things?" + "x" * 8192).status_code == 200
+    for path in ("/things?", "/health?"):
+        refused = anonymous.get(path + "x" * 8193)
+        assert (refused.status_code, refused.json()["title"]) == (414, "Request-URI Too Long")
+
+
+def test_the_documentations_routes_come_after_the_owners(local_flyte: LocalFlyte) -> None:
+    """A request is compared with each route before its own."""
+    owners = APIRouter()
+    owners.add_api_route("/docs/{name}", things)
+    with serving(build_app(owners)) as url, client_of(url, None) as client:
+        assert client.get("/docs/swagger-ui.css").json() == "things"
+        assert client.get("/health").json() == {"status": "ok"}
+
+
 JSON = {"Content-Type": "application/json"}  # whose values are counted
 
 

@@ -1,6 +1,7 @@
 """What logs, errors and answers show of credentials: nothing."""
 
 import asyncio
+import io
 import json
 import logging
 import re
@@ -19,7 +20,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls.redaction import REDACTED, redact, with_safe_errors
 from passthrough.calls.sdk import TooLargeError
-from passthrough.http.logging_setup import LogFormatter, set_up_logging
+from passthrough.http.logging_setup import Console, LogFormatter, set_up_logging
 from passthrough.limits import DEFAULTS
 from passthrough.settings import Settings
 
@@ -115,6 +116,46 @@ def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, sho
         assert "three-333" not in redact("of a cookie beside many longer ones: three-333")
     long = "x-amz-" * 200_000  # not done today, if the work grew with the square of the length
     assert redact(long) == long
+
+
+def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
+    """It is cut off first: 100 errors under one key of 900 kB would else take seconds."""
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
+        for before in range(60):
+            for secrets in range(6):
+                text = "x" * before + TOKEN * secrets + "y" * 100
+                shown = redact(text, 40)
+                assert "a-t" not in shown, text
+                assert text.replace(TOKEN, REDACTED)[:40].startswith(shown)
+                assert secrets or shown == text[:40]
+
+
+class Writes(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.written = asyncio.Event()
+
+    def write(self, text: str) -> int:
+        self.number += 1
+        self.written.set()
+        return super().write(text)
+
+
+async def test_what_is_logged_in_a_moment_is_written_together_and_a_warning_at_once() -> None:
+    console, stream = Console(), Writes()
+    console.setStream(stream)
+    record = {"name": "app", "msg": "said", "levelno": logging.INFO}
+    for number in range(3):
+        console.handle(logging.makeLogRecord(record | {"msg": f"{number}"}))
+    console.handle(logging.makeLogRecord({"msg": "beware", "levelno": logging.WARNING}))
+    assert (stream.getvalue(), stream.number) == ("0\n1\n2\nbeware\n", 1)
+    stream.written.clear()
+    console.handle(logging.makeLogRecord(record))
+    await stream.written.wait()
+    assert stream.getvalue().endswith("beware\nsaid\n")
+    await asyncio.to_thread(console.handle, logging.makeLogRecord(record))
+    assert stream.getvalue().endswith("said\nsaid\n")
 
 
 FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"

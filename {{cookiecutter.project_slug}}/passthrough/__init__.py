@@ -4,6 +4,15 @@
 be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
 ``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
 
+The heart are 1,300 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
+``http/exchange.py``, ``calls/request_state.py``, ``calls/interceptor.py``, ``calls/sessions.py``,
+``calls/make_safe.py``. Values are ``calls/json_values.py`` and ``values/``. Look up the rest.
+
+- The *caller* is the person, or the application, as whom a request calls Flyte.
+- The *client* is the program that sends the request and may leave: a browser, a script, an agent.
+- A *sender* (`Sender`) is what the app knows of a caller, while it serves the request.
+- A *subject* is Flyte's identifier of a caller.
+
 What one asks first:
 
 - What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``,
@@ -14,8 +23,10 @@ What one asks first:
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
   later), and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- What does a 413 mean? A request's body, or all that Flyte sent for a request, is too large:
-  ``docs/limits.md``.
+- How does a watch end? Of a run, two seconds after its last news once its root action has ended; of
+  one action, with it; and any, with its request: ``extras/watching.py``.
+- Where are headers added? In ``http/headers.py``; an owner's are ``App(headers={"Name": "value"})``.
+- Who says 413? ``limits.py`` lists them all.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint

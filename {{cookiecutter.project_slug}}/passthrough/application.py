@@ -118,6 +118,7 @@ class App(FastAPI):
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 prepare_the_process(self.settings)
+                set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
                 await warn_if_flyte_is_away(self.settings)
             # StartError is reported below, without its traceback.
             if not isinstance(sys.exception(), StartError):

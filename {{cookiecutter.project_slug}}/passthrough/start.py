@@ -21,7 +21,6 @@ from pydantic import ValidationError
 
 from .calls.request_state import cancelled_at_stop
 from .calls.sdk import StartError, initialised
-from .http.logging_setup import set_up_logging
 from .settings import Settings, variables_of
 
 logger = logging.getLogger(__name__)
@@ -145,7 +144,7 @@ def prepare_the_process(settings: Settings) -> None:
     1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM: streams end before the server stops.
-    4. Handlers and levels of loggers, unless the owner has set handlers (`set_up_logging`).
+    4. Handlers and levels of loggers, unless the owner has set handlers (``http/logging_setup.py``).
     5. The garbage collector skips what exists from the start, and runs less often: otherwise
        ``GET /me`` costs a sixth more, with 100 at once.
 
@@ -153,7 +152,6 @@ def prepare_the_process(settings: Settings) -> None:
     threads that no caller can hold all of them.
     """
     _cancel_at_stop()
-    set_up_logging(settings)  # again: the SDK's initialisation has added handlers
     gc.freeze()
     gc.set_threshold(10_000)
     threads = anyio.to_thread.current_default_thread_limiter()

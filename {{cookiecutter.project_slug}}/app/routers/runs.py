@@ -41,7 +41,8 @@ async def list_runs(
     subject: SubjectDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
     phase: Annotated[
-        list[ActionPhase], Query(description="Only in these; `paused` alone: those that ask.")
+        list[ActionPhase],
+        Query(description="Only in these; `paused` alone: those that ask.", max_length=20),
     ] = [],  # noqa: B006
     after: Annotated[QueryTime | None, Query(description="Only runs started since.")] = None,
     before: Annotated[QueryTime | None, Query(description="Only runs started earlier.")] = None,

@@ -8,7 +8,6 @@ says that there was no time left (`Deadline`). For 413, 422, 429 and 431 see ``d
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from http.client import responses
 from typing import Annotated, Any, Literal
 
@@ -23,7 +22,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
 from ..calls.redaction import redact
@@ -153,18 +151,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
         problem.sign_in = connection.scope[SETTINGS].sign_in_url
     if problem.status == 504 and (run := this_request().run):
         what = (problem.detail or "this took too long").partition(";")[0]
-        problem.detail = f"{what}; the run {run} goes on{_where(connection, run)}"
+        problem.detail = f"{what}; the run {run} goes on"
     return problem
-
-
-def _where(connection: HTTPConnection, run: str) -> str:
-    """Say where a run can be watched, if the app has such an endpoint."""
-    asked = connection.query_params
-    query = {name: asked[name] for name in ("project", "domain") if name in asked}
-    with suppress(NoMatchFound):
-        url = connection.url_for("run_events", name=run).include_query_params(**query)
-        return f": watch it at {url.replace(scheme='', netloc='')}"
-    return ""
 
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
