@@ -1,7 +1,5 @@
 """Endpoints as tools for AI agents (docs/agents.md). A test of a tool of yours can look like this."""
 
-import json
-
 import httpx
 import pytest
 
@@ -13,5 +11,4 @@ def test_a_tool_answers_as_its_endpoint_does(alice: httpx.Client, bob: httpx.Cli
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "me"}}
     for client in (alice, bob):
         answer = client.post("/mcp", json=call, headers={"Accept": "application/json"})
-        [content] = answer.json()["result"]["content"]
-        assert json.loads(content["text"]) == client.get("/me").json()
+        assert answer.json()["result"]["structuredContent"] == client.get("/me").json()
