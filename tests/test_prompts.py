@@ -28,9 +28,9 @@ PRIVATE = {
 }
 # Answers that are refused, separated by a bar.
 REFUSED = {
-    "project_slug": f"My App|-app|app-|my--app|my.app|café|app\n|2fast|con|a/b|{'a' * 31}",
-    "description": "|two\nlines|a\ttab|a\x1b[31mcolour|right\u202eto left|a line\u2028separator"
-    "|a zero-width\u200bspace| padded |{{ 7 * 7 }}|a {% raw %}b{% endraw %}|a {# comment #}"
+    "project_slug": f"My App|-app|app-|my--app|my.app|café|app\n|2fast|a/b|{'a' * 31}",
+    "description": "|two\nlines|a\ttab|a\x1b[31mcolour|a line\u2028separator"
+    "| padded |{{ 7 * 7 }}|a {% raw %}b{% endraw %}|a {# comment #}"
     f"|{'x' * 101}|{'x' * 100_000}",
     "author": "|Ada\r\nLovelace|${{ '{{' }} github.actor }}",
     "flyte_project": f"|My Project|a/b|{'p' * 64}",
@@ -44,7 +44,7 @@ REFUSED = {
     "ci": "Jenkins|GitHub",
 }
 ACCEPTED = {
-    "project_slug": f"a|{'a' * 30}|app-2|flyte-app|class|json|app|tests|fastapi|company|com10",
+    "project_slug": f"a|{'a' * 30}|app-2|flyte-app|class|json|app|tests|fastapi|con",
     "description": f'-- it\'s a "test" \\o/ 🚀 👩‍🚀 $HOME `id` & <b> 100 %|{"x" * 100}',
     "author": "Ada Lovelace <ada@example.org>",
     "flyte_project": "p" * 63,
@@ -66,33 +66,30 @@ HOOK = load_hook("pre_gen_project.py")
 
 def problems(**answers: str) -> list[tuple[str, str]]:
     """Return the name and the message of each answer that is refused."""
-    return list(HOOK.problems(DEFAULTS | PRIVATE | answers, {}))
+    return list(HOOK.problems(DEFAULTS | answers))
 
 
-def test_the_hook_knows_the_questions_which_the_terminal_shows_as_written() -> None:
-    known = {key: (each.prompt, each.default) for key, each in HOOK.QUESTIONS.items()}
-    assert known == {key: (PROMPTS[key], DEFAULTS[key]) for key in QUESTIONS}
-    assert PROMPTS.keys() == QUESTIONS.keys()
-    for text in PROMPTS.values():
-        assert re.fullmatch(r"[A-Z][^\[\]\n]{3,95}", text)  # brackets are markup to Rich
+def test_each_question_states_the_rule_that_the_hook_checks() -> None:
+    assert HOOK.RULES.keys() == PROMPTS.keys() == QUESTIONS.keys()
+    for key, prompt in PROMPTS.items():
+        assert re.fullmatch(r"[A-Z][^\[\]\n]+", prompt)  # brackets are markup to Rich
+        if isinstance(QUESTIONS[key], list):  # the terminal shows the choices
+            assert HOOK.RULES[key].words == f"one of: {', '.join(QUESTIONS[key])}"
+        else:
+            assert prompt.endswith(f" ({HOOK.RULES[key].words})")
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [(key, value) for key, values in REFUSED.items() for value in values.split("|")],
 )
-def test_a_refusal_shows_the_prompt_the_value_the_reason_and_a_valid_value(
-    key: str, value: str
-) -> None:
-    [(refused, message), *_] = problems(**{key: value})
+def test_a_refusal_shows_the_name_the_value_and_the_rule(key: str, value: str) -> None:
+    [(refused, message)] = problems(**{key: value})
     assert refused == key
-    assert message.startswith(f"  {PROMPTS[key]}: {value[:60]!r}")
+    assert message.startswith(f"  {key}: {value[:60]!r}")
     assert (f"({len(value)} characters)" in message) == (len(value) > 60)
-    assert HOOK.QUESTIONS[key].reason in message
-    assert ("it may not be empty; " in message) == (not value)
-    suggestion = message.rpartition("Try: ")[2].removesuffix("\n").replace("no header", "")
-    assert re.fullmatch(HOOK.QUESTIONS[key].valid, suggestion)
-    assert len(message) < 500
+    assert message.endswith(f"It must be {HOOK.RULES[key].words}.\n")
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize(
@@ -126,21 +123,14 @@ def test_a_header_is_refused_if_and_only_if_the_app_would_not_start_with_it(name
 def test_a_wrong_answer_on_the_command_line_is_refused_and_leaves_no_folder(
     baker: Baker, tmp_path: Path
 ) -> None:
-    """Cookiecutter renders answers, ignores unknown names, and leaves a folder of a/b."""
-    wrong = {
-        "project_slug=a/b": "  Name of the app and its folder: 'a/b'",
-        "author={{ 'Ada' }}": "would be run as a template",
-        **{f'{key}="; import os': f"  {key}: leave it out" for key in PRIVATE},
-    }
-    if Path("/proc").exists():
-        wrong["nothing=a"] = "  nothing: there is no such question"
     command: list[str | Path] = [sys.executable, "-m", "cookiecutter", "--no-input"]
-    command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path, *wrong]
+    command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path]
+    command += ["project_slug=My App", "author= "]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     told, _, rest = refused.stderr.partition("ERROR: Stopping generation")
-    assert told.startswith("\nNothing was generated. Please change:\n")
-    assert [message for message in wrong.values() if message not in told] == []
+    assert told.startswith("\nNothing was generated. Please change:\n\n  project_slug: 'My App'")
+    assert "\n  author: ' '\n" in told
     assert "pre_gen_project.py" not in rest
     assert not list(tmp_path.iterdir())
 
@@ -154,13 +144,8 @@ def test_a_choice_in_a_replay_file_that_is_none_is_refused(
     options = {"output_dir": str(output), "config_file": str(baker.config())}
     with pytest.raises(FailedHookException):
         cookiecutter(str(baker.template), replay=str(replay), **options)
-    assert "choose one of: " in capfd.readouterr().err
+    assert "It must be one of: " in capfd.readouterr().err
     assert not list(output.iterdir())
-
-
-def test_under_cruft_an_answer_to_no_question_is_refused() -> None:
-    words = ["/bin/cruft", "create", "URL", "--extra-context", '{"project_name": "x", "ci": "y"}']
-    assert [name for name, _ in HOOK.unknown(DEFAULTS, words)] == ["project_name"]
 
 
 def test_a_folder_in_the_next_steps_is_quoted() -> None:

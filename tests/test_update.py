@@ -232,11 +232,11 @@ def test_an_update_that_is_refused_ends_with_why(baker: Baker, tmp_path: Path) -
     project = create(template, baker)
     install_uvx(project)
     commit(project)
-    edit(template / "hooks/pre_gen_project.py", "{1,100}", "{1,5}")
+    edit(template / "hooks/pre_gen_project.py", "{1,100}(?", "{1,5}(?")
     commit(template)
     refused = ended(["make", "update"], project, COOKIECUTTER_CONFIG=str(baker.config()))
     assert refused.returncode != 0
-    assert "What the app does, in one line: " in refused.stdout
+    assert "\n  description: " in refused.stdout
     assert "Traceback" not in refused.stdout
     assert len(refused.stdout.splitlines()) < 25
     assert status(project) == []
