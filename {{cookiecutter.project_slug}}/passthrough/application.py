@@ -21,6 +21,7 @@ from .http.callers import LargeBodies, OpenRequests
 from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
+from .http.strict_json import StrictJson
 from .limits import current_limits
 from .settings import Settings
 from .start import prepare_the_process, warn_if_flyte_is_away
@@ -106,6 +107,7 @@ class App(FastAPI):
             Middleware(ExceptPublic, self._inner),
             Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
             Middleware(LargeBodies),
+            Middleware(StrictJson),
         ]
         return super().build_middleware_stack()
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import hashlib
-import json
 import math
 import secrets
 from collections import Counter
-from contextlib import ExitStack, suppress
-from typing import Any
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -71,7 +69,7 @@ class OpenRequests:
 
 
 class LargeBodies:
-    """Middleware that lets in two large JSON bodies at a time, and none that is ambiguous.
+    """Middleware that lets in two large JSON bodies at a time.
 
     FastAPI parses a body before it asks Flyte who sent it: a megabyte of small values takes 20 MB
     and 50 ms. A body is read after routing, up to its route's ``max_body_size``. A turn ends with
@@ -91,16 +89,11 @@ class LargeBodies:
 
         async def receive_whole() -> Message:
             message = await _whole_body(receive)
-            body = message.get("body", b"")
             # The agent's message, which has this body in it, has waited already.
-            if len(body) > LARGE and IS_INNER not in scope:
+            if len(message.get("body", b"")) > LARGE and IS_INNER not in scope:
                 end_turn = await self._turns.begin(AT_ONCE, this_request().sender.short_hash)
                 after.callback(end_turn)
                 asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
-            with suppress(ValueError, RecursionError):  # FastAPI answers what is no JSON
-                json.loads(
-                    body, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
-                )
             return message
 
         with ExitStack() as after:
@@ -116,16 +109,3 @@ async def _whole_body(receive: Receive) -> Message:
     if message["type"] != "http.request":
         return message
     return {"type": "http.request", "body": bytes(parts) + message.get("body", b"")}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse JSON of which some readers take the first value of a key, and others the last."""
-    if len(dict(pairs)) < len(pairs):
-        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise HTTPException(422, f"an object in the JSON has the key {key!r} twice")
-
-
-def _finite(number: str) -> None:
-    """Refuse what Python reads as JSON, but never writes: NaN, and 1e400 for infinity."""
-    if not math.isfinite(float(number)):
-        raise HTTPException(422, f'{number} is no number: write "Infinity", "-Infinity" or "NaN"')

@@ -8,6 +8,7 @@ A request is refused by the first of these that it meets:
 - ``callers.py``, with 429 if its caller has too many requests open;
 - FastAPI, with 404 or 405;
 - Starlette, with 413 if its body is too large (``limits.py`` says who else does);
+- ``strict_json.py``, with 422 if its JSON is ambiguous, such as one key twice;
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 
