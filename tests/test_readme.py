@@ -1,14 +1,63 @@
-"""The steps in README.md, "Generate your own"."""
+"""The commands in README.md and in a project's README.md, as they are written."""
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+from template import ROOT
 
 from .baking import Baker, run
-from .walkthrough import Project, clone, code_block, commit, path_with_tools
+from .long_running import running
+from .walkthrough import Project, clone, code_block, code_blocks, commit, path_with_tools
 
 pytestmark = pytest.mark.slow
+
+HERE = {
+    "make check",
+    ".venv/bin/uvx cruft create",
+    "cd ..",
+    "git grep",
+    ".venv/bin/flyte create config",
+    "python3 -m venv",
+    ".venv/bin/python -m pip",
+    ".venv/bin/python -m pytest",
+    ".venv/bin/python -m local_flyte",
+    ".venv/bin/ruff",
+}
+"""The beginnings of commands that this file runs."""
+ELSEWHERE = {
+    "make demo": "test_demo.py::test_make_demo_in_a_fresh_clone",
+    ".venv/bin/uv pip install --group demo": "test_demo.py::test_the_demo_without_make",
+    ".venv/bin/python tools/demo.py": "test_demo.py::test_the_demo_without_make",
+    "make update": "test_update.py::test_make_update_says",
+    "make dev": "test_demo.py::test_make_demo_in_a_fresh_clone",
+    "make dev ARGS=--keep": "local_flyte/test_command.py::test_what_is_remembered_is_private",
+    "make dev FLYTE=.flyte/config.yaml": "local_flyte/test_command.py::test_the_app_runs_on_the",
+    "make test": "test_readme.py::test_make_test_passes_in_the_generated_project",
+    "make deploy": "test_deployed.py::test_make_deploy_builds_the_image",
+    ".venv/bin/uv lock": "test_deployed.py::test_make_deploy_builds_the_image",
+    ".venv/bin/flyte deploy deployment.py app_env": "test_deployed.py::test_make_deploy_builds",
+}
+"""The other ones, with the beginning of the test that runs each."""
+
+
+def commands_in(readme: Path) -> list[str]:
+    """Return the commands of a README: those in blocks, and those in a sentence."""
+    text = readme.read_text("utf-8")
+    blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", "").splitlines()
+    in_text = r"(?<!`)`((?:make|git|python3?|\.venv/bin/\S+) [^`\n]+)`"
+    return [*lines, *re.findall(in_text, text)]
+
+
+def test_each_command_of_both_readmes_is_run_by_a_test(default_project: Path) -> None:
+    for readme in (ROOT / "README.md", default_project / "README.md"):
+        for command in commands_in(readme):
+            assert command in ELSEWHERE or command.startswith(tuple(HERE)), command
+    for file, test in (named.split("::") for named in ELSEWHERE.values()):
+        assert f"\ndef {test}" in (ROOT / "tests" / file).read_text("utf-8"), test
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +92,40 @@ def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
     said = generated.run("make", "test")
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
     assert generated.run("git", "status", "--porcelain") == ""
+
+
+def test_without_questions_nothing_is_asked(baker: Baker, tmp_path: Path) -> None:
+    """There is no terminal, and the page is left out."""
+    template = clone(tmp_path / "cookiecutter-flyte-app")
+    (template / ".venv").symlink_to(sys.prefix)
+    (command,) = code_block("Generate your own", 1)
+    run(["sh", "-c", command], template, COOKIECUTTER_CONFIG=str(baker.config()))
+    assert (tmp_path / "my-flyte-app/app/main.py").exists()
+    assert not (tmp_path / "my-flyte-app/app/page").exists()
+
+
+def test_the_config_of_the_readme_is_the_one_of_the_answers(generated: Project) -> None:
+    (create, *_) = code_blocks(generated.path / "README.md", "Deploy it", "sh")
+    generated.run("sh", "-ec", create)
+    config = yaml.safe_load((generated.path / ".flyte/config.yaml").read_text("utf-8"))
+    assert config["admin"]["endpoint"] == "dns:///flyte.example.com"
+    assert config["task"].items() >= {"project": "flytesnacks", "domain": "development"}.items()
+    assert generated.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.weekly
+def test_the_commands_without_make_and_a_new_name(generated: Project, tmp_path: Path) -> None:
+    """Runs last, because it renames the app."""
+    readme = generated.path / "README.md"
+    (rename,) = [each for each in commands_in(readme) if each.startswith("git grep")]
+    generated.run("sh", "-ec", rename)
+    assert '"new-name"' in (generated.path / "app/main.py").read_text("utf-8")
+    generated.run("make", "check")
+    generated.run("rm", "-r", ".venv")
+    *setup, start = code_blocks(readme, "Run it", "sh")[1].splitlines()
+    checks = code_blocks(readme, "Check it", "sh")[1].splitlines()
+    for command in (*setup, *checks):
+        generated.run("sh", "-ec", command)
+    with running(start.split(), generated.path, PATH=generated.search_path) as app:
+        assert "new-name" in app.wait_until_ready()
+        app.interrupt()
