@@ -21,7 +21,8 @@ from ..application import App
 from ..calls.request_state import this_request
 from ..dependencies import find_caller
 from ..http.callers import IS_INNER
-from .resource_metadata import METADATA, PATH, Issuer, ResourceMetadata
+from .resource_metadata import METADATA, PATH, ResourceMetadata
+from .resource_metadata import Issuer as Issuer
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
 
 TASKS = "passthrough.tasks"  # the key of ASGI's scope for the tasks that end with a message
