@@ -301,7 +301,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Parts, PARTS_JSON | {"names": {"1\n": "a"}}, {("names", "1\n"): NO_INTEGER}),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Leveled, {"level": True}, {("level",): NO_TYPE}),
-    (list[Cat] | None, [{"kind": "cat", "age": 1}], {(0, "age"): NO_FIELD}),
+    (list[Twice] | None, [{"value": 1, "double": 2}], {(0, "double"): NO_FIELD}),
     (Wall, {"color": "RED", "painted": {"color": "red", "swapped": "A", "size": 1}},
         {("painted", "size"): NO_FIELD}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
