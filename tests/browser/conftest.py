@@ -7,16 +7,20 @@ from typing import Any
 import get_chromium
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from template import ROOT
 
 from local_flyte import sign_in
 from local_flyte.testing import client_of
 
 from ..served import SECRET, App
-from .visiting import Visit, go
+from .visiting import TYPES, Visit, go
 
 # A new process for each page takes a quarter of the CPU.
 FLAGS = ["--disable-gpu", "--renderer-process-limit=1"]
+
+FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
+EMPTY = "<!doctype html><link rel=stylesheet href=/style.css><main></main><p id=asking>"
 
 expect.set_options(timeout=120_000)
 
@@ -77,3 +81,25 @@ def visit(browser: Browser, app: App) -> Iterator[Visit]:
 def api(app: App) -> Iterator[httpx.Client]:
     with client_of(app.url, "alice") as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page with the app's files, and nothing else on it."""
+
+    def serve(route: Route) -> None:
+        file = FILES / route.request.url.rpartition("/")[2]
+        if file.is_file():
+            route.fulfill(path=file, content_type=TYPES[file.suffix])
+        else:
+            route.fulfill(body=EMPTY, content_type="text/html")
+
+    errors: list[str] = []
+    with browser.new_context() as context:
+        context.route("**/*", serve)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("http://form.example/")
+        page.evaluate("addEventListener('submit', (event) => event.preventDefault())")
+        yield page
+    assert errors == []

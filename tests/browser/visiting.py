@@ -15,6 +15,7 @@ MARKUP = (
     "{{ 7 * 7 }}${alert(6)}\u202ereversed"
 )
 
+TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".py": "text/plain"}
 
 Visit = Callable[..., Page]
 """Opens a window, as a person or anonymously, and a view; an error in it fails the test."""
@@ -44,6 +45,19 @@ def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
     page.route(
         "**/actions/events*",
         lambda route: route.fulfill(body=body + ends, content_type="text/event-stream"),
+    )
+
+
+def make(page: Page, script: str, *given: object) -> None:
+    """Show what a function in JavaScript makes of the modules and these values."""
+    page.evaluate(
+        f"""async (given) => {{
+            const files = ["api", "dom", "form", "questions", "session"];
+            const modules = await Promise.all(files.map((file) => import(`/${{file}}.js`)));
+            const made = ({script})(Object.assign({{}}, ...modules), ...given);
+            document.querySelector("main").replaceChildren(...[made].flat());
+        }}""",
+        given,
     )
 
 

@@ -6,7 +6,17 @@ export const ROOT = "a0"; // the action that the run began with
 const MOST = 1000; // actions that are shown
 const DEEPEST = 8; // levels that are indented
 const LONGEST = 500; // characters at the beginning of a text, and at its end
-const RESTYLE = 3000; // milliseconds; to fit the bars anew, the browser has to style all of them
+// To fit the bars anew, the browser has to style all of them; in milliseconds and as a factor.
+const RESTYLE = 3000;
+const GROWTH = 1.2;
+// The patterns of the bars: their classes, and what they mean
+const MEANINGS = {
+  queued: ["queued", "queued"],
+  initializing: ["initializing", "initializing"],
+  running: ["running", "running"],
+  paused: ["paused", "waiting for an answer"],
+  again: ["again running", "a further attempt"],
+};
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
 /** A text without its middle, if it is long. */
@@ -25,14 +35,16 @@ const brief = ({ condition, ...action }) =>
 export function actionsPanel(choose) {
   // By name: the action, as text, too, its depth, its item, and the list in that
   const rows = new Map();
-  let chosen = "a0";
+  const known = new Set(); // patterns that the legend explains
+  let chosen = ROOT;
   let origin; // the run's start; these times are in milliseconds
   let end = -Infinity;
   let length; // that the bars are fitted to
   const list = h("ul");
   const tree = h("div.tree", list);
-  const note = h("span");
-  const node = card("Actions", key(note), tree);
+  const note = h("p.hint");
+  const legend = h("p.hint.key");
+  const node = card("Actions", legend, note, tree);
   node.hidden = true;
   const get = (action) => rows.get(action)?.action;
 
@@ -41,14 +53,13 @@ export function actionsPanel(choose) {
     tree.style.setProperty("--length", length);
   }
 
-  /** Fit all bars on one scale, from the run's start to its end or now; say how long that is. */
+  /** Fit all bars on one scale, from the run's start to its end or now. */
   function scale() {
     if (origin === undefined) return "";
-    const over = hasEnded(get("a0") ?? {});
+    const over = hasEnded(get(ROOT) ?? {});
     const now = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
-    if (over ? now !== length : !(now - length < RESTYLE)) fit(now);
-    const most = rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`;
-    return `The bars span ${duration(now)}.${most}`;
+    if (over ? now !== length : !(now - length < RESTYLE && now < GROWTH * length)) fit(now);
+    return rows.size < MOST ? "" : `Only ${MOST} actions are shown.`;
   }
 
   /** Show actions that are new or have changed; parents come before their children. */
@@ -77,9 +88,27 @@ export function actionsPanel(choose) {
       if (focused) item.querySelector("button").focus();
       if (!before) (parent?.inner ?? list).append(item);
       rows.set(action.name, { action, text, depth, item, inner });
+      explain(steps);
     }
     live(note, scale);
     node.hidden = !rows.size;
+  }
+
+  /** Tell what the patterns of these steps mean. */
+  function explain(steps) {
+    for (const step of steps) {
+      const kinds = [step.phase === "waiting_for_resources" ? "queued" : step.phase];
+      if (step.attempt > 1) kinds.push("again");
+      for (const kind of kinds) known.add(kind);
+    }
+    if (legend.childElementCount === known.size) return;
+    legend.replaceChildren(
+      ...Object.entries(MEANINGS)
+        .filter(([kind]) => known.has(kind))
+        .map(([, [classes, meaning]]) =>
+          h("span", h("span.bar", h("i", { class: classes })), meaning),
+        ),
+    );
   }
 
   function row(action, depth, steps) {
@@ -109,7 +138,7 @@ export function actionsPanel(choose) {
         action.group && h("span.type", { title: "Group" }, name(action.group)),
         action.attempts > 1 && h("span.type", `${action.attempts} attempts`),
         action.cached && h("span.type", "from the cache"),
-        h("span.took", runDuration(action)),
+        action.parent && h("span.took", runDuration(action)), // the run's is among its facts
       ),
       bar(action, steps, origin),
       action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
@@ -167,18 +196,4 @@ function bar({ type }, steps, origin) {
   if (steps.every(({ to }) => to)) words.textContent = say();
   else live(words, say);
   return node;
-}
-
-/** What the patterns of the bars mean. */
-function key(note) {
-  const sample = (phase, word = phase) => h("span", h("span.bar", h("i", { class: phase })), word);
-  return h(
-    "p.hint.key",
-    sample("queued"),
-    sample("initializing"),
-    sample("running"),
-    sample("paused", "waiting for an answer"),
-    sample("again running", "a further attempt"),
-    note,
-  );
 }

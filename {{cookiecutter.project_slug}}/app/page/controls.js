@@ -6,6 +6,7 @@ const LARGEST = 100_000_000; // bytes of a file, as in the app's limits
 export const LEFT_OUT = Symbol("left out");
 const ZONE = /(Z|[+-]\d\d:?\d\d)$/i; // of an ISO 8601 time
 const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // not numbers in JSON
+const SPELLINGS = { nan: "NaN", inf: "Infinity", infinity: "Infinity" }; // Python's, too
 
 export class Invalid extends Error {}
 
@@ -33,7 +34,7 @@ function string({ id, value }) {
   const read = () => {
     if (node.value || warned) return node.value;
     warned = true;
-    throw new Invalid("This text is empty. Send it again if it is meant to be.");
+    throw new Invalid("This text is empty. To give an empty text, send the form once more.");
   };
   return { node, read };
 }
@@ -45,9 +46,11 @@ function integer(text) {
 
 /** Make a number that is no integer, as JSON tells them apart: 1 becomes 1.0. */
 function number(text) {
-  if (NUMBERS.includes(text)) return text;
+  const [, sign, word] = /^([+-]?)([a-z]+)$/i.exec(text) ?? [];
+  const spelling = own(SPELLINGS, word?.toLowerCase());
+  if (spelling) return sign === "-" && spelling !== "NaN" ? `-${spelling}` : spelling;
   const value = Number(text);
-  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
+  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5, Infinity or NaN");
   const short = Object.is(value, -0) ? "-0" : String(value);
   return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
 }
@@ -78,29 +81,33 @@ function duration(text, inWords) {
   return sign + (words.filter(Boolean).join(" ") || "0 s");
 }
 
-/** A time in UTC, or without a time zone if it was given so: it is nobody's local time. */
+/** A time in UTC. Fields of a model may want one without a time zone: it is nobody's local time. */
 function dateTime(at) {
-  const naive = at.value && !ZONE.test(at.value);
-  return line(at, {
+  const naive = Boolean(at.value) && !ZONE.test(at.value);
+  const zone = h("input", { type: "checkbox", checked: !naive });
+  const given = line(at, {
     type: "datetime-local",
     step: 1,
-    hint: naive ? "Without a time zone." : "In UTC.",
     shown: (iso) => (naive ? iso : new Date(iso).toISOString()).slice(0, 23).replace(/\.0+$/, ""),
     from(text) {
       const date = new Date(`${text}Z`);
       if (Number.isNaN(Number(date)))
         throw new Invalid("Give a date and a time, with a year of four digits");
-      return naive ? text : date.toISOString();
+      return zone.checked ? date.toISOString() : text;
     },
   });
+  if (at.depth < 2 && !naive) return { ...given, hint: "In UTC." };
+  const node = h(
+    "div.stack",
+    given.node,
+    h("label.toggle", zone, "in UTC (else without a time zone)"),
+  );
+  return { ...given, node, target: given.node };
 }
 
 /** The URI of a file. One from the user's machine can be uploaded. */
 function file({ id, value, schema, upload, show }) {
-  const uri = line(
-    { id, value: value?.uri ?? value },
-    { hint: "Such as s3://bucket/path. The app does not open it." },
-  );
+  const uri = line({ id, value: value?.uri ?? value }, { hint: "Such as s3://bucket/path." });
   const kind = schema.properties?.kind?.const;
   if (!upload || !["file", "dataframe"].includes(kind)) return uri;
   const picker = h("input", {
@@ -109,7 +116,7 @@ function file({ id, value, schema, upload, show }) {
     change: send,
   });
   const progress = h("progress", { hidden: true, "aria-label": "Upload" });
-  const said = h("span.hint", { role: "status" });
+  const said = h("p.hint", { role: "status" });
   let leaving = new AbortController();
   uri.node.addEventListener("input", () => {
     leaving.abort(); // the URI is given instead
@@ -129,6 +136,7 @@ function file({ id, value, schema, upload, show }) {
     leaving = new AbortController();
     const { signal } = leaving;
     if (!chosen) return say("");
+    uri.node.value = ""; // of the file before
     if (chosen.size > LARGEST)
       return say("", `A file may have up to ${LARGEST / 1e6} MB. Give the URI of a larger one.`);
     progress.value = 0;
@@ -165,9 +173,27 @@ function file({ id, value, schema, upload, show }) {
 
 function json(text) {
   try {
-    return parse(text);
+    const value = parse(text);
+    const twice = repeatedKey(text);
+    if (twice === undefined) return value;
+    throw new SyntaxError(`the key ${twice} is given twice in one object`);
   } catch (error) {
     throw new Invalid(`This is not JSON: ${error.message}`);
+  }
+}
+
+/** Return a key that one of the objects in this JSON has twice: only the last one would be sent. */
+function repeatedKey(text) {
+  const objects = [];
+  for (const [found, string, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|[[{}\]]/g)) {
+    if (found === "{" || found === "[") objects.push(new Set());
+    else if (!string) objects.pop();
+    else if (colon) {
+      const keys = objects.at(-1);
+      const key = JSON.parse(string);
+      if (keys.has(key)) return string;
+      keys.add(key);
+    }
   }
 }
 
@@ -175,12 +201,15 @@ const options = (schema) => schema.enum ?? [schema.const];
 
 function choice({ id, value, schema }) {
   const all = options(schema);
+  const texts = all.map(asText);
+  const told = (each, index) =>
+    texts.filter((text) => text === texts[index]).length > 1 ? stringify(each) : texts[index]; // 1, "1"
   const node = h(
     "select",
     { id },
     value === undefined && all.length > 1 && h("option", { value: "" }, "Choose…"),
     all.map((each, index) =>
-      h("option", { value: index, selected: same(each, value) }, asText(each)),
+      h("option", { value: index, selected: same(each, value) }, told(each, index)),
     ),
   );
   return { node, read: () => required(node.value, (index) => all[index]) };
@@ -198,11 +227,11 @@ const isText = (value) => typeof value === "string";
 /** For each kind: its name, a test for values that it can show, and a function for its control. */
 export const CONTROLS = {
   string: { called: "text", fits: isText, make: string },
-  bytes: {
+  // Pydantic takes a text for bytes.
+  binary: {
     called: "bytes",
     fits: isText,
-    make: (at) =>
-      line(at, { tag: "textarea", from: (text) => text.replace(/\s/g, ""), hint: "In Base64." }),
+    make: (at) => ({ ...string(at), hint: "Its UTF-8 bytes are given." }),
   },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: {

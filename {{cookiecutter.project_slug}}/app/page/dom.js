@@ -42,11 +42,24 @@ export const newId = () => `i${++ids}`;
 /** A name from a user, isolated so that its direction does not affect the text around it. */
 export const name = (text, properties) => h("bdi", properties, text);
 
+const UNSEEN = /\p{Default_Ignorable_Code_Point}|\p{Cc}|(?! )\p{Z}|\u2800/gu;
+const LIKE_LATIN = /\p{Script=Cyrillic}|\p{Script=Greek}/gu;
+
+/** The codes of characters in a name that make it look like another one. */
+function codesIn(full) {
+  const words = full.match(/[\p{L}\p{N}_]+/gu) ?? [];
+  const latin = words.filter((word) => /\p{Script=Latin}/u.test(word)).join("");
+  const odd = new Set([...(full.match(UNSEEN) ?? []), ...(latin.match(LIKE_LATIN) ?? [])]);
+  return [...odd].map((each) => `U+${each.codePointAt(0).toString(16).toUpperCase()}`).join(" ");
+}
+
 /** A task's name, with its prefix in small print. */
 export function taskName(full) {
   const dot = full.lastIndexOf(".");
-  if (dot < 1) return [name(full)];
-  return [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr"), name(full.slice(dot + 1))];
+  const codes = codesIn(full);
+  const own = dot < 1 ? full : full.slice(dot + 1);
+  const prefix = dot < 1 ? [] : [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr")];
+  return [...prefix, name(own), ...(codes ? [h("span.type", ` (with ${codes})`)] : [])];
 }
 
 const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
@@ -185,15 +198,31 @@ function reference({ kind, uri, ...rest }) {
   );
 }
 
+/** A text that could be taken for nothing or for JSON has quotes. */
+function inTable(value) {
+  const isPlain = typeof value === "string" && value.trim() && !isJSON(value);
+  return isPlain ? value : stringify(value);
+}
+
+function isJSON(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function table(records) {
   const columns = [...new Set(records.flatMap(Object.keys))];
-  if (columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
+  if (!columns.length || columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
   const row = (record) =>
     h(
       "tr",
       columns.map((column) => {
-        const value = Object.hasOwn(record, column) ? record[column] : "";
-        return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, asText(value));
+        if (!Object.hasOwn(record, column)) return h("td");
+        const value = record[column];
+        return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, inTable(value));
       }),
     );
   const body = h("tbody", records.slice(0, MOST_ROWS).map(row));

@@ -4,12 +4,13 @@ import { CONTROLS, Invalid, LEFT_OUT, own } from "./controls.js";
 import { button, h, isRecord, name, newId } from "./dom.js";
 
 const DEEPEST = 6; // levels of nesting with controls; deeper and unknown values are edited as JSON
+const CONTROL = "input, select, textarea";
 const MOST = 2000; // rows made at once, since references can expand to millions; then JSON
 
 /**
  * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
  * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
- * What nobody has changed is returned as it was given, and left out if it is a default.
+ * What nobody has changed is returned as it was given, and so are the defaults of fields.
  * `upload(file, signal, progress)` stores a file, and returns an object with its URI.
  */
 export function schemaForm(schema, given = {}, title = "Inputs", upload = undefined) {
@@ -54,8 +55,7 @@ function kindOf(schema, depth) {
   if (schema.enum || "const" in schema) return "choice";
   if (schema.anyOf) return depth > DEEPEST ? "json" : "union";
   if (Array.isArray(type)) return format === "uri" ? "file" : "json";
-  if (schema.contentEncoding || ["byte", "binary"].includes(format)) return "bytes";
-  if (["date-time", "date", "duration"].includes(format)) return format;
+  if (["date-time", "date", "duration", "binary"].includes(format)) return format;
   if (["string", "integer", "number", "boolean", "null"].includes(type)) return type;
   if (depth > DEEPEST) return "json";
   if (type === "array" && isRecord(schema.items) && !schema.prefixItems) return "list";
@@ -96,6 +96,7 @@ function row(given, start, { root, depth, label, optional, upload }) {
     id,
     schema,
     value,
+    depth,
     inner,
     kindOf: (part) => KINDS[kindOf(part, depth + 1)],
     root,
@@ -134,11 +135,13 @@ function row(given, start, { root, depth, label, optional, upload }) {
     );
   if (!title && !kind.rows) target.setAttribute("aria-label", "Value");
 
+  /** What stands in its controls, and how many each item of its lists has. */
   const entered = () =>
     stringify(
-      [...body.querySelectorAll("input, select, textarea")].map((each) =>
-        each.type === "checkbox" ? each.checked : each.value,
-      ),
+      [...body.querySelectorAll(`${CONTROL}, .item`)].map((each) => {
+        if (each.matches(".item")) return each.querySelectorAll(`${CONTROL}, .item`).length;
+        return each.type === "checkbox" ? each.checked : each.value;
+      }),
     );
   const before = depth && value !== undefined && kind !== KINDS.impossible && entered();
 
@@ -159,7 +162,9 @@ function row(given, start, { root, depth, label, optional, upload }) {
     ),
     read(errors) {
       if (omitted && !give.checked) return LEFT_OUT;
-      if (before && before === entered()) return optional && start === undefined ? LEFT_OUT : value;
+      // Flyte records the default of an input that is left out, but not of a field in it.
+      const isLeftOut = depth === 1 && optional && start === undefined;
+      if (before && before === entered()) return isLeftOut ? LEFT_OUT : value;
       try {
         return control.read(errors);
       } catch (problem) {
@@ -203,6 +208,7 @@ function union({ schema, value, inner, kindOf, root }) {
     const index = Number(target.value);
     made[index] ??= inner(variants[index], index === fitting ? value : undefined);
     place.replaceChildren(current().node);
+    place.hidden = kinds[index] === KINDS.null; // whose name says all
   }
   show();
   const node = h("div.union", target, place);
@@ -256,9 +262,7 @@ function growing(start, noun, makeRow) {
     return item;
   }
   for (const [key, value] of start) append(key, value);
-  const target = button(`Add ${noun}`, () =>
-    append().querySelector("input, select, textarea, button").focus(),
-  );
+  const target = button(`Add ${noun}`, () => append().querySelector(`${CONTROL}, button`).focus());
   return { node: h("div.stack", list, h("div", target)), target, rows };
 }
 

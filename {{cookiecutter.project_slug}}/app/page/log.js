@@ -26,13 +26,14 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
     output.classList.toggle("nowrap", !wrap.checked);
     scrollDown();
   });
-  const missing = h("div");
+  const missing = h("p.mark");
   output.append(missing);
   const text = () => [...output.children].map((part) => part.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
   let last; // the id of the last event: an attempt and a line
-  let waiting = []; // lines to be drawn with the next frame
+  let isWhole = false; // all of it had come when the action had ended
+  let waiting = []; // lines and marks of the page's own, to be drawn with the next frame
   const chunks = []; // what is shown: elements, with the numbers of their lines and characters
   const total = (of) => chunks.reduce((sum, chunk) => sum + chunk[of], 0);
   let dropped = 0; // lines
@@ -42,16 +43,20 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
   }
 
   function draw() {
-    for (let start = 0; start < waiting.length; ) {
-      const isFull = !chunks.length || chunks.at(-1).lines === CHUNK;
-      if (isFull) chunks.push({ element: output.appendChild(h("div")), lines: 0, characters: 0 });
-      const chunk = chunks.at(-1);
-      const some = waiting.slice(start, start + CHUNK - chunk.lines);
-      const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
-      chunk.element.append(written);
-      chunk.lines += some.length;
-      chunk.characters += written.length;
-      start += some.length;
+    for (const { kind, lines } of waiting) {
+      for (let start = 0; start < lines.length; ) {
+        let chunk = chunks.at(-1);
+        if (chunk?.kind !== kind || chunk.lines === CHUNK) {
+          chunk = { kind, element: output.appendChild(h(kind)), lines: 0, characters: 0 };
+          chunks.push(chunk);
+        }
+        const some = lines.slice(start, start + CHUNK - chunk.lines);
+        const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
+        chunk.element.append(written);
+        chunk.lines += some.length;
+        chunk.characters += written.length;
+        start += some.length;
+      }
     }
     waiting = [];
     while (total("lines") > MOST_LINES || total("characters") > MOST_CHARACTERS) {
@@ -59,8 +64,21 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
       element.remove();
       dropped += lines;
     }
-    if (dropped) missing.textContent = `― The first ${dropped} lines are not kept here ―\n`;
+    if (dropped) missing.textContent = `The first ${dropped} lines are not kept here\n`;
     scrollDown();
+  }
+
+  function add(kind, lines) {
+    if (!waiting.length) requestAnimationFrame(draw);
+    if (waiting.at(-1)?.kind !== kind) waiting.push({ kind, lines: [] });
+    waiting.at(-1).lines.push(...lines);
+  }
+
+  /** Tell what comes between the lines of two attempts. */
+  function mark(event, { attempt }) {
+    const isKnown = isWhole && last?.startsWith(`${attempt}-`);
+    if (event !== "unavailable") add("p.mark", attempt > 1 ? [`Attempt ${attempt}`] : []);
+    else if (!isKnown) add("p.mark", [`The log of attempt ${attempt} is gone`]);
   }
 
   const say = (words) => {
@@ -78,13 +96,14 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
         connected,
         last,
       )) {
-        if (!waiting.length) requestAnimationFrame(draw);
         for (const { event, id, data } of some) {
+          if (event) mark(event, parse(data));
+          else add("div", data.split("\n"));
           last = id ?? last;
-          waiting.push(...(event ? heading(event, parse(data)) : data.split("\n")));
         }
         say("");
       }
+      isWhole = ended();
     } catch (error) {
       if (error.status !== 404 || ended()) throw error; // there may be a log later
     }
@@ -102,12 +121,6 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
       );
   });
   return card(title ? ["Log of ", name(title)] : "Log", tools, output, state);
-}
-
-/** The line between the logs of two attempts. */
-function heading(event, { attempt }) {
-  if (event === "unavailable") return [`― The log of attempt ${attempt} is gone ―`];
-  return attempt > 1 ? [`― Attempt ${attempt} ―`] : [];
 }
 
 function toggle(label, change) {

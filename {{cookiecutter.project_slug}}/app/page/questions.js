@@ -2,9 +2,13 @@
 import { Problem, get, part, post, stringify } from "./api.js";
 import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, person, problemBox, session } from "./session.js";
+import { link, person, personAndSubject, problemBox, session } from "./session.js";
 
-const MOST = 100; // questions that are shown
+const MOST = 100; // questions that wait are shown, and at least as many others are kept
+const PAGE = 100; // that the app lists at once
+const GONE = "This no longer waits for an answer";
+const OVER = "The run has ended without an answer";
+const STILL = 1000; // milliseconds that controls stand still before they take a click
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
@@ -12,45 +16,66 @@ const time = ({ asked_at: at }) => Date.parse(at) || 0;
 export function questionsPanel(title, scope, { everywhere, most, answered } = {}) {
   // By run and action: what is shown, its element, and whether it is answered from here
   const shown = new Map();
+  const later = new Map(); // what waits, but has no place yet
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
+  const note = h("p.hint");
   const heading = h("span", title);
-  const node = card(heading, news, list);
+  const node = card(heading, news, list, note);
   node.hidden = true;
 
-  /** Show these, or the latest of them, which it returns; `over` says that their run has ended. */
+  /**
+   * Show questions that are new or have changed; with `everywhere`, they are all that wait, unless
+   * there are `most`. New ones go below, and none is taken away: people click on what they have
+   * read. `over` says that their run has ended.
+   */
   function draw(conditions, over = false) {
-    const latest = conditions
-      .toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b))
-      .slice(-MOST);
-    const asked = new Map(latest.map((each) => [`${each.run} ${each.action}`, each]));
-    for (const [key, { element, here }] of shown) {
-      if (asked.has(key) || here || element.contains(document.activeElement)) continue;
+    const given = new Map(conditions.map((each) => [`${each.run} ${each.action}`, each]));
+    const isWhole = everywhere && conditions.length < most;
+    const endOf = (condition, key) =>
+      isOpen(condition) && ((over && OVER) || (isWhole && !given.has(key) && GONE));
+    for (const [key, { condition, here, text }] of shown) {
+      const now = given.get(key) ?? condition;
+      const ended = endOf(now, key);
+      if (text !== textOf(now, ended) && !(here && isOpen(now) && !over)) change(key, now, ended);
+    }
+    for (const [key, condition] of given) if (!shown.has(key)) later.set(key, condition);
+    const newestFirst = [...later].sort(
+      ([, a], [, b]) => isOpen(b) - isOpen(a) || time(b) - time(a),
+    );
+    let waiting = [...shown.values()].filter((each) => each.waits).length;
+    for (const [key, condition] of newestFirst) {
+      const waits = isOpen(condition) && !over;
+      if (waits && waiting === MOST) continue;
+      later.delete(key);
+      show(key, condition, { ended: endOf(condition, key) });
+      if (!waits) continue;
+      waiting += 1;
+      news.replaceChildren(name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
+    }
+    for (const [key, { waits, element }] of shown) {
+      if (shown.size <= 2 * MOST) break;
+      if (waits || element.contains(document.activeElement)) continue;
       element.remove();
       shown.delete(key);
     }
-    for (const [key, condition] of asked) {
-      const before = shown.get(key);
-      const text = stringify([condition, over]);
-      if (before?.text === text || (before?.here && isOpen(condition) && !over)) continue;
-      const lost = before?.element.contains(document.activeElement);
-      if (isOpen(condition) && !before)
-        news.replaceChildren(
-          name(condition.run),
-          " asks: ",
-          name(promptOf(condition).slice(0, 200)),
-        );
-      if (lost) news.replaceChildren(...resultOf(condition));
-      show(key, condition, { over, text });
-      if (lost) news.focus();
-    }
+    note.textContent = later.size
+      ? `The newest ${MOST} are shown. The others follow as these are answered.`
+      : "";
     count();
-    return latest;
+  }
+
+  function change(key, condition, ended) {
+    const lost = shown.get(key).element.contains(document.activeElement);
+    show(key, condition, { ended });
+    if (!lost) return;
+    news.replaceChildren(...(isOpen(condition) && ended ? [ended] : resultOf(condition)));
+    news.focus();
   }
 
   function count() {
     node.hidden = !shown.size;
-    const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here);
+    const open = [...shown.values()].filter((each) => each.waits && !each.here);
     const runs = (of) => new Set(of.map(({ condition }) => condition.run));
     const answered = runs([...shown.values()]).difference(runs(open));
     // Before a request tells:
@@ -59,36 +84,37 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
       heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 
-  function show(key, condition, { over, here, text }) {
+  function show(key, condition, { ended, here, text = textOf(condition, ended) }) {
     const element = question(
       condition,
-      { scope, over, here, everywhere },
+      { scope, ended, here, everywhere },
       {
         sending(is) {
           shown.get(key).here = is;
         },
         sent(made) {
           news.replaceChildren(...resultOf(made));
-          show(key, made, { over, here: true, text });
+          show(key, made, { here: true });
           news.focus();
           count();
           answered?.();
         },
         whole(found) {
-          show(key, found, { over, text });
+          show(key, found, { text });
           shown.get(key).element.querySelector(".told").focus();
         },
       },
     );
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
-    else list.prepend(element);
-    shown.set(key, { text, condition, element, here });
+    else list.append(element);
+    shown.set(key, { text, condition, element, here, waits: isOpen(condition) && !ended });
   }
 
   return { node, draw };
 }
 
+const textOf = (condition, ended) => stringify([condition, ended || ""]);
 const promptOf = ({ prompt, name: called }) => prompt || called;
 
 /** Say in one line how a question ended, and through whom. */
@@ -96,24 +122,17 @@ function resultOf(condition) {
   const { phase, value, answered_by: by } = condition;
   if (isOpen(condition)) return ["Your answer has been sent; Flyte has not recorded it yet"];
   if (value === null) return [`${phaseWord(phase)} without an answer`];
-  const words =
-    typeof value === "boolean"
-      ? value
-        ? "Yes"
-        : "No"
-      : typeof value === "string"
-        ? `“${value}”`
-        : stringify(value);
-  return [person(by, "Somebody"), " answered: ", h("strong", name(words))];
+  const words = typeof value === "string" ? `“${value}”` : stringify(value);
+  const said = typeof value === "boolean" ? (value ? "Yes" : "No") : words;
+  return [personAndSubject(by), " answered: ", h("strong", name(said))];
 }
 
-function question(condition, { scope, over, here, everywhere }, { sending, sent, whole }) {
+function question(condition, { scope, ended, here, everywhere }, { sending, sent, whole }) {
   const id = newId();
   const problem = h("div");
   const of = session.asking.find((run) => run.name === condition.run);
   const path = `runs/${part(condition.run)}/conditions`;
   const about = [
-    condition.description && h("span", { dir: "auto" }, condition.description),
     everywhere &&
       h(
         "span",
@@ -141,10 +160,12 @@ function question(condition, { scope, over, here, everywhere }, { sending, sent,
   /** Show all of a prompt that was cut off: nobody answers what they could not read. */
   async function load() {
     try {
-      const all = await get(path, { ...scope, limit: 100 }); // what waits comes first
-      const found = all.find(({ action }) => action === condition.action);
-      if (!found) throw new Problem({ status: 404 });
-      whole(found);
+      for (let offset = 0; ; offset += PAGE) {
+        const some = await get(path, { ...scope, limit: PAGE, offset }); // what waits comes first
+        const found = some.find(({ action }) => action === condition.action);
+        if (found) return whole(found);
+        if (some.length < PAGE) throw new Problem({ status: 404 });
+      }
     } catch (error) {
       problem.replaceChildren(problemBox(error));
     }
@@ -153,16 +174,17 @@ function question(condition, { scope, over, here, everywhere }, { sending, sent,
     "div.question",
     { role: "group", "aria-labelledby": id },
     h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
+    condition.description && h("p.described", { dir: "auto", tabindex: 0 }, condition.description),
     h(
       "p.hint.line",
       about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each])),
     ),
     !isOpen(condition) || here
       ? h("p.text", resultOf(condition))
-      : over
-        ? h("p.text", h("strong", "The run has ended without an answer"))
+      : ended
+        ? h("p.text", h("strong", ended))
         : condition.prompt_is_cut
-          ? h("div.actions", button("Show the whole question", load))
+          ? still(h("div.actions", button("Show the whole question", load)))
           : controls(condition, send),
     problem,
   );
@@ -172,10 +194,13 @@ function question(condition, { scope, over, here, everywhere }, { sending, sent,
 function controls({ type }, send) {
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
   if (type === "boolean") {
-    return h(
-      "div.actions",
-      button("Yes", () => send(true), { class: "primary" }),
-      button("No", () => send(false)),
+    const yes = button("Yes", () => send(true), { class: "primary" });
+    return still(
+      h(
+        "div.actions",
+        yes,
+        button("No", () => send(false)),
+      ),
     );
   }
   const fields = schemaForm(
@@ -192,6 +217,37 @@ function controls({ type }, send) {
       },
     },
     fields.node,
-    h("div.actions", h("button.primary", { type: "submit" }, "Send the answer")),
+    still(h("div.actions", h("button.primary", { type: "submit" }, "Send the answer"))),
   );
 }
+
+// Questions move when others change, and a click may be meant for what stood there before.
+
+const places = new Map(); // of buttons: where they stand, and since when
+
+/** Let buttons take no click until they have stood still; keys know what they are for. */
+function still(buttons) {
+  buttons.classList.add("moving");
+  places.set(buttons, {});
+  function guard(event) {
+    look();
+    if (!event.detail || !buttons.classList.contains("moving")) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+  buttons.addEventListener("click", guard, { capture: true });
+  return buttons;
+}
+
+/** See which buttons have moved. */
+function look() {
+  for (const [buttons, { place, since }] of places) {
+    const { left, top } = buttons.getBoundingClientRect();
+    const now = `${Math.round(left + scrollX)} ${Math.round(top + scrollY)}`;
+    const stood = now === place ? since : Date.now();
+    if (buttons.isConnected) places.set(buttons, { place: now, since: stood });
+    else places.delete(buttons);
+    buttons.classList.toggle("moving", Date.now() - stood < STILL);
+  }
+}
+setInterval(look, 100);

@@ -132,7 +132,6 @@ export async function runView(view, { subject, signal }) {
     );
   }
 
-  let asked = []; // what it asks, and has asked
   const questions = questionsPanel("Questions", scope);
   const tree = actionsPanel(choose);
   const log = h("div");
@@ -173,14 +172,12 @@ export async function runView(view, { subject, signal }) {
     const root = changed.findLast((each) => each.name === ROOT);
     if (root) {
       const { phase, attempts, started_at, ended_at, error } = root;
-      draw({ ...run, phase, attempts, started_at, ended_at, error });
+      const exact = run.started_at ?? started_at; // Flyte rounds that of the action
+      draw({ ...run, phase, attempts, started_at: exact, ended_at, error });
     }
     tree.draw(changed);
     const conditions = changed.map((each) => each.condition).filter(Boolean);
-    if (root || conditions.length) {
-      const latest = new Map([...asked, ...conditions].map((each) => [each.action, each]));
-      asked = questions.draw([...latest.values()], hasEnded(run));
-    }
+    if (root || conditions.length) questions.draw(conditions, hasEnded(run));
     follow();
   }
 

@@ -1,6 +1,6 @@
 // Who is signed in, the selected project, and problems.
 import { BASE, Problem, get } from "./api.js";
-import { button, h, hasEnded, live, tick, webLink } from "./dom.js";
+import { button, h, hasEnded, live, name, tick, webLink } from "./dom.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
@@ -18,9 +18,9 @@ const names = new Map(); // of people, by their subjects
 
 /** What to call somebody; with their subject if another one has this name, or is in it. */
 function nameOf(identity, otherwise = "nobody") {
-  const { subject, name } = identity ?? {};
-  if (subject && name) names.set(subject, name);
-  const called = name || names.get(subject);
+  const { subject, name: own } = identity ?? {};
+  if (subject && own) names.set(subject, own);
+  const called = own || names.get(subject);
   if (!called) return subject || otherwise;
   const alike = (text) => text.normalize("NFKC").toLowerCase();
   const taken = ([other, its]) =>
@@ -31,6 +31,13 @@ function nameOf(identity, otherwise = "nobody") {
 /** Somebody's name, kept up to date, with the subject, which nobody chooses, as its title. */
 export const person = (identity, otherwise) =>
   live(h("bdi", { title: identity?.subject }), () => nameOf(identity, otherwise));
+
+/** Somebody's name and, small, their subject: names can look alike. */
+export function personAndSubject(identity) {
+  const { subject, name: called } = identity ?? {};
+  const small = called && subject && [" ", h("code.type", name(subject))];
+  return h("span", name(called || subject || "Somebody"), small);
+}
 
 const MOST_ASKING = 50;
 

@@ -24,7 +24,7 @@ export async function tasksView(view, { signal }) {
     const fits = (task) =>
       words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
     const found = tasks.filter(fits);
-    list.replaceChildren(...found.map((task, index) => item(task, found[index - 1])));
+    list.replaceChildren(...found.map(item));
     const none = [
       "No tasks are deployed here yet. Deploy some with ",
       h("code", "flyte deploy"),
@@ -42,12 +42,11 @@ export async function tasksView(view, { signal }) {
   show();
 }
 
-const item = (task, above) =>
+const item = (task) =>
   h(
     "li",
     h("a.main", { href: link(`tasks/${part(task.name)}`) }, taskName(task.name)),
     task.description && h("span.about", { dir: "auto" }, task.description),
-    task.version !== above?.version && h("code.version", name(task.version)),
   );
 
 export async function taskView(view, { subject, query, signal }) {

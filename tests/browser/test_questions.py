@@ -1,0 +1,162 @@
+"""The questions of runs, without an app."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from playwright.sync_api import Locator, Page, Route, expect
+
+from .visiting import make, question
+
+SHOW = """({ questionsPanel }, conditions, options) => {
+    window.panel = questionsPanel("Questions", {}, options);
+    panel.draw(conditions);
+    return panel.node;
+}"""
+
+
+def ask(page: Page, *conditions: dict[str, Any], **options: object) -> Locator:
+    make(page, SHOW, conditions, options)
+    return page.locator(".question")
+
+
+def draw(page: Page, *conditions: dict[str, Any]) -> None:
+    page.evaluate("(conditions) => panel.draw(conditions)", conditions)
+
+
+def at(second: float) -> str:
+    return f"2026-01-31T09:30:{second:06.3f}Z"
+
+
+def test_questions_keep_their_place_and_answers_are_what_they_are(page: Page) -> None:
+    """Times of different precisions: as text, the second one would come after the first."""
+    told: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
+    told |= {True: "Yes", False: "No", 2: "2"}
+    dan = {"subject": "dan-subject", "name": "Dan"}
+    answers = [
+        question(str(number), value=value, asked_at=at(number), answered_by=dan)
+        for number, value in enumerate(told)
+    ]
+    older, newest = (
+        question("older", asked_at="2026-01-31T09:30:08Z"),
+        question("newest", asked_at=at(8.847), description="Asked 1 min ago · Run x of Alice"),
+    )
+    asked = ask(page, *answers, newest, older)
+    names = ["newest", "older", "4", "3", "2", "1", "0"]
+    expect(asked.locator(".told")).to_have_text(names)
+    words = [f"Dan dan-subject answered: {value}" for value in reversed(told.values())]
+    expect(asked.locator(".text")).to_have_text(words)
+    expect(asked.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
+    draw(page, question("later", asked_at=at(9)), question("older", value=True, answered_by=dan))
+    expect(asked.locator(".told")).to_have_text([*names, "later"])
+    expect(asked.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
+
+
+def test_what_no_longer_waits_stays_until_the_view_is_left(page: Page) -> None:
+    asked = ask(page, question("1"), question("2"), everywhere=True, most=2)
+    draw(page, question("2"), question("3"))  # as many as are listed: 1 may be among the others
+    expect(asked.first.get_by_role("button")).to_have_count(2)
+    draw(page, question("3"))
+    expect(asked.locator(".told")).to_have_text(["1", "2", "3"])
+    expect(asked.locator(".text")).to_have_text(["This no longer waits for an answer"] * 2)
+    expect(page.get_by_role("heading")).to_have_text("Questions (1)")
+
+
+def test_what_has_moved_or_appeared_within_a_second_takes_no_click(page: Page) -> None:
+    page = page.context.new_page()
+    page.clock.install()
+    page.goto("http://form.example/")
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
+    sent: list[str] = []
+
+    def answer(route: Route) -> None:
+        sent.append(route.request.url.rpartition("/")[2])
+        route.fulfill(json=question(sent[-1], value=True))
+
+    page.route("**/runs/r/conditions/*", answer)
+    asked = ask(page, question("delete"), question("restart"))
+    yes = asked.filter(has_text="restart").get_by_role("button", name="Yes")
+
+    def click(milliseconds: int) -> None:
+        """Click on it as a person does, when it has stood for so long."""
+        page.clock.run_for(milliseconds)
+        box = yes.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + 5, box["y"] + 5)
+
+    click(900)
+    page.clock.run_for(500)
+    page.evaluate("document.querySelector('main').prepend('A banner')")
+    click(0)
+    click(900)
+    assert sent == []
+    click(200)
+    expect(asked.last).to_contain_text("answered: Yes")
+    assert sent == ["restart"]
+    asked.first.get_by_role("button", name="Yes").press("Enter")  # keys know what they are for
+    expect(asked.first).to_contain_text("answered: Yes")
+    page.clock.resume()  # also for the others
+    page.close()
+
+
+def test_of_many_questions_the_newest_are_shown_and_more_as_they_are_answered(page: Page) -> None:
+    many = [question(str(number), asked_at=at(number / 10)) for number in range(121)]
+    asked = ask(page, *many[:50])
+    draw(page, *many[50:])
+    expect(asked).to_have_count(100)
+    expect(asked.filter(has_text=re.compile("^50"))).to_have_count(0)
+    note = page.get_by_text("The newest 100 are shown. The others follow as these are answered.")
+    expect(note).to_be_visible()
+    draw(page, *[question(str(number), phase="aborted") for number in range(30)])
+    expect(asked).to_have_count(121)
+    expect(note).to_have_count(0)
+
+
+def test_an_answer_that_is_refused_is_told_and_can_be_sent_again(page: Page) -> None:
+    wanted = {"name": "How many?", "type": "number"}
+    asked = ask(page, question(**wanted))
+    send = asked.get_by_role("button", name="Send the answer")
+    asked.get_by_label("Answer").fill("x")
+    send.click()
+    expect(asked.get_by_label("Answer")).to_have_accessible_description(re.compile("Give a number"))
+    asked.get_by_label("Answer").fill("2")
+    conflict = {"title": "Conflict", "status": 409}  # somebody else has answered
+    page.route("**/conditions/*", lambda route: route.fulfill(status=409, json=conflict))
+    send.press("Enter")
+    expect(asked.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
+    expect(send).to_be_focused()
+    made = question(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
+    page.route("**/runs/r/conditions/*", lambda route: route.fulfill(json=made))
+    with page.expect_request("**/conditions/*") as sent:
+        send.click()
+    assert sent.value.post_data == '{"value":2.0}'
+    expect(asked).to_contain_text("Dan dan-subject answered: 2.0")
+    page.unroute_all()
+
+
+def test_a_question_that_was_cut_off_has_no_buttons_until_all_of_it_is_shown(page: Page) -> None:
+    whole = question("a1", prompt="really " * 3000 + "not?")
+    lists = {"0": [question(str(number)) for number in range(100)], "100": [whole]}
+    page.route(
+        re.compile(r"/runs/r/conditions\?.*offset=(\d+)"),
+        lambda route: route.fulfill(json=lists[route.request.url.rpartition("=")[2]]),
+    )
+    asked = ask(page, whole | {"prompt": "really … (cut off)", "prompt_is_cut": True})
+    expect(asked.get_by_role("button")).to_have_text(["Show the whole question"])
+    asked.get_by_role("button").click()
+    expect(asked.get_by_role("button")).to_have_text(["Yes", "No"])
+    expect(asked.locator(".told")).to_have_text(whole["prompt"])
+    expect(asked.locator(".told")).to_be_focused()
+    page.unroute_all()
+
+
+def test_a_question_that_cannot_be_answered_has_no_controls(page: Page) -> None:
+    asked = ask(page, question("a1", type=None))
+    expect(asked).to_contain_text("Its type is unknown here")
+    expect(asked.get_by_role("button")).to_have_count(0)
+    asked = ask(page, question("a1"))
+    asked.get_by_role("button", name="Yes").focus()
+    draw(page, question("a1", phase="aborted"))
+    expect(asked).to_contain_text("Aborted without an answer")
+    expect(asked.get_by_role("button")).to_have_count(0)
+    assert page.evaluate("document.activeElement.role") == "status"  # where it is told
