@@ -258,6 +258,26 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     }
 
 
+def test_a_description_is_the_authors_and_says_what_a_format_means() -> None:
+    described = create_model("Described", content=(bytes, Field(description="of the page")))
+    kinds: dict[str, Any] = {"a": File, "b": File, "c": Wait, "d": Content, "e": described}
+    task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()}, f=type_of(bytes))
+    for name in "af":
+        (variable,) = (each for each in task.inputs.variables if each.key == name)
+        variable.value.description = "the towns"
+    found = inputs_schema(task, (), Budget())["properties"]
+    fields = [field for of in found.values() for field in of.get("properties", {}).items()]
+    assert {name: found[name].get("description") for name in "abf"} == {
+        "a": "the towns", "b": "the URI of a file",
+        "f": "a Python object, which Flyte stores as a pickle",
+    }  # fmt: skip
+    assert [field["description"] for name, field in fields if name in {"wait", "content"}] == [
+        "in seconds",
+        "the task gets its UTF-8 bytes",
+        "of the page (the task gets its UTF-8 bytes)",
+    ]
+
+
 def test_references_in_a_schema_stay_references() -> None:
     kinds = {"a": Tree, "b": Owner, "c": Tree, "d": Wall}
     interface = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})

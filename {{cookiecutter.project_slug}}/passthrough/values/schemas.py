@@ -41,8 +41,8 @@ TYPES: Mapping[type, str] = {
     dict: "object",
 }
 """JSON Schema's names for the Python types that JSON is parsed into."""
-NOTES = {"binary": "(The task gets its UTF-8 bytes.)", "time-delta": "(In seconds.)"}
-"""What the formats of Pydantic and of dataclasses mean."""
+NOTES = {"binary": "the task gets its UTF-8 bytes", "time-delta": "in seconds"}
+"""What formats mean that Pydantic writes for bytes, and a dataclass for a duration."""
 PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
@@ -186,7 +186,7 @@ class SchemaBuilder:
         if "properties" in kept:  # without a word, Pydantic would ignore other fields
             kept.setdefault("additionalProperties", False)
         if note := NOTES.get(kept.get("format", "")):
-            kept["description"] = " ".join(filter(None, [kept.get("description"), note]))
+            kept["description"] = f"{about} ({note})" if (about := kept.get("description")) else note
         if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
             kept.pop("type", None)
         return kept
