@@ -1,7 +1,8 @@
-"""The section "The SDK made safe, too" of docs/copying-the-middleware.md, as it stands."""
+"""The code of docs/copying-the-middleware.md, as it stands."""
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import pages
 from packaging.requirements import Requirement
 from template import ROOT
 
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer
+
+from ..middleware.test_sdk import FINDINGS
 from ..walkthrough import code_blocks
 
 PAGE = ROOT / "docs" / "copying-the-middleware.md"
@@ -53,6 +58,52 @@ def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines() == ["[401, 404]", "NotForManyCallersError"], done.stderr
+
+
+COPIED_ALONE = """
+import flyte
+from fastapi import FastAPI
+from flyte import remote
+from passthrough_auth import FastAPIPassthroughAuthMiddleware
+
+app = FastAPI()
+app.add_middleware(FastAPIPassthroughAuthMiddleware)
+
+@app.get("/")
+async def me():
+    await flyte.init_passthrough.aio(project="flytesnacks", domain="development")
+    return (await remote.User.get.aio()).name()
+"""
+ASK = """
+import sys
+from fastapi.testclient import TestClient
+
+with TestClient(app, raise_server_exceptions=False) as client:
+    for who in sys.argv[1:]:
+        print(client.get("/", headers={"Authorization": who}).status_code)
+"""
+
+
+def test_a_token_that_flyte_refuses_is_a_500_until_the_handler_of_the_page_is_there(
+    flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    shutil.copy(SOURCE / "passthrough_auth.py", tmp_path)
+    [handler] = code_blocks(PAGE, "What to do", "python")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **flyte.app_environment()}
+    command = [sys.executable, "-W", "ignore", "main.py", bearer("alice"), "Bearer no-such-token"]
+    for code, expected in (("", ["200", "500"]), (handler, ["200", "401"])):
+        (tmp_path / "main.py").write_text(f"{COPIED_ALONE}\n{code}\n{ASK}", "utf-8")
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == expected, done.stderr
+
+
+def test_the_page_says_of_what_leaks_which_tests_the_sdks_class_fails() -> None:
+    section = PAGE.read_text("utf-8").split("\n## What leaks with the SDK's class\n")[1]
+    named = re.findall(r"`(test_\w+)`", section.split("\n## ")[0])
+    assert len(named) == 3
+    assert {*named} <= set(" ".join(FINDINGS.values()).split())
 
 
 def test_the_page_names_the_packages_that_it_needs() -> None:
