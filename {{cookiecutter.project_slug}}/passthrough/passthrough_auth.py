@@ -1,4 +1,4 @@
-# passthrough_auth 2.0.0: one file of the cookiecutter template for Flyte 2 apps, also to be copied.
+# passthrough_auth 2.0.1: one file of the cookiecutter template for Flyte 2 apps, also to be copied.
 # Its docs/copying-the-middleware.md has every version's hash. SPDX-License-Identifier: Apache-2.0
 """ASGI middleware that serves every request with its caller's own Flyte credentials.
 
@@ -72,8 +72,9 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
-    There a server starts the connection's next request, or registers a callback that will: that
-    request inherits the current context (CPython issue 140947). ``vary`` is for caches.
+    In them a server may start the connection's next request, such as after a large upload (CPython
+    issue 140947), which would have this one's credentials. With ``vary``, the response tells caches
+    that it depends on the cookie.
     """
 
     async def outside(message: Message | None = None) -> Any:
