@@ -157,7 +157,9 @@ class App(FastAPI):
                 is_open = is_public({"path": path}, self.public)
                 operation["security"] = [] if is_open else security
                 if ProjectDomain in self._inner and not is_open:
-                    operation.setdefault("parameters", []).extend(PROJECT_AND_DOMAIN)
+                    parameters = operation.setdefault("parameters", [])
+                    own = {each["name"] for each in parameters if each["in"] == "query"}
+                    parameters += [one for one in PROJECT_AND_DOMAIN if one["name"] not in own]
                 for response in operation["responses"].values():
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()

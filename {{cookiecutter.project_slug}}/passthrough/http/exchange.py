@@ -28,10 +28,9 @@ COME_BACK = b"retry: 1000\n\n"
 class Client:
     """What the client sends, and whether it has left.
 
-    A server tells that only to whoever receives. So for a request that takes more than a second,
-    messages are received ahead of the app, and kept for it: two at most, so of a client who sends
-    a longer body than the app reads, nobody notices that it leaves.
-    When the client leaves, the calls end, and the scope is cancelled.
+    A server tells that only to whoever receives. So after a second, messages are received ahead of
+    the app and kept for it, two at most: if the app leaves more of a body unread, for example,
+    nobody notices that its client leaves. When it does, the calls end, and the scope is cancelled.
     """
 
     def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestState) -> None:
