@@ -23,8 +23,8 @@ What one asks first:
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
   later), and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- How does a watch end? Of a run, two seconds after its last news once its root action has ended; of
-  one action, with it; and any, with its request: ``extras/watching.py``.
+- How does a watch end? Of a run, two seconds after its last news once its root action has ended;
+  of one action, with it; and any, with its request: ``extras/watching.py``.
 - Where are headers added? In ``http/headers.py``; an owner's are ``App(headers={"Name": "value"})``.
 - Who says 413? ``limits.py`` lists them all.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials

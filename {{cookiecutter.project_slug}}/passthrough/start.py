@@ -144,7 +144,7 @@ def prepare_the_process(settings: Settings) -> None:
     1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM: streams end before the server stops.
-    4. Handlers and levels of loggers, unless the owner has set handlers (``http/logging_setup.py``).
+    4. Handlers and levels of loggers, unless the owner has set handlers (`set_up_logging`).
     5. The garbage collector skips what exists from the start, and runs less often: otherwise
        ``GET /me`` costs a sixth more, with 100 at once.
 
