@@ -229,7 +229,14 @@ WRONG_FORM = json.loads("""{
     "additionalProperties": "no", "anyOf": [1, null, "x", []], "oneOf": [], "$defs": [1],
     "default": NaN
 }""")
+BOOLEANS = json.loads("""{
+    "properties": {"a": true, "b": false, "c": {"$ref": "#/$defs/A"}, "d": {"items": false},
+                   "e": {"items": true, "prefixItems": [true, false]},
+                   "f": {"anyOf": [false, true]}},
+    "$defs": {"A": true, "B": false}, "additionalProperties": true
+}""")
 TYPES: dict[str, LiteralType] = {
+    "true and false as schemas": struct(BOOLEANS),
     "title that is code": struct(
         {"properties": {CODE: {"title": CODE, "properties": {"x": {"type": "integer"}}}}}
     ),
@@ -262,6 +269,7 @@ VALUES: tuple[Any, ...] = (
     1,
     "a" * 60 + "!",
     {"a": "a" * 60 + "!", "__class__": 1},
+    {name: [None, {"a": {"b": 1}}] for name in "abcdefg"},
     [1, None, {}, {"a": {"a": 1}}] * 100,
     [{}] * 10_000,
     " " * 500_000 + "1",
