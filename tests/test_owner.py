@@ -247,7 +247,8 @@ TOLD = [
     re.escape("{('POST', '/form'): {'files': {'file': '<file>'}, 'data': {'title': '<title>'}}}"),
     re.escape("such as {('GET', '/absent'): {'status': 404}}"),
     re.escape("such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}"),
-    r"GET /broken answered 500: .*This is a bug in the endpoint",
+    r"GET /broken answered 500: .*This is a bug in the endpoint.* If it is meant, add an example",
+    re.escape("such as {('GET', '/broken'): {'status': 500}}"),
 ]
 
 

@@ -108,8 +108,10 @@ def hint(operation: Operation, response: httpx.Response) -> str:
     """Return what to do about an operation that failed, or that has not called Flyte."""
     method, path = operation
     told = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
+    where = "add an example request to EXAMPLES in tests/test_promises.py, such as"
     if response.status_code >= 500:
-        return f"{told}This is a bug in the endpoint, or in what it calls."
+        bug = "This is a bug in the endpoint, or in what it calls. If it is meant,"
+        return f"{told}{bug} {where} { ({operation: {'status': response.status_code}}) }"
     if response.is_success:
         return f"{told}It has not called Flyte: give it the parameter `_: CallerDep`."
     invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
@@ -122,7 +124,6 @@ def hint(operation: Operation, response: httpx.Response) -> str:
         example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
     elif not example:
         example = {"json": "<a body>"} if places else {"status": response.status_code}
-    where = "add an example request to EXAMPLES in tests/test_promises.py, such as"
     return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
 
 
