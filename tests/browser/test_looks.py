@@ -123,12 +123,13 @@ def test_every_view_is_accessible_and_fits_every_screen(
 
 
 def test_the_documentation_of_the_api_is_shown(visit: Visit) -> None:
-    page = visit("alice")
+    page = visit("alice", color_scheme="dark")
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.goto("/docs")
     expect(page.locator(".opblock-summary").first).to_be_visible()
     expect(page.get_by_role("button", name="Authorize")).to_be_visible()
+    expect(page.locator("html")).to_have_css("background-color", "rgb(28, 32, 34)")
     page.screenshot(path=SCREENSHOTS / "docs.png")
     assert problems == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -20,6 +20,10 @@ PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
+
+DARK_MODE = b"""
+    if (matchMedia("(prefers-color-scheme: dark)").matches)
+        document.documentElement.classList.add("dark-mode");"""
 
 router = APIRouter()
 files = StaticFiles(packages=[("fastapi_offline", "static")])  # none of its code runs
@@ -41,12 +45,12 @@ async def docs(request: Request) -> Response:
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    (script,) = re.findall(rb"<script>(.*?)</script>", page.body, re.DOTALL)
+    body = bytes(page.body).replace(b"<script>", b"<script>" + DARK_MODE)
+    (script,) = re.findall(rb"<script>(.*?)</script>", body, re.DOTALL)
     digest = b64encode(sha256(script).digest()).decode()
     policy = POLICY.replace("script-src", f"script-src 'sha256-{digest}'")
     policy = policy.replace("style-src", "style-src 'unsafe-inline'")
-    page.headers["Content-Security-Policy"] = policy
-    return page
+    return HTMLResponse(body, headers={"Content-Security-Policy": policy})
 
 
 @router.get("/docs/{name}", include_in_schema=False)
