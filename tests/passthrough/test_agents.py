@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -41,6 +42,7 @@ from passthrough.extras.following import PART_CHARS
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
 
+AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
 MODES = ("2026-07-28", "legacy")
 Agent = Callable[..., tuple[list[str], bool]]
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -139,6 +141,14 @@ async def official(url: str, token: str, mode: str) -> AsyncIterator[Client]:
         Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client
+
+
+def test_the_program_of_the_page_calls_a_tool_as_its_person(url: str) -> None:
+    (program,) = code_blocks(AGENTS_PAGE, "Connect an agent", "python")
+    program = program.replace("https://<address>", url)
+    environment = os.environ | {"TOKEN": PEOPLE["bob"].token, "NO_PROXY": "*"}
+    told = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert repr(PEOPLE["bob"].subject) in told
 
 
 def answer(result: tuple[list[str], bool], *, is_error: bool = False) -> Any:
@@ -351,7 +361,7 @@ def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
 
 
 def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
-    page = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
+    page = AGENTS_PAGE
     environment = {**os.environ, "TOKEN": PEOPLE["bob"].token}
     [code] = code_blocks(page, "Connect an agent", "sh")
     (file := tmp_path / "call").write_text(code.replace("https://<address>", url))
