@@ -29,7 +29,7 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
-from pydantic import BaseModel, Field, NaiveDatetime, computed_field, create_model
+from pydantic import Base64Bytes, BaseModel, Field, NaiveDatetime, computed_field, create_model
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer
@@ -79,6 +79,7 @@ class Twice(BaseModel):
 Raw = make_dataclass("Raw", [("content", bytes)])
 Wait = make_dataclass("Wait", [("wait", dt.timedelta)])
 Content = create_model("Content", content=bytes)
+Encoded = create_model("Encoded", content=Base64Bytes)
 Amount = create_model("Amount", amount=decimal.Decimal)
 Naive = create_model("Naive", at=NaiveDatetime)
 ROWS = pages.data("values")["rows"]
@@ -88,7 +89,8 @@ TYPES: dict[str, Any] = {
     "duration": dt.timedelta, "choice": Color, "list": list[int], "map": dict[str, int],
     "dataclass": Point, "model": Numbers, "file": File, "dataframe": DataFrame,
     "Python object": bytes, "date": dt.date, "model that takes any field": Free,
-    "model with bytes": Content, "model with a decimal": Amount,
+    "model with bytes": Content, "model with bytes in Base64": Encoded,
+    "model with a decimal": Amount,
     "model with a naive date-time": Naive, "dataclass with bytes": Raw,
     "dataclass with a duration": Wait,
 }  # fmt: skip

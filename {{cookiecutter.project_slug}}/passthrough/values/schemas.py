@@ -41,8 +41,12 @@ TYPES: Mapping[type, str] = {
     dict: "object",
 }
 """JSON Schema's names for the Python types that JSON is parsed into."""
-NOTES = {"binary": "the task gets its UTF-8 bytes", "time-delta": "in seconds"}
-"""What formats mean that Pydantic writes for bytes, and a dataclass for a duration."""
+NOTES = {
+    "base64": "in Base64",
+    "binary": "the task gets its UTF-8 bytes",
+    "time-delta": "in seconds",
+}
+"""What formats of models and dataclasses mean."""
 PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
@@ -91,7 +95,7 @@ class SchemaBuilder:
 
     def __init__(self, budget: Budget) -> None:
         self.definitions: dict[str, Schema] = {}
-        self.reader, self._spend = Reader(budget), budget.spend
+        self.reader, self._spend, self._is_model = Reader(budget), budget.spend, False
 
     def of_type(self, kind: LiteralType, depth: int = 0) -> Schema:
         """Return the schema of a value."""
@@ -103,6 +107,7 @@ class SchemaBuilder:
         elif "pb_type" in given:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
+            self._is_model = kind.structure.tag.startswith("Pydantic")
             schema = self._of_document(given)
             if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
                 schema["type"] = "object"
@@ -155,7 +160,7 @@ class SchemaBuilder:
         kept = Schema()
         for keyword, value in given.items():
             match keyword, value:
-                case "format", "base64":
+                case "format", "base64" if not self._is_model:
                     return _unsupported("bytes in Base64, which a dataclass would keep as text")
                 case "propertyNames", {"type": "integer"}:
                     kept[keyword] = INTEGERS
