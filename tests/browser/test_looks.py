@@ -27,11 +27,16 @@ def faults(page: Page) -> list[str]:
     page.evaluate(AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    return ["wider than the window"] * wide + [
-        f"{rule['id']}: {rule['help']}: {node['html']}"
-        for rule in found["violations"]
-        for node in rule["nodes"]
-    ]
+    high = page.evaluate("document.querySelector('.brand')?.offsetHeight > 40")
+    return (
+        ["wider than the window"] * wide
+        + ["a name of two lines"] * bool(high)
+        + [
+            f"{rule['id']}: {rule['help']}: {node['html']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+    )
 
 
 def at(second: float) -> str:
@@ -58,6 +63,7 @@ TIMED: list[dict[str, Any]] = [
     },
     {"type": "condition", "started_at": at(0), "ended_at": at(8)},
 ]
+PATTERNS = ["queued", "initializing", "running", "waiting for an answer", "a further attempt"]
 TOLD = [
     "Queued 4.6 s, Initializing 4.0 s, Running 41 s",
     "Has not run",
@@ -99,6 +105,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     page.get_by_role("button", name="Abort").click()
     look("abort")
     look("run-succeeded", f"runs/{ended}", "Berlin", "s3://bucket/towns.csv")
+    expect(page.locator(".key > span")).to_have_text(PATTERNS[:3])
     look("run-failed", f"runs/{failed}", "cannot count to 0")
     go(page, f"runs/{asking}")
     page.get_by_role("button", name="Send the answer").click()
@@ -106,6 +113,8 @@ def test_every_view_is_accessible_and_fits_every_screen(
     send_actions(page, *TIMED)
     look("run-bars", f"runs/{failed}", "Back-off pulling image (seen 5 times)", "from the cache")
     expect(page.locator("li .bar > .unseen")).to_have_text(TOLD)
+    expect(page.locator(".key > span")).to_have_text(PATTERNS)
+    expect(page.locator(".took")).to_have_count(len(TIMED) - 1)  # the run's is told once
     widths = "bar => [...bar.querySelectorAll('i')].map(i => i.offsetWidth / bar.offsetWidth)"
     shares = page.locator("li .bar").nth(2).evaluate(widths)
     assert [round(50 * share) for share in shares] == [3, 5, 10, 6, 1, 8]  # of 50 seconds

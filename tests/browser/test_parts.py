@@ -157,7 +157,6 @@ def test_what_nobody_has_edited_is_returned_as_it_was_given_beside_what_is(page:
     page.get_by_label("new").fill("2026-07-02T08:30:05")
     page.get_by_label("in UTC").uncheck()
     page.get_by_label("raw").fill("a b=\n")
-    expect(page.get_by_label("raw")).to_have_accessible_description("Its UTF-8 bytes are given.")
     model = {"new": "2026-07-02T08:30:05", "raw": "a b=\n", "old": 3}
     assert json.loads(entered(page)["model"]) == model
     many = {"many": f"[{','.join('7' * 9_000)}]"}
@@ -175,7 +174,7 @@ def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one(page: Page) -
 SENT = {
     ("duration", "1 h 30 min"): '"PT5400S"',
     ("duration", "-2d 0.5s"): '"-PT172800.5S"',
-    ("duration", "p1wt1h"): '"PT608400S"',
+    ("duration", "p1y1wt1h"): '"PT32144400S"',
     ("number", "1"): "1.0",
     ("number", "-0.0"): "-0.0",
     ("number", "NaN"): '"NaN"',

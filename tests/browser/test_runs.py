@@ -240,6 +240,7 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
         lines = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
         own = [line for line in lines if line.startswith(("b ", "Attempt"))]
         assert own == ["b begins", "Attempt 2", "b begins", "b ends"]
+        expect(page.locator(".mark:not(:empty)")).to_have_text("Attempt 2")  # not a task's own line
         expect(page.get_by_text("The log will continue")).to_have_count(0)
         page.get_by_role("button", name="family").click()
     with alice.context.expect_page() as opened:
@@ -259,7 +260,9 @@ def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_s
     name = started(api, "greet", name="Ada")
     finished(api, name)
     page = visit("alice", viewport={"width": 320, "height": 640})
-    answers = ["", "".join(f"id: 1-{n}\ndata: {n} {text}\n\n" for n in range(1, lines + 1))]
+    gone = 'event: unavailable\nid: 1-gone\ndata: {"attempt": 1}\n\n'  # once it has all been read
+    whole = "".join(f"id: 1-{n}\ndata: {n} {text}\n\n" for n in range(1, lines + 1))
+    answers = ["", gone, whole]
     page.route(
         "**/logs*",
         lambda route: route.fulfill(body=answers.pop(), content_type="text/event-stream"),
@@ -270,6 +273,7 @@ def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_s
     go(page, f"runs/{name}")
     log = page.get_by_role("log")
     wait_until(lambda: log.evaluate("log => log.lastChild.textContent").count(f"\n{lines} "))
+    wait_until(lambda: page.title() and not answers)
     page.get_by_role("button", name="Copy log").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     missing, *copied = page.evaluate("navigator.clipboard.readText()").splitlines()

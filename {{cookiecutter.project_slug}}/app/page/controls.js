@@ -55,22 +55,22 @@ function number(text) {
   return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
 }
 
-const ISO_DAYS = /^(-?)P(?=\d|T\d)(?:(\d+)W)?(?:(\d+)D)?/;
+const ISO_DAYS = /^(-?)P(?=\d|T\d)(?:(\d+)Y)?(?:(\d+)W)?(?:(\d+)D)?/;
 const ISO_TIME = /(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(\.\d{1,6})?S)?)?$/;
 const ISO = new RegExp(ISO_DAYS.source + ISO_TIME.source);
-const DAYS = /^(-?)\s*(?=\d)(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*/;
+const DAYS = /^(-?)\s*(?=\d)(?:(\d+)\s*y)?\s*(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*/;
 const TIME = /(?:(\d+)\s*h)?\s*(?:(\d+)\s*min)?\s*(?:(\d+)(\.\d{1,6})?\s*s)?$/;
 const WORDS = new RegExp(DAYS.source + TIME.source, "i");
-const SECONDS = [604_800, 86_400, 3600, 60, 1]; // of the units above
+const SECONDS = [31_536_000, 604_800, 86_400, 3600, 60, 1]; // of the units above; Pydantic's years
 
 /**
- * Write "1 h 30 min" or an ISO 8601 duration, whose units are at most weeks, as ISO 8601 or in
+ * Write "1 h 30 min" or an ISO 8601 duration, without months, as ISO 8601 or in
  * words.
  */
 function duration(text, inWords) {
   const [, sign, ...parts] = ISO.exec(text.toUpperCase()) ?? WORDS.exec(text) ?? [];
   if (!parts.length) throw new Invalid("Give w, d, h, min and s, such as 1 h 30 min, or PT1H30M");
-  const fraction = parts[5] ?? "";
+  const fraction = parts[6] ?? "";
   let rest = SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0);
   if (!inWords) return `${sign}PT${rest}${fraction}S`;
   const words = UNITS.map(([unit, size]) => {
@@ -164,9 +164,7 @@ function file({ id, value, schema, upload, show }) {
     ),
     read() {
       if (!progress.hidden) throw new Invalid("The file is still being uploaded");
-      const given = uri.read();
-      const [, format] = (kind === "dataframe" && /\.(csv|parquet)$/i.exec(given)) || [];
-      return format ? { kind, uri: given, format: format.toLowerCase() } : given;
+      return uri.read();
     },
   };
 }
@@ -227,12 +225,6 @@ const isText = (value) => typeof value === "string";
 /** For each kind: its name, a test for values that it can show, and a function for its control. */
 export const CONTROLS = {
   string: { called: "text", fits: isText, make: string },
-  // Pydantic takes a text for bytes.
-  binary: {
-    called: "bytes",
-    fits: isText,
-    make: (at) => ({ ...string(at), hint: "Its UTF-8 bytes are given." }),
-  },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: {
     called: "JSON",

@@ -55,7 +55,7 @@ function kindOf(schema, depth) {
   if (schema.enum || "const" in schema) return "choice";
   if (schema.anyOf) return depth > DEEPEST ? "json" : "union";
   if (Array.isArray(type)) return format === "uri" ? "file" : "json";
-  if (["date-time", "date", "duration", "binary"].includes(format)) return format;
+  if (["date-time", "date", "duration"].includes(format)) return format;
   if (["string", "integer", "number", "boolean", "null"].includes(type)) return type;
   if (depth > DEEPEST) return "json";
   if (type === "array" && isRecord(schema.items) && !schema.prefixItems) return "list";

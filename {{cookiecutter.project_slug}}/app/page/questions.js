@@ -1,11 +1,10 @@
 // What runs ask (Flyte's conditions), and the controls to answer. Prompts are other people's text.
-import { Problem, get, part, post, stringify } from "./api.js";
+import { get, part, post, stringify } from "./api.js";
 import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { link, person, personAndSubject, problemBox, session } from "./session.js";
 
 const MOST = 100; // questions that wait are shown, and at least as many others are kept
-const PAGE = 100; // that the app lists at once
 const GONE = "This no longer waits for an answer";
 const OVER = "The run has ended without an answer";
 const STILL = 1000; // milliseconds that controls stand still before they take a click
@@ -160,12 +159,7 @@ function question(condition, { scope, ended, here, everywhere }, { sending, sent
   /** Show all of a prompt that was cut off: nobody answers what they could not read. */
   async function load() {
     try {
-      for (let offset = 0; ; offset += PAGE) {
-        const some = await get(path, { ...scope, limit: PAGE, offset }); // what waits comes first
-        const found = some.find(({ action }) => action === condition.action);
-        if (found) return whole(found);
-        if (some.length < PAGE) throw new Problem({ status: 404 });
-      }
+      whole(await get(`${path}/${part(condition.action)}`, scope));
     } catch (error) {
       problem.replaceChildren(problemBox(error));
     }
