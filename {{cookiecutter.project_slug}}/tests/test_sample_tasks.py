@@ -4,9 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from flyte.io import File
+from flyte import remote
 
 from app.tasks import chart, count, greet, words
+from local_flyte.testing import acting_as, ended, start
 
 
 def test_greet() -> None:
@@ -20,9 +21,13 @@ def test_count() -> None:
         asyncio.run(count(0))
 
 
-def test_words(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("one two\nthree\n", "utf-8")
-    assert asyncio.run(words(File(path=str(tmp_path / "text")))) == 3
+def test_words(url: str, tmp_path: Path, app_tasks: None) -> None:
+    file = tmp_path / "text"
+    file.write_text("one two\nthree\n", "utf-8")
+    with acting_as("alice"):
+        _, uri = remote.upload_file(file)
+        run = remote.Run.get(ended(start(words.name, text=uri)))
+        assert run.outputs()[0] == 3
 
 
 def test_chart() -> None:
