@@ -1,4 +1,4 @@
-"""The app in a process of its own, which tells how many of Flyte's messages are in memory.
+"""The app in a process of its own, which tells how much of Flyte's messages is in memory.
 
 The collector is off: what is left is in a cycle, or is kept.
 """
@@ -25,10 +25,13 @@ ROUTERS = [module.router for module in (me, tasks, runs, conditions, streams)]
 
 
 async def counting(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve the app, and at ``/messages`` the number of messages by kind."""
+    """Serve the app, and at ``/messages`` the bytes of messages by kind."""
     if scope.get("path") == "/messages":
         gc.disable()
-        found = Counter(type(it).__name__ for it in gc.get_objects() if isinstance(it, Message))
+        found = Counter[str]()
+        for it in gc.get_objects():
+            if isinstance(it, Message):
+                found[type(it).__name__] += it.ByteSize()
         await JSONResponse(found)(scope, receive, send)
     else:
         await app(scope, receive, send)

@@ -38,7 +38,7 @@ def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client)
 def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
     short_timeout: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    with local_flyte.hang("WatchActionDetails"):
+    with local_flyte.hang("WatchActions"):
         answer = short_timeout.post(f"{RUNS}?wait=600", json={"inputs": {"name": "Ada"}})
     assert answer.status_code == 201, answer.text
     with acting_as("alice"):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ import flyte
 import httpx
 import pytest
 import trustme
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
@@ -23,9 +24,8 @@ from app.routers import me, streams
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, ended, serving, start, wait_until
 from passthrough.agents import serve_agents
-from passthrough.calls import json_values
+from passthrough.calls import json_values, turns
 from passthrough.dependencies import Inputs, RequestBody
-from passthrough.http import callers
 from passthrough.values.inputs import to_literals
 
 from ..envoy import in_front_of
@@ -78,6 +78,12 @@ async def length(given: Given) -> int:
 async def held_body(given: Given) -> int:
     await held_thread_of_asyncio()
     return len(given.values)
+
+
+@router.post("/upload", max_body_size=10_000_000)
+async def upload(request: Request) -> None:
+    async for _ in request.stream():
+        entered.release()
 
 
 @router.post("/same")
@@ -180,57 +186,62 @@ def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) 
     assert alice.post("/same", json=inputs).json() == inputs
 
 
-def test_large_inputs_are_translated_two_at_once_in_each_event_loop_and_callers_take_turns(
+def test_large_inputs_are_translated_one_of_a_caller_at_a_time_and_two_in_all(
     alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, begun, may_end = list[Any](), list[int](), threading.Semaphore(0)
+    asked, begun = list[Any](), list[int]()
+    may_end = defaultdict[int, threading.Semaphore](lambda: threading.Semaphore(0))
 
     def held(values: dict[str, Any], *more: Any) -> Any:
         asked.append(values)
         literals = to_literals(values, *more)  # raises an error if it is too much for the loop
-        begun.append(values["values"][0])
-        may_end.acquire()
+        begun.append(number := values["values"][0])
+        may_end[number].acquire()
         return literals
 
+    monkeypatch.setattr(turns, "PLACE_SECONDS", 3600.0)
     monkeypatch.setattr(json_values, "to_literals", held)
-    with ThreadPoolExecutor(6) as threads, ExitStack() as at_the_end:
-        at_the_end.callback(may_end.release, 6)
+    with (
+        client_of(str(alice.base_url), "victor") as victor,
+        ThreadPoolExecutor(5) as threads,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(lambda: [may_end[number].release(5) for number in range(5)])
         answers = []
-        requests = [(alice, "/same", 1)] * 4 + [(bob, "/same", 2), (alice, "/same-in-thread", 3)]
-        for client, path, number in requests:
+        requests = [(alice, "/same", 0), (alice, "/same-in-thread", 1), (alice, "/same", 2)]
+        for client, path, number in (*requests, (bob, "/same", 3), (victor, "/same", 4)):
             body = {"values": [number] * 5_000}
             answers.append(threads.submit(client.post, path, json=body))
             wait_until(lambda: len({id(values) for values in asked}) == len(answers), 60)
-        for expected in ([1, 1, 3], [1, 1, 3, 1], [1, 1, 3, 1, 2]):
+        for number, expected in [(0, [0, 3]), (3, [0, 3, 4]), (1, [0, 3, 4, 1])]:
             wait_until(lambda: begun == expected, 60)  # noqa: B023
-            may_end.release()
-        may_end.release(6)
-        assert [answer.result().status_code for answer in answers] == [200] * 6
+            may_end[number].release()
+        at_the_end.close()
+        assert [answer.result().status_code for answer in answers] == [200] * 4 + [403]
 
 
 def test_a_thread_that_waits_to_translate_gets_an_answer_in_time(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, may_end = list[int](), threading.Semaphore(0)
+    begun, may_end = threading.Event(), threading.Event()
 
     def held(values: dict[str, Any], *more: Any) -> Any:
         literals = to_literals(values, *more)
-        begun.append(values["values"][0])
-        may_end.acquire()
+        begun.set()
+        may_end.wait()
         return literals
 
     monkeypatch.setattr(json_values, "to_literals", held)
     with (
         serving(build_app(router, flyte_timeout=1.0)) as url,
         client_of(url, "alice") as alice,
-        ThreadPoolExecutor(2) as threads,
+        ThreadPoolExecutor(1) as threads,
         ExitStack() as at_the_end,
     ):
-        at_the_end.callback(may_end.release, 3)
+        at_the_end.callback(may_end.set)
         body = {"values": [1] * 5_000}
-        for number in (1, 2):
-            threads.submit(alice.post, "/same-in-thread", json=body)
-            wait_until(lambda: len(begun) == number, 60)  # noqa: B023
+        threads.submit(alice.post, "/same-in-thread", json=body)
+        assert begun.wait(60)
         assert alice.post("/same-in-thread", json=body).status_code == 504
 
 
@@ -253,13 +264,19 @@ def test_what_json_does_not_have_is_refused(alice: httpx.Client, values: str, wr
 LARGE = {"values": ["x" * 80_000]}
 
 
-@pytest.mark.parametrize(("seconds", "at_once"), [(60.0, 2), (0.01, 4)])
-def test_large_bodies_wait_for_each_other_but_not_for_long(
-    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch, seconds: float, at_once: int
+@pytest.mark.parametrize(("seconds", "at_once"), [(3600.0, 2), (0.01, 3)])
+def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_some_seconds(
+    alice: httpx.Client, bob: httpx.Client, monkeypatch: Any, seconds: float, at_once: int
 ) -> None:
-    monkeypatch.setattr(callers, "TURN_SECONDS", seconds)
-    with ThreadPoolExecutor(4) as threads:
-        large = [threads.submit(alice.post, "/held-body", json=LARGE) for _ in range(4)]
+    monkeypatch.setattr(turns, "PLACE_SECONDS", seconds)
+    with (
+        client_of(str(alice.base_url), "victor") as victor,
+        ThreadPoolExecutor(4) as threads,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(go_on.set)
+        clients = [alice, alice, bob, victor]
+        large = [threads.submit(client.post, "/held-body", json=LARGE) for client in clients]
         for _ in range(at_once):
             assert entered.acquire(timeout=60)
         for _ in range(20):  # small ones do not wait
@@ -267,6 +284,28 @@ def test_large_bodies_wait_for_each_other_but_not_for_long(
         assert not entered.acquire(blocking=False)
         go_on.set()
         assert [answer.result().json() for answer in large] == [1] * 4
+
+
+def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
+    sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
+    for size in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
+        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
+        with connected(url, request.encode()) as connection:  # and no byte of the body
+            assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None:
+    app = build_app(router, open_requests_per_caller=100)
+    upload = head("/upload", "Content-Length: 9000000").replace(b"GET", b"POST") + b"begun"
+    with serving(app) as url, client_of(url, "alice") as alice, ExitStack() as uploads:
+        for _ in range(5):
+            uploads.enter_context(connected(url, upload))
+            assert entered.acquire(timeout=60)
+        refused = alice.get("/thread")
+        assert refused.status_code == 429
+        assert "an upload counts as 20" in refused.json()["detail"]
+        uploads.close()
+        wait_until(lambda: alice.get("/thread").status_code == 200)
 
 
 def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:
@@ -281,7 +320,7 @@ def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:
 def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callers, "TURN_SECONDS", 3600.0)  # a second body of one would wait forever
+    monkeypatch.setattr(turns, "PLACE_SECONDS", 3600.0)  # a second place would be waited for
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:

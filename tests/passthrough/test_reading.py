@@ -1,19 +1,13 @@
-"""How many calls the lists of a process make at once, and whose turn it is."""
+"""How many calls a caller's lists make at once, and whose turn it is to hold something large."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 
 import pytest
 
-from passthrough.calls.request_state import (
-    LARGE_BYTES,
-    Received,
-    RequestState,
-    Sender,
-    Turns,
-    current_request,
-    this_request,
-)
+from passthrough.calls import turns
+from passthrough.calls.request_state import RequestState, current_request, this_request
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS
 
@@ -38,11 +32,28 @@ class Calls:
             self.open -= 1
 
 
-async def test_all_lists_share_one_limit() -> None:
-    calls = Calls()
-    lists = [call_each(calls, range(300)) for _ in range(5)]
-    assert await asyncio.gather(*lists) == [[*range(300)]] * 5
-    assert calls.most == MOST
+def request_of(caller: str) -> RequestState:
+    """Begin a request, in the current task."""
+    state = RequestState()
+    state.turn.caller = caller
+    current_request.set(state)
+    return state
+
+
+async def test_a_callers_lists_share_one_limit_and_do_not_stop_anothers() -> None:
+    async def listing(caller: str, calls: Calls) -> list[int]:
+        state = request_of(caller)
+        try:
+            return await call_each(calls, range(300))
+        finally:
+            state.end()
+
+    alices, bobs = Calls(), Calls()
+    lists = [listing("alice", alices) for _ in range(5)] + [listing("bob", bobs)]
+    tasks = [asyncio.create_task(each) for each in lists]
+    assert await asyncio.gather(*tasks) == [[*range(300)]] * 6
+    assert alices.most == bobs.most == MOST
+    assert bobs.begun == 300
 
 
 async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
@@ -58,62 +69,89 @@ async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
     assert await call_each(Calls(), range(3)) == [0, 1, 2]
 
 
-async def test_lists_of_large_messages_do_not_wait_for_each_other_for_ever() -> None:
-    async def read(number: int) -> int:
-        async with this_request().received.turn(LARGE_BYTES + 1):
-            await asyncio.sleep(0)
-        return number
+class Places:
+    """Counts who holds something large."""
 
-    async def listing(caller: str) -> list[int]:
-        calls = RequestState()
-        calls.sender.short_hash = caller
-        current_request.set(calls)
-        await read(0)  # a page of the list
-        return await call_each(read, range(3 * MOST))
+    def __init__(self) -> None:
+        self.held = list[str]()
+        self.order = list[str]()
+
+    async def hold(self, caller: str) -> None:
+        assert len({*self.held, caller}) <= turns.PLACES
+        self.held.append(caller)
+        self.order.append(caller)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.held.remove(caller)
+
+
+async def test_whatever_requests_do_and_whoever_leaves_all_end_and_the_places_are_free() -> None:
+    chance, places = random.Random(1), Places()
+
+    async def call(caller: str, *, is_large: bool) -> None:
+        await asyncio.sleep(0)
+        if is_large:
+            await this_request().turn.begin()
+            await places.hold(caller)
+
+    async def request(caller: str) -> None:
+        state = request_of(caller)
+        try:
+            for _ in range(3):
+                await call(caller, is_large=chance.random() < 0.5)
+                sizes = [chance.random() < 0.5 for _ in range(4)]
+                await call_each(lambda is_large: call(caller, is_large=is_large), sizes)
+                if chance.random() < 0.3:
+                    state.turn.let_go()
+        finally:
+            state.end()
+
+    async def leave(task: asyncio.Task[None]) -> None:
+        for _ in range(chance.randrange(100)):
+            await asyncio.sleep(0)
+        task.cancel()
 
     async with asyncio.timeout(60):
-        lists = [asyncio.create_task(listing(caller)) for caller in "abcd"]
-        assert await asyncio.gather(*lists) == [[*range(3 * MOST)]] * 4
+        requests = [asyncio.create_task(request(chance.choice("abcdef"))) for _ in range(300)]
+        leaving = [asyncio.create_task(leave(task)) for task in requests[::3]]
+        await asyncio.gather(*requests, *leaving, return_exceptions=True)
+        free = [request_of(caller) for caller in "ab"]
+        for state in free:
+            await state.turn.begin()
+            state.end()
 
 
 async def test_a_caller_with_many_requests_delays_another_by_one() -> None:
-    turns, order, others = Turns(), list[str](), asyncio.Lock()
+    places = Places()
 
     async def work(caller: str) -> None:
-        end_turn = await turns.begin(1, caller)
-        assert not others.locked()
-        async with others:
-            order.append(caller)
-            await asyncio.sleep(0)
-        end_turn()
-        end_turn()  # once too often, which gives nobody a turn
+        state = request_of(caller)
+        try:
+            await state.turn.begin()
+            await places.hold(caller)
+        finally:
+            state.end()
 
     async with asyncio.TaskGroup() as group:
         alices = [group.create_task(work("alice")) for _ in range(50)]
         await asyncio.sleep(0)
         group.create_task(work("bob"))
         alices[1].cancel()  # while it waits
-    assert order.index("bob") <= 3
-    assert len(order) == 50
+    assert places.order.index("bob") <= 1
+    assert len(places.order) == 50
 
 
-async def test_large_messages_are_read_one_after_the_other_whatever_calls_begin() -> None:
-    reading = asyncio.Lock()
-
-    async def read(received: Received) -> None:
-        async with received.turn(LARGE_BYTES + 1):
-            assert not reading.locked()
-            async with reading:
-                received.release()  # as a further call of the request does when it begins
-                for _ in range(10):
-                    await asyncio.sleep(0)
-
-    async def request(caller: str) -> None:
-        received = Received(Sender(short_hash=caller))
-        await asyncio.gather(*(read(received) for _ in range(3)))
-        received.end()
-
-    await asyncio.gather(request("alice"), request("bob"))
+async def test_a_place_is_passed_on_and_the_line_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PLACE_SECONDS", 0.01)
+    for number in range(2 * turns.PLACES):  # which never let go
+        await request_of(f"caller {number}").turn.begin()
+    first, second = (request_of("one") for _ in range(2))
+    await first.turn.begin()
+    waiting = asyncio.create_task(second.turn.begin())
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    first.turn.let_go()
+    await waiting
 
 
 async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:

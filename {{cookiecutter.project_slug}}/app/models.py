@@ -9,16 +9,17 @@ from pydantic import BaseModel, Field
 
 from passthrough import (
     FAILED,
+    HAS_OUTPUTS,
     Identity,
     Inputs,
     RequestBody,
     TruncatedText,
     best_effort,
+    data_of,
+    details_of,
     phase_of,
     time_of,
 )
-
-HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
 
 
 class Run(BaseModel):
@@ -74,10 +75,9 @@ class RunWithResult(Run):
         phase, error, outputs = phase_of(run.raw_phase), None, None
         async with best_effort():
             if phase in FAILED:
-                details = await run.details.aio()
-                error = details.action_details.error_message or None
+                (error,) = await details_of([run.action], lambda details: details.error_message)
             elif with_outputs and phase in HAS_OUTPUTS:
-                outputs = (await run.outputs.aio()).named_outputs
+                _, outputs = await data_of(run)
         return cls.of(run, error=error, outputs=outputs)
 
 

@@ -44,16 +44,17 @@ from .http.logging_setup import LogFormatter
 from .http.public import PageFiles
 
 # What endpoints take
-from .dependencies import CallerDep, SubjectDep, find_caller
-from .dependencies import ActionDep, ActionStateDep, RunDep, RunStateDep, TaskDep
+from .dependencies import CallerDep, SubjectDep
+from .http.callers import find_caller
+from .dependencies import ActionDep, RunDep, TaskDep
 from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 
 # What they return
 from .models import Action, Caller, Condition, Identity, TruncatedText
-from .models import FAILED, answer_of, is_answered, location, phase_of, time_of
+from .models import FAILED, HAS_OUTPUTS, answer_of, is_answered, location, phase_of, time_of
 
 # What the SDK lacks
-from .extras.reading import NEWEST_FIRST, details_of, take
+from .extras.reading import NEWEST_FIRST, data_of, details_of, state_of, take
 from .extras.reading import conditions_of, paused_actions, report_address, runs_that_ask
 from .extras.waiting import best_effort, wait_for, wait_for_answer
 from .extras.watching import watch_details, watch_run

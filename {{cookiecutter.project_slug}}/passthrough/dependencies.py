@@ -6,8 +6,6 @@ from itertools import islice
 from typing import Annotated, Any
 
 import flyte
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
@@ -24,35 +22,13 @@ from starlette.requests import HTTPConnection
 from .calls.json_values import translated
 from .calls.request_state import this_request
 from .extras.reading import state_of
+from .http.callers import find_caller
 from .limits import limits
 from .models import Caller
-from .settings import SETTINGS, Settings
 from .values.schemas import inputs_schema
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
 ActionName = Annotated[str, Field(min_length=1, max_length=30)]
-
-
-async def find_caller(connection: HTTPConnection) -> Caller:
-    """Ask Flyte who the caller is; it refuses invalid credentials."""
-    settings: Settings = connection.scope[SETTINGS]
-    known: Any = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
-    if settings.flyte_plaintext:
-        return Caller(**known)
-    try:
-        user = (await remote.User.get.aio()).pb2
-    except ConnectError as error:
-        if error.code is not Code.UNAUTHENTICATED:
-            raise
-        # The credentials are invalid, or a proxy in front of an open-source Flyte has checked them
-        # without passing on whose they are: then other calls succeed.
-        async for _ in remote.Project.listall.aio():
-            break
-        return Caller(**known)
-    this_request().sender.subject = user.subject
-    return Caller(
-        subject=user.subject or None, name=user.name or None, email=user.email or None, **known
-    )
 
 
 async def _subject(
@@ -69,28 +45,22 @@ async def _subject(
 
 
 async def _run(name: RunName) -> remote.Run:
-    return await remote.Run.get.aio(name)
-
-
-async def _run_state(name: RunName) -> remote.Run:
     details = await remote.RunDetails.get.aio(name=name)
+    this_request().turn.let_go()
     return remote.Run(Run(action=state_of(details.action_details).pb2))
 
 
 async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
-    return await remote.Action.get.aio(run_name=name, name=action)
-
-
-async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Action:
-    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+    state = state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+    this_request().turn.let_go()
+    return state
 
 
 async def _task(
     name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
     version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
-) -> remote.TaskDetails:
-    task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
-    return await task.fetch.aio()
+) -> Any:
+    return remote.Task.get(name, version=version, auto_version=None if version else "latest")
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]
@@ -98,15 +68,13 @@ CallerDep = Annotated[Caller, Depends(find_caller)]
 SubjectDep = Annotated[str | None, Depends(_subject)]
 """Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the name in the path, fetched as the caller."""
-RunStateDep = Annotated[remote.Run, Depends(_run_state)]
-"""The same without its details, which may be large: for streams, which last for minutes."""
+"""The run with the name in the path, as the caller may see it, without its details: those may be
+large, and a request may last for minutes."""
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action in the path, else in the query, else the root action, fetched as the caller."""
-ActionStateDep = Annotated[remote.Action, Depends(_action_state)]
-"""The same without its details."""
-TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
-"""The task with the name in the path, fetched as the caller."""
+"""The action in the path, else in the query, else the root action, in the same way."""
+TaskDep = Annotated[Any, Depends(_task)]
+"""The task with the name in the path. It is not fetched: ``flyte.run`` does that, and its
+``fetch.aio()``, which returns its details."""
 
 NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
 NOT_INPUTS -= {"inputs"}  # the parameter ``**inputs`` of flyte.rerun

@@ -21,6 +21,8 @@ WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.IN
 """Phases in which an action waits for the cluster."""
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 """Phases of an action that has ended with an error."""
+HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
+"""Phases of an action that has ended well."""
 
 
 def _cut(text: str) -> str:

@@ -89,7 +89,7 @@ def test_an_unknown_field_of_a_new_run_is_refused(alice: httpx.Client) -> None:
 def test_a_started_run_is_reported_even_if_its_state_cannot_be_read(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    local_flyte.fail_next("WatchActionDetails", Code.UNKNOWN)
+    local_flyte.fail_next("WatchActions", Code.UNKNOWN)
     response = alice.post(f"{GREET}/runs?wait=20", json={"inputs": {"name": "Ada"}})
     assert response.status_code == 201
     assert response.json()["outputs"] is None

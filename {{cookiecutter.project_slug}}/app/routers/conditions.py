@@ -9,7 +9,6 @@ from flyte.models import ActionPhase
 from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from passthrough import (
-    ActionDep,
     Condition,
     RunDep,
     answer_of,
@@ -18,6 +17,7 @@ from passthrough import (
     details_of,
     is_answered,
     paused_actions,
+    state_of,
     wait_for_answer,
 )
 
@@ -58,9 +58,10 @@ async def list_conditions(
 
 
 @router.get("/runs/{name}/conditions/{action}", summary="Get a condition")
-async def get_condition(action: ActionDep) -> Condition:
+async def get_condition(name: str, action: str) -> Condition:
     """Return what is asked, whole, however long it is, and the answer if there is one."""
-    return _condition_of(await action.details(), whole=True)
+    details = await remote.ActionDetails.get.aio(run_name=name, name=action)
+    return _condition_of(details, whole=True)
 
 
 @router.post(
@@ -70,7 +71,7 @@ async def get_condition(action: ActionDep) -> Condition:
 )
 async def answer_condition(
     run: RunDep,
-    action: ActionDep,
+    action: str,
     value: Annotated[Answer, Body(embed=True)],
     response: Response,
 ) -> Condition:
@@ -78,7 +79,7 @@ async def answer_condition(
 
     If Flyte takes long to record the answer, the status is 202, and the condition is as before.
     """
-    details = await action.details()
+    details = await remote.ActionDetails.get.aio(run_name=run.name, name=action)
     asked = _condition_of(details)
     if asked.type == "number" and type(value) is int:
         value = float(value)
@@ -86,9 +87,9 @@ async def answer_condition(
         kind = f"type {asked.type}" if asked.type else "a type that this app does not know"
         raise HTTPException(422, f"the answer to {asked.name!r} must be of {kind}")
 
-    is_over = run.done() or action.done()
+    is_over = run.done() or details.done()
     if not is_over and not is_answered(details):
-        await remote.Condition(action.pb2).signal.aio(value)
+        await remote.Condition(state_of(details).pb2).signal.aio(value)
     async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
         details = await wait_for_answer(details)
     if is_answered(details):

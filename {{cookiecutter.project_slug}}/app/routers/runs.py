@@ -17,21 +17,21 @@ from passthrough import (
     ActionDep,
     QueryTime,
     RunDep,
-    RunStateDep,
     SubjectDep,
     WaitQuery,
     best_effort,
+    data_of,
     details_of,
     location,
-    phase_of,
     report_address,
     runs_that_ask,
+    state_of,
     take,
     wait_for,
     watch_details,
 )
 
-from ..models import HAS_OUTPUTS, Abort, Rerun, Run, RunData, RunWithResult
+from ..models import Abort, Rerun, Run, RunData, RunWithResult
 
 router = APIRouter(tags=["runs"])
 
@@ -77,10 +77,8 @@ async def get_run_io(run: RunDep) -> RunData:
     Values that cannot be written as JSON, such as files and pickles, are shown as references. A map
     with other keys than texts and integers is `{"kind": "map", "entries": [[key, value], …]}`.
     """
-    inputs = await run.inputs.aio()
-    has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
-    outputs = (await run.outputs.aio()).named_outputs if has_outputs else None
-    return RunData(inputs=dict(inputs), outputs=outputs)
+    inputs, outputs = await data_of(run)
+    return RunData(inputs=inputs, outputs=outputs)
 
 
 @router.post("/runs/{name}/rerun", status_code=201, summary="Run it again")
@@ -116,8 +114,8 @@ async def list_actions(
     limit: Annotated[int, Query(ge=1, le=50)] = 50,
 ) -> list[Action]:
     """List the tasks, traces and conditions that the run consists of, oldest first."""
-    actions = await take(remote.Action.listall.aio(run.name), limit, offset)
-    return await details_of(actions, Action.of)
+    listed = remote.Action.listall.aio(run.name)
+    return await details_of(await take(listed, limit, offset), Action.of)
 
 
 @router.get(
@@ -125,7 +123,7 @@ async def list_actions(
     summary="Watch a run's actions",
     response_class=EventSourceResponse,
 )
-async def watch_actions(run: RunStateDep) -> AsyncGenerator[ServerSentEvent]:
+async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
     """Send each action of the run as an `action` event, now and whenever it changes, until the end.
 
     Its data is what `GET /runs/{name}/actions` returns of it. What happens to an action that waits
@@ -138,14 +136,19 @@ async def watch_actions(run: RunStateDep) -> AsyncGenerator[ServerSentEvent]:
 
 
 @router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")
-async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()] = None) -> Action:
+async def abort_action(
+    name: str, action: str, abort: Annotated[Abort | None, Body()] = None
+) -> Action:
     """Ask Flyte to abort an action. Flyte decides whether the caller may do that."""
-    if action.done():
-        raise HTTPException(409, f"the action {action.name!r} has already ended")
-    await action.abort.aio((abort or Abort()).reason)
+    details = await remote.ActionDetails.get.aio(run_name=name, name=action)
+    shown, state = Action.of(details), state_of(details)
+    del details  # they may be large, and Flyte may hang
+    if state.done():
+        raise HTTPException(409, f"the action {action!r} has already ended")
+    await state.abort.aio((abort or Abort()).reason)
     async with best_effort():  # the caller must learn that it was aborted, even if this fails
-        action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
-    return Action.of(await action.details())
+        (shown,) = await details_of([state], Action.of)
+    return shown
 
 
 @router.get("/runs/{name}/report", response_class=RedirectResponse, status_code=303)

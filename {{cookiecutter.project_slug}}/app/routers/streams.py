@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from passthrough import LOG_ID, ActionStateDep, RunStateDep, follow_log, watch_run
+from passthrough import LOG_ID, ActionDep, RunDep, follow_log, watch_run
 
 from ..models import Run
 
@@ -22,7 +22,7 @@ LAST_EVENT_ID = "The id of the last event received."
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
 async def run_events(
-    run: RunStateDep,
+    run: RunDep,
     last_event_id: Annotated[
         str, Header(pattern=r"^\d{1,9}-[a-z_]*$", description=LAST_EVENT_ID)
     ] = "1-",
@@ -47,7 +47,7 @@ async def run_events(
 
 @router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
 async def run_logs(
-    action: ActionStateDep,
+    action: ActionDep,
     last_event_id: Annotated[str, Header(pattern=LOG_ID, description=LAST_EVENT_ID)] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log of a run, or of one action, over all attempts until it has ended.

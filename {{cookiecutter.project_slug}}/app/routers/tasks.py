@@ -78,9 +78,10 @@ async def run_task(
 @router.get("/tasks/{name:path}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
     """Return a task, with the schema of its inputs."""
+    details = await task.fetch.aio()
     return Task(
-        name=task.name,
-        version=task.version,
-        description=task.pb2.spec.documentation.short_description,
-        inputs=await schema_of(task),
+        name=details.name,
+        version=details.version,
+        description=details.pb2.spec.documentation.short_description,
+        inputs=await schema_of(details),
     )

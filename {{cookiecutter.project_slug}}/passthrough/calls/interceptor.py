@@ -1,10 +1,12 @@
 """Makes each call to Flyte as the request's caller."""
 
 import asyncio
+import dataclasses
 import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from connectrpc.request import RequestContext
@@ -12,7 +14,7 @@ from flyteidl2.common.list_pb2 import Filter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .redaction import with_safe_errors
-from .request_state import this_request
+from .request_state import call_limit, this_request
 from .sdk import DeadlineExceededError, MessageTooLargeError, callers_credentials
 
 Context = RequestContext[Any, Any]
@@ -34,8 +36,8 @@ class CallerInterceptor:
         self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
     ) -> Any:
         """Make a call with a single answer."""
-        calls, name, began = this_request(), ctx.method().name, time.perf_counter()
-        method, deadline = self._begin(ctx), calls.deadline
+        state, name, began = this_request(), ctx.method().name, time.perf_counter()
+        method, deadline = self._begin(ctx), state.deadline
 
         def ask() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
@@ -44,39 +46,42 @@ class CallerInterceptor:
         if name in {"ListRuns", "ListActions"}:
             _correct(request.request.filters)
         try:
-            with calls.include():
+            with state.include():
                 limit = deadline.limit(deadline.timeout)
                 if name == "CreateRun":
                     deadline.extend()  # later, in the request's loop: the limit above is too short
                     limit = asyncio.timeout(deadline.timeout)
                 async with limit:
+                    call_limit.set(limit)
                     answer = await (_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
             raise DeadlineExceededError(method) from None
         finally:
-            calls.seconds += time.perf_counter() - began
+            state.seconds += time.perf_counter() - began
         if name == "CreateRun":
-            calls.run = answer.run.action.id.run.name
+            state.run = answer.run.action.id.run.name
         return answer
 
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream; only the first message of a watch has a time limit."""
-        calls, method = this_request(), self._begin(ctx)
-        seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
-        async with calls.closing(call_next(request, ctx)) as stream:
+        state, name, method = this_request(), ctx.method().name, self._begin(ctx)
+        seconds = state.deadline.timeout if name.startswith("Watch") else math.inf
+        async with state.closing(call_next(request, _with_handovers(ctx))) as stream:
             while True:
                 try:
-                    async with calls.deadline.limit(seconds):
-                        with calls.include():
-                            message = await with_safe_errors(anext(stream, None), method)
+                    async with state.deadline.limit(seconds) as limit:
+                        call_limit.set(limit)
+                        with state.include():
+                            given = await with_safe_errors(anext(stream, None), method)
                 except TimeoutError:
                     raise DeadlineExceededError(method) from None
-                if message is None:
+                if given is None:
                     return
-                yield message
-                del message  # or it would be in memory until the next one comes
+                yield given.message.pop()
+                if name == "TailLogs":  # of which the SDK, too, keeps the last message
+                    yield ctx.method().output()
                 seconds = math.inf
 
     def _begin(self, ctx: Context) -> str:
@@ -85,14 +90,34 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, and no baggage,
         which clients write.
         """
-        calls, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
-        calls.received.release()
-        headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
+        state, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
+        headers["x-request-id"] = state.request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
         if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
             headers.update(callers_credentials())
         self._propagator.inject(headers)
         return f"{service}/{ctx.method().name}"
+
+
+class _Handover:
+    """What the Connect client decodes of a stream, and keeps until the next message has come.
+
+    It is emptied when the message is handed on: a stream that is silent keeps nothing in memory.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+        self.message: list[Any] = []
+
+    def ParseFromString(self, data: bytearray) -> None:  # noqa: N802 - as messages call it
+        self.message.append(self._kind.FromString(data))
+        data.clear()  # the client keeps this, too
+
+
+def _with_handovers(ctx: Context) -> Context:
+    method = dataclasses.replace(ctx.method(), output=partial(_Handover, ctx.method().output))
+    headers = ctx.request_headers()
+    return RequestContext(method=method, http_method=ctx.http_method(), request_headers=headers)
 
 
 async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: type) -> Any:

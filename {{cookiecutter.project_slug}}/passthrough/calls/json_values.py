@@ -12,15 +12,12 @@ from flyteidl2.core.types_pb2 import LiteralType
 from ..values.budget import Budget, MoreWorkError
 from ..values.inputs import InvalidInputs, to_literals
 from ..values.outputs import to_json
-from .request_state import Turns, this_request
+from .request_state import this_request
 from .sdk import sdk_object
 
 T = TypeVar("T")
 
 IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
-THREADS = 2  # that translate at once, for each event loop
-
-_turns = Turns()
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
@@ -28,13 +25,10 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     try:
         return translate(Budget(IN_THE_LOOP, MoreWorkError))
     except MoreWorkError:
-        calls = this_request()
-        async with calls.deadline.limit(math.inf):
-            end_turn = await _turns.begin(THREADS, calls.sender.short_hash)
-        try:
-            return await to_thread.run_sync(translate, Budget())
-        finally:
-            end_turn()
+        state = this_request()
+        async with state.deadline.limit(math.inf):
+            await state.turn.begin()
+        return await to_thread.run_sync(translate, Budget())
 
 
 @dataclass(eq=False)  # so it can be a key

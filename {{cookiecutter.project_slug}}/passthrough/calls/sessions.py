@@ -12,8 +12,9 @@ from connectrpc.errors import ConnectError
 
 from ..limits import limits
 from .interceptor import CallerInterceptor
-from .request_state import LARGE_BYTES, this_request
+from .request_state import this_request
 from .sdk import NotForManyCallersError, sdk_object
+from .turns import LARGE_BYTES
 
 
 def change_sessions() -> None:
@@ -100,32 +101,18 @@ class Transport:
         )
 
 
-class _Content:
-    """The content of a response, which is read in pieces of any size."""
-
-    def __init__(self, response: pyqwest.Response) -> None:
-        self._chunks, self._ahead = aiter(response.content), bytearray()
-
-    async def read(self, size: int) -> bytes:
-        """Return the next bytes: as many as this, or all there are."""
-        while len(self._ahead) < size and (chunk := await anext(self._chunks, None)) is not None:
-            self._ahead += chunk
-        found = bytes(self._ahead[:size])
-        del self._ahead[:size]
-        return found
-
-
 async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield all of a content at once."""
     async with response:
-        content, received = _Content(response), this_request().received
-        message = await content.read(LARGE_BYTES + 1)
-        # More than LARGE_BYTES have come only if it is large.
-        async with received.turn(len(message)):
-            if len(message) > LARGE_BYTES:
-                message += await content.read(limits().answer_bytes)
-            received.add(len(message))
-        yield message
+        state, message, most = this_request(), bytearray(), limits().answer_bytes
+        async for part in response.content:
+            message += part
+            if len(message) > LARGE_BYTES:  # then what follows is not read before it is its turn
+                await state.begin_turn()
+            if len(message) > most:
+                break
+        state.receive(len(message))
+        yield bytes(message)
 
 
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
@@ -135,17 +122,27 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     Connect client does not notice if it never comes.
     """
     async with response:
-        content, received, is_last = _Content(response), this_request().received, False
+        state, chunks, ahead, is_last = this_request(), aiter(response.content), bytearray(), False
+
+        async def read(size: int) -> bytes:
+            """Return the next bytes: as many as this, or all there are."""
+            while len(ahead) < size and (chunk := await anext(chunks, None)) is not None:
+                ahead.extend(chunk)
+            found = bytes(ahead[:size])
+            del ahead[:size]
+            return found
+
         while not is_last:
-            message = await content.read(5)
+            message = await read(5)
             size = 5 + int.from_bytes(message[1:])
-            async with received.turn(size):
-                received.add(size)
-                message += await content.read(size - len(message))
+            if size > LARGE_BYTES:
+                await state.begin_turn()
+            state.receive(size)
+            message += await read(size - len(message))
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
             is_last = bool(message[0] & 2)
+            yield message[:-1]
+            message = message[-1:]  # the client keeps what it was given last, until there is more
             yield message
-            del message
-            received.release()  # whoever reads the stream has used its message
-        await content.read(1)  # to the end, so that the connection can be used again
+        await read(1)  # to the end, so that the connection can be used again

@@ -1,7 +1,8 @@
 """Following an action's log, over all its attempts."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import chain
@@ -11,9 +12,11 @@ from connectrpc.errors import ConnectError
 from fastapi.sse import ServerSentEvent
 from flyte import remote
 from flyte.models import ActionPhase
-from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest, TailLogsResponse
 
+from ..calls.request_state import this_request
 from ..calls.sdk import initialised
+from ..calls.turns import LARGE_BYTES
 from ..models import attempts_of, phase_of
 from .reading import listed_details
 from .watching import watch_action
@@ -106,13 +109,27 @@ class _Log:
     async def _texts(self, attempt: int, shown: int) -> AsyncGenerator[tuple[int, str]]:
         """Yield the messages, or parts of long ones, after so many, with their numbers."""
         place, asked = 0, TailLogsRequest(action_id=self._action.action_id, attempt=attempt)
-        async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
-            async for message in messages:
-                for line in chain.from_iterable(log.lines for log in message.logs):
-                    text = line.message.rstrip("\r\n")
-                    for start in range(0, len(text) or 1, PART_CHARS):
-                        place += 1
+        state, texts = this_request(), deque[str]()
+        messages = initialised().client.dataproxy_service.tail_logs(asked)
+        async with aclosing(messages):
+            with state.at_end(texts.clear):
+                while message := await anext(messages, None):
+                    texts.extend(_parts_of(message))
+                    message = None
+                    await anext(messages)  # an empty one: the SDK keeps the last
+                    state.turn.keeps_line = sum(map(len, texts)) > LARGE_BYTES
+                    while texts:
+                        place, text = place + 1, texts.popleft()
                         if place % LINES_AT_ONCE == 0:
                             await asyncio.sleep(0)
                         if place > shown:
-                            yield place, text[start : start + PART_CHARS]
+                            yield place, text
+                    state.turn.keeps_line = False
+                    state.sent_something()  # or skipped it
+
+
+def _parts_of(message: TailLogsResponse) -> Iterator[str]:
+    for line in chain.from_iterable(log.lines for log in message.logs):
+        text = line.message.rstrip("\r\n")
+        for start in range(0, len(text) or 1, PART_CHARS):
+            yield text[start : start + PART_CHARS]

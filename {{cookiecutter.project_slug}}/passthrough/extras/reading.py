@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -16,10 +17,12 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
-from ..calls.request_state import Turns, this_request
+from ..calls.json_values import translated
+from ..calls.request_state import this_request
 from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
-from ..models import Identity, attempts_of
+from ..models import HAS_OUTPUTS, Identity, attempts_of, phase_of
+from ..values.outputs import to_json
 
 NEWEST_FIRST = ("created_at", "desc")
 RUNS_THAT_ASK = 500  # runs whose owners take turns
@@ -28,16 +31,17 @@ NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXC
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-_turns = Turns()
-
 
 async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
     """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
-    entries = aiter(found)
-    for _ in range(skip):
-        await anext(entries, None)
-    taken = [await anext(entries, None) for _ in range(count)]
-    return [entry for entry in taken if entry is not None]
+    taken, entries = list[T](), aiter(found)
+    while skip + count > 0 and (entry := await anext(entries, None)) is not None:
+        if skip:
+            skip -= 1
+        else:
+            taken.append(entry)
+            count -= 1
+    return taken
 
 
 async def call_each(
@@ -45,22 +49,15 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    In each event loop, all lists together make at most `Limits.calls_at_once` such calls at a time,
-    and callers take turns. If one call fails, the others are cancelled. The function may not call
-    this one: it might never get a second turn.
+    A caller's lists make `Limits.calls_at_once` such calls at a time: a list waits in the line of
+    its caller. If one call fails, the others are cancelled.
     """
-    at_once, caller = limits().calls_at_once, this_request().sender.short_hash
-
-    received = this_request().received
+    await this_request().turn.begin(needs_place=False)
+    at_once = asyncio.Semaphore(limits().calls_at_once)
 
     async def call(argument: T) -> Result:
-        received.release()  # or two requests could wait for each other
-        end_turn = await _turns.begin(at_once, caller)
-        try:
+        async with at_once:
             return await function(argument)
-        finally:
-            received.release()
-            end_turn()
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
@@ -88,14 +85,16 @@ def listed_details(action: Any) -> remote.ActionDetails:
     return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
 
 
-async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
+async def read_details(
+    action: remote.Action, read: Callable[[remote.ActionDetails], Result]
+) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
     If Flyte does not return any, as of a child just enqueued, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
-        details = await remote.ActionDetails.get_details.aio(action.pb2.id)
+        details = await remote.ActionDetails.get_details.aio(action.action_id)
     return read(details)  # at once: they may be large
 
 
@@ -103,15 +102,32 @@ async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them."""
-    return await call_each(lambda action: read_details(action, read), actions)
+    states = [state_of(listed_details(action)) for action in actions]
+    del actions  # a page of a list, for which others of the caller's may have to wait
+    return await call_each(lambda action: read_details(action, read), states)
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
-    """Return an action's state and attempts: its details are too large for a long stream."""
+    """Return a copy of an action's state, with its attempts: its details may be large."""
     pb2 = details.pb2
     state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
     state.pb2.status.attempts = attempts_of(pb2)
     return state
+
+
+async def data_of(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return a run's inputs, and its outputs once it has succeeded, as JSON by their names.
+
+    The SDK's ``run.inputs`` and ``run.outputs`` hold the details of the run meanwhile.
+    """
+    asked = pb.GetActionDataRequest(action_id=run.action.action_id)
+    data = await initialised().client.dataproxy_service.get_action_data(asked)
+    inputs, outputs = [
+        await translated(partial(to_json, [(each.name, each.value) for each in given.literals]))
+        for given in (data.inputs, data.outputs)
+    ]
+    has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
+    return inputs, outputs or {"o0": None} if has_outputs else None
 
 
 async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
@@ -138,16 +154,21 @@ async def paused_actions(limit: int) -> list[remote.Action]:
             return [state_of(listed_details(action)) for action in await take(listed, limit)]
         return []
 
+    owners = await _owners_of_runs_that_ask()
+    found = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
+    newest = sorted(chain.from_iterable(found), key=_seconds_of_start, reverse=True)
+    chosen = _round_robin(newest, lambda action: owners[action.run_name])[:limit]
+    return sorted(chosen, key=_seconds_of_start, reverse=True)
+
+
+async def _owners_of_runs_that_ask() -> dict[str, str]:
     owners: dict[str, str] = {}
     async for run in runs_that_ask():
         owner = Identity.of(run.pb2.action.metadata.executed_by)
         owners[run.name] = owner.subject if owner else ""
         if len(owners) == RUNS_THAT_ASK:
             break
-    found = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
-    newest = sorted(chain.from_iterable(found), key=_seconds_of_start, reverse=True)
-    chosen = _round_robin(newest, lambda action: owners[action.run_name])[:limit]
-    return sorted(chosen, key=_seconds_of_start, reverse=True)
+    return owners
 
 
 def _seconds_of_start(action: remote.Action) -> int:
@@ -177,7 +198,9 @@ async def report_address(action: remote.Action) -> str:
     Redirect the browser there. Whoever has the address can read the report: don't log it. If there
     is no report, the error is NOT_FOUND.
     """
-    number = attempts_of((await action.details()).pb2)
+    number = action.pb2.status.attempts  # in a list, a parent's is 0
+    if not number:
+        number = await read_details(action, lambda details: attempts_of(details.pb2))
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
     answer = await initialised().client.dataproxy_service.create_download_link(
         pb.CreateDownloadLinkRequest(

@@ -1,38 +1,51 @@
 """Waiting no longer than a request may."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, cast
 
 import anyio
 from flyte import remote
 from flyte.models import ActionPhase
+from flyteidl2.workflow.run_definition_pb2 import Run
 
 from ..calls.request_state import cancelled_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS
 from ..models import is_answered, phase_of
+from .reading import read_details, state_of
+from .watching import states_of
+
+LOOK_AGAIN_SECONDS, MAX_LOOK_AGAIN_SECONDS = 0.1, 2.0  # whether an answer has been recorded
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
-    """Wait for a run's end, but not longer than this; update ``run`` to the latest state.
+    """Wait for a run's end, but not longer than this; then update ``run`` to its state.
 
     Flyte's errors are ignored: the caller must learn in any case that the run was started.
     """
     if seconds and not run.done():
-        async with best_effort(seconds):
-            async for _ in run.watch():
+        this_request().turn.let_go()
+        async with best_effort(seconds), aclosing(states_of(run.action)) as states:
+            async for _ in states:
                 pass
+        async with best_effort():
+            run.action = await read_details(run.action, state_of)
+            run.pb2 = Run(action=run.action.pb2)
 
 
 async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
-    """Wait until a condition's answer is recorded, or the condition ends; return the details."""
-    latest, states = condition, remote.ActionDetails.watch.aio(condition.action_id)
-    async with aclosing(cast(Any, states)):
-        async for latest in states:
-            if is_answered(latest) or phase_of(latest.raw_phase) is not ActionPhase.PAUSED:
-                break
-    return latest
+    """Wait until a condition's answer is recorded, or the condition ends; return the details.
+
+    Flyte records an answer a moment later, sometimes after the run's end, and without a change of
+    the state that a watch would tell.
+    """
+    pause = LOOK_AGAIN_SECONDS
+    while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
+        condition = await remote.ActionDetails.get_details.aio(condition.action_id)
+    return condition
 
 
 @asynccontextmanager

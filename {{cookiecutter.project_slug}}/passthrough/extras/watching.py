@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import chain
-from typing import TypeVar
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
 import anyio
 from connectrpc.code import Code
@@ -15,12 +15,12 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
-from flyteidl2.workflow.run_definition_pb2 import Run
-from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
-from google.protobuf.message import Message
+from flyteidl2.workflow.run_definition_pb2 import Action, Run
+from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActionsResponse
 
 from ..calls.request_state import this_request
 from ..calls.sdk import TooLargeError, initialised
+from ..calls.turns import LARGE_BYTES
 from ..limits import limits
 from ..models import FAILED, WAITING, phase_of
 from .reading import call_each, listed_details, read_details, state_of
@@ -45,16 +45,21 @@ async def watch_action(
     action: remote.Action, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
     """Yield what is read from an action's details, now and whenever its state changes."""
-    seen = 0
-    async with aclosing(_watch(action.action_id.run)) as messages:
-        async for actions in messages:
-            for found in actions:
-                if found.name == action.name:
-                    before, seen = seen, _hash_of(found.pb2.status)
-                    if seen != before:
-                        yield await read_details(found, read)
-                    if found.done():
-                        return
+    async with aclosing(states_of(action)) as states:
+        async for state in states:
+            yield await read_details(state, read)
+
+
+async def states_of(action: remote.Action) -> AsyncGenerator[remote.Action]:
+    """Yield what a list has of an action, now and whenever it changes, until the action's end."""
+    seen = b""
+    async with aclosing(_watch(action.action_id.run, action.name)) as messages:
+        async for states in messages:
+            for state in states.values():
+                if state != seen:
+                    yield _action(seen := state)
+                if _action(state).done():
+                    return
 
 
 async def watch_details(
@@ -65,49 +70,22 @@ async def watch_details(
     After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
     soon after the run (`QUIET_SECONDS`).
     """
-    known, changed = dict[str, _Watched](), dict[str, remote.Action]()
-    most, news = limits(), asyncio.Event()
-
-    async def listen() -> None:
-        async with aclosing(_watch(run.action.action_id.run)) as messages:
-            async for actions in messages:
-                for action in actions:
-                    has_details = len(known) < most.watched_details
-                    watched = known.setdefault(action.name, _Watched(has_details))
-                    if watched.notice(action):
-                        changed[action.name] = action
-                news.set()
-
-    async def fetch(name: str) -> list[Result]:
-        action, watched = changed.pop(name), known[name]
-        watched.fetched_at = time.monotonic()
-        # Of an action that fails or asks, only the details say why, or what.
-        if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
-            try:
-                result = await read_details(action, read)
-            except TooLargeError:
-                if not this_request().received.bytes:  # it is too large even alone
-                    raise
-                changed.setdefault(name, action)
-                return []
-        else:
-            result = read(listed_details(action))
-        before, watched.sent = watched.sent, hash(repr(result))
-        return [] if watched.sent == before else [result]
-
-    listening = asyncio.create_task(listen())
-    listening.add_done_callback(lambda _: news.set())
+    viewer, request = _Viewer(read), this_request()
+    listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
+    listening.add_done_callback(lambda _: viewer.news.set())
     try:
-        while changed or not listening.done():
-            due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
-            for result in chain.from_iterable(await call_each(fetch, due[: most.calls_at_once])):
-                yield result
-            this_request().sent_something()  # or has used them: no details are kept
-            if not due:
-                with anyio.move_on_after(MERGED_SECONDS if changed else None):
-                    await news.wait()
-                news.clear()
-        await listening  # it may have failed
+        with request.at_end(viewer.changed.clear):
+            while viewer.changed or not listening.done():
+                due = viewer.due(at_once=listening.done())
+                for result in chain.from_iterable(await call_each(viewer.fetch, due)):
+                    yield result
+                viewer.has_room()
+                request.sent_something()  # or has used what it has received
+                if not due:
+                    with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
+                        await viewer.news.wait()
+                    viewer.news.clear()
+            await listening  # it may have failed
     finally:
         listening.cancel()
         try:
@@ -116,12 +94,68 @@ async def watch_details(
             del listening  # its exception may be in a cycle with this frame
 
 
-def _hash_of(message: Message) -> int:
-    """Return a hash of what Flyte has sent: a part of a message would keep all of it in memory."""
-    return hash(message.SerializeToString(deterministic=True))
+class _Viewer(Generic[Result]):
+    """What a viewer of a run knows of its actions, and which of them are still to be told."""
+
+    def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
+        self.changed = dict[str, bytes]()
+        self.news = asyncio.Event()
+        self._read, self._request, self._limits = read, this_request(), limits()
+        self._known = dict[str, _Watched]()
+        self._room = asyncio.Event()
+
+    async def listen(self, run: RunIdentifier) -> None:
+        """Note what changes, but only so much ahead of the viewer."""
+        async with aclosing(_watch(run)) as messages:
+            async for states in messages:
+                for name, state in states.items():
+                    has_details = len(self._known) < self._limits.watched_details
+                    watched = self._known.setdefault(name, _Watched(has_details))
+                    if watched.notice(state):
+                        self.changed[name] = state
+                states.clear()
+                self.news.set()
+                while not self.has_room():
+                    self._room.clear()
+                    await self._room.wait()
+
+    def has_room(self) -> bool:
+        """Tell whether a further message may be read; if not, the caller's other requests wait."""
+        is_full = sum(map(len, self.changed.values())) > LARGE_BYTES
+        self._request.turn.keeps_line = is_full
+        self._room.set()
+        return not is_full
+
+    def due(self, *, at_once: bool) -> list[str]:
+        """Return the next actions to fetch, of those that may be fetched again, or of all."""
+        found = (name for name in self.changed if at_once or self._known[name].is_due())
+        return [*islice(found, self._limits.calls_at_once)]
+
+    async def fetch(self, name: str) -> list[Result]:
+        """Return what is to be told of an action, if it is news."""
+        state, watched = self.changed.pop(name), self._known[name]
+        action = _action(state)
+        watched.fetched_at = time.monotonic()
+        # Of an action that fails or asks, only the details say why, or what.
+        if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+            try:
+                result = await read_details(action, self._read)
+            except TooLargeError:
+                if not self._request.received:  # it is too large even alone
+                    raise
+                self.changed.setdefault(name, state)
+                return []
+        else:
+            result = self._read(listed_details(action))
+        before, watched.sent = watched.sent, hash(repr(result))
+        return [] if watched.sent == before else [result]
 
 
-@dataclass
+def _action(state: bytes) -> remote.Action:
+    return remote.Action(Action.FromString(state))
+
+
+@dataclass(slots=True)
 class _Watched:
     """What a viewer knows of an action, as hashes: actions would fill the memory."""
 
@@ -129,26 +163,37 @@ class _Watched:
     state: int = 0
     sent: int = 0
     fetched_at: float = -math.inf
+    pause: float = 0.0
 
-    def notice(self, action: remote.Action) -> bool:
+    def notice(self, state: bytes) -> bool:
         """Take a notification, and tell whether anything of the action may be new."""
-        before, self.state = self.state, _hash_of(action.pb2)
-        return self.state != before or phase_of(action.raw_phase) in WAITING
-
-    def is_due(self, action: remote.Action) -> bool:
-        """Tell whether the action may be fetched again."""
+        before, self.state, action = self.state, hash(state), _action(state)
         is_waiting = phase_of(action.raw_phase) in WAITING
-        pause = WAITING_SECONDS if is_waiting else MERGED_SECONDS
-        return action.done() or time.monotonic() >= self.fetched_at + pause
+        self.pause = 0 if action.done() else WAITING_SECONDS if is_waiting else MERGED_SECONDS
+        return self.state != before or is_waiting
+
+    def is_due(self) -> bool:
+        """Tell whether the action may be fetched again."""
+        return time.monotonic() >= self.fetched_at + self.pause
 
 
-async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
+async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
     """Yield all actions of a run, then those that Flyte notifies of, until soon after its end.
 
     Parents come before their children. An action has its state, its parent, its group, and its
-    task's short name.
+    task's short name. It is serialised: a part of a message would keep all of it in memory.
     """
     has_ended = False
+
+    def copied(message: WatchActionsResponse) -> dict[str, bytes]:
+        nonlocal has_ended
+        states = dict[str, bytes]()
+        for action in (enriched.action for enriched in message.enriched_actions):
+            has_ended |= action.id.name == ROOT and remote.Action(action).done()
+            if only in {"", action.id.name}:
+                states[action.id.name] = action.SerializeToString(deterministic=True)
+        return states
+
     while not has_ended:
         has_begun = False
         try:
@@ -160,9 +205,10 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
                     if message is None:
                         break
                     has_begun = True
-                    actions = [remote.Action(each.action) for each in message.enriched_actions]
-                    has_ended |= any(found.name == ROOT and found.done() for found in actions)
-                    yield actions
+                    states = copied(message)
+                    message = None
+                    this_request().turn.let_go()
+                    yield states
         except TimeoutError:
             return
         except ConnectError as error:

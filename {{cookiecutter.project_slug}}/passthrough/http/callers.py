@@ -1,26 +1,64 @@
-"""What one caller may take: requests that are open at once (429), and large bodies in turn."""
+"""Who the caller is, and what one may take: requests that are open at once, and large bodies."""
 
-import asyncio
 import hashlib
 import math
 import secrets
 from collections import Counter
-from contextlib import ExitStack
+from typing import Any
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyte import remote
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.redaction import secrets_in
-from ..calls.request_state import Turns, this_request
+from ..calls.request_state import this_request
 from ..calls.sdk import forwarded_credentials
-from ..settings import Settings
+from ..models import Caller
+from ..settings import SETTINGS, Settings
+from .door import IS_PUBLIC
 
 IS_INNER = "passthrough.is_inner"
-"""The key of ASGI's scope for a request that an agent's message makes inside the app."""
+"""The key of ASGI's scope for a request that an agent's message makes; it holds its turn."""
 LARGE = 64 * 1024  # bytes of a body
-AT_ONCE = 2  # large bodies
-TURN_SECONDS = 1.0  # then the next one is parsed, although Flyte has not answered for this one
+UPLOADS = 5  # that take all of a caller's requests
+
+
+def size_of_body(scope: Scope) -> float:
+    """Return how many bytes a request's body has; infinity if that is not told."""
+    headers = Headers(raw=scope.get("headers", ()))
+    return math.inf if "transfer-encoding" in headers else int(headers.get("content-length", 0))
+
+
+async def find_caller(connection: HTTPConnection) -> Caller:
+    """Ask Flyte who the caller is, once in a request; it refuses invalid credentials."""
+    state = this_request()
+    state.caller = state.caller or await _ask_for_caller(connection)
+    found: Caller = state.caller
+    return found
+
+
+async def _ask_for_caller(connection: HTTPConnection) -> Caller:
+    settings: Settings = connection.scope[SETTINGS]
+    known: Any = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
+    if settings.flyte_plaintext:
+        return Caller(**known)
+    try:
+        user = (await remote.User.get.aio()).pb2
+    except ConnectError as error:
+        if error.code is not Code.UNAUTHENTICATED:
+            raise
+        # The credentials are invalid, or a proxy in front of an open-source Flyte has checked them
+        # without passing on whose they are: then other calls succeed.
+        async for _ in remote.Project.listall.aio():
+            break
+        return Caller(**known)
+    return Caller(
+        subject=user.subject or None, name=user.name or None, email=user.email or None, **known
+    )
 
 
 class OpenRequests:
@@ -28,36 +66,48 @@ class OpenRequests:
 
     It stands inside the passthrough middleware, which has chosen the credentials. A request counts
     for each of its secrets, so adding a cookie gives no second allowance. Headers that are not
-    ``Authorization`` or ``Cookie`` count only without those: many people may share one. A caller is
-    a hash with a key that is new at each start: nobody can find credentials by it.
+    ``Authorization`` or ``Cookie`` count only without those: many people may share one. One with an
+    upload counts as many, because of the disk. A caller is a hash with a key that is new at each
+    start: nobody can find credentials by it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # Without credentials of their own, all callers are one, who may have all requests open.
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
-        self._app, self._most = app, most
+        self._app, self._most, self._largest_body = app, most, settings.largest_body
+        self._per_upload = max(1, settings.open_requests_per_caller // UPLOADS)
         self._cookies_are_chosen = settings.cookie_names is not None  # others may not be secret
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        sender = this_request().sender
-        sender.credentials = forwarded_credentials()
-        callers = self._callers(sender.credentials)
-        # The fullest of its counts decides, and is logged.
-        sender.short_hash = max(callers, key=self._open.__getitem__)
-        if IS_INNER in scope:  # not counted again
+        state = this_request()
+        state.credentials = forwarded_credentials()
+        callers = self._callers(state.credentials)
+        if turn := scope.get(IS_INNER):  # not counted again
+            state.turn = turn
             await self._app(scope, receive, send)
             return
-        if self._open[sender.short_hash] >= self._most:
-            detail = f"you have {self._most} requests open: wait for one to end"
+        # The fullest of its counts decides, and is logged.
+        state.turn.caller = fullest = max(callers, key=self._open.__getitem__)
+        is_upload = size_of_body(scope) > self._largest_body
+        weight = self._per_upload if is_upload else 1
+        if self._open[fullest] + weight > self._most:
+            most = f"{self._most} requests open, an upload counts as {self._per_upload}"
+            detail = f"you may have {most}: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        self._open.update(callers)
+        self._count(callers, weight)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._open -= Counter(callers)  # it keeps no zeros
+            self._count(callers, -weight)
+
+    def _count(self, callers: list[str], weight: int) -> None:
+        for caller in callers:
+            self._open[caller] += weight
+            if not self._open[caller]:
+                del self._open[caller]
 
     def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         own = [pair for pair in credentials if pair[0] in ("authorization", "cookie")]
@@ -69,43 +119,41 @@ class OpenRequests:
 
 
 class LargeBodies:
-    """Middleware that lets in two large JSON bodies at a time.
+    """Middleware that takes large bodies only from those whom Flyte knows, one of each at a time.
 
-    FastAPI parses a body before it asks Flyte who sent it: a megabyte of small values takes 20 MB
-    and 50 ms. A body is read after routing, up to its route's ``max_body_size``. A turn ends with
-    the response, or after a second.
+    A caller has one large JSON body in memory, from its first byte to the request's end: FastAPI
+    keeps it, parsed, and a megabyte of small values takes 25 MB. A body is read after routing, up
+    to its route's ``max_body_size``.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        sent = Headers(raw=scope.get("headers", ()))
-        if "json" not in sent.get("content-type", "").lower():
+        if size_of_body(scope) <= LARGE or IS_INNER in scope:
             await self._app(scope, receive, send)
             return
+        if not scope[IS_PUBLIC]:
+            await find_caller(HTTPConnection(scope))
+        turn, parts = this_request().turn, list[bytes]()
 
         async def receive_whole() -> Message:
-            message = await _whole_body(receive)
-            # The agent's message, which has this body in it, has waited already.
-            if len(message.get("body", b"")) > LARGE and IS_INNER not in scope:
-                end_turn = await self._turns.begin(AT_ONCE, this_request().sender.short_hash)
-                after.callback(end_turn)
-                asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
-            return message
+            if parts:  # the body has been received
+                return await receive()
+            await turn.begin(needs_place=False)
+            message: Message = {"more_body": True}
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+            body = b"".join(parts)
+            parts[:] = [b""]
+            if len(body) > LARGE:
+                turn.keeps_line = True
+                await turn.begin()
+            else:
+                turn.let_go()
+            return {**message, "body": body} if message["type"] == "http.request" else message
 
-        with ExitStack() as after:
-            await self._app(scope, receive_whole, send)
-
-
-async def _whole_body(receive: Receive) -> Message:
-    """Return a request's body as one message, or the message that its client has left."""
-    parts, message = bytearray(), await receive()
-    while message.get("more_body"):
-        parts += message.get("body", b"")
-        message = await receive()
-    if message["type"] != "http.request":
-        return message
-    return {"type": "http.request", "body": bytes(parts) + message.get("body", b"")}
+        is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
+        await self._app(scope, receive_whole if is_json else receive, send)

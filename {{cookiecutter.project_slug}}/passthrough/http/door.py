@@ -168,8 +168,8 @@ class Door:
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * calls.seconds, 1),
             "request_id": calls.request_id,
-            "caller": calls.sender.short_hash or "-",
-            "subject": calls.sender.subject or "-",
+            "caller": calls.turn.caller or "-",
+            "subject": (calls.caller and calls.caller.subject) or "-",
         }
         # `logger.info` would look for the line of code that has called it.
         text = " ".join(map(str, line.values()))

@@ -13,6 +13,7 @@ from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.sdk import FLYTE_ERRORS
 
 LISTEN_AFTER = 1.0  # seconds; few requests take that long
+UNREAD_SECONDS = 10.0  # then a client is left, if something large waits until it reads
 ENDED = (
     ClientDisconnect,
     asyncio.CancelledError,
@@ -160,7 +161,7 @@ class Exchange:
             return found
         if self.client.has_left:
             return ClientDisconnect()
-        if self.was_cancelled:
+        if self.was_cancelled or self.calls.deadline.seconds_left() < 0:
             return None if self.events else TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
@@ -196,8 +197,10 @@ class Exchange:
 
     async def _pass_on(self, message: Message) -> None:
         self.status = message.get("status", self.status)
+        may_wait = not (self.events and self.calls.turn.keeps_line)
         try:
-            await self._send(message)
+            async with asyncio.timeout(None if may_wait else UNREAD_SECONDS):
+                await self._send(message)
         except (OSError, RuntimeError) as error:
             # If the client has left, uvloop raises a RuntimeError, which says so.
             if isinstance(error, RuntimeError) and "closed" not in str(error):

@@ -1,0 +1,82 @@
+"""One request's turn to hold something large."""
+
+import asyncio
+from typing import ClassVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+LARGE_BYTES = 256 * 1024  # of a message of Flyte's
+PLACES = 2  # of requests that hold something large, of all callers together
+PLACE_SECONDS = 5.0  # then the place is another's
+
+
+class Turn:
+    """A request's turn to hold something large: a body, a message of Flyte's, a translation.
+
+    A decoded message may take 60 times its size in memory, until it is let go. So a request first
+    waits in the line of its caller, then for a place. It never waits for what it has.
+
+    - Nobody waits for ever. Who waits in a line has nothing, who waits for a place has only the
+      line of its own caller, and who has a place waits for neither: there is no circle. The turn
+      ends when the request sends something, lets go of what is large, or ends; a place is passed on
+      after `PLACE_SECONDS` at the latest, for example if Flyte hangs.
+    - No caller starves another. Of each line only the first waits for a place, and places are given
+      in the order of asking: a caller with a hundred requests delays others by one.
+    """
+
+    _places: ClassVar = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+    _lines: ClassVar = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin without a turn; it is waited for in this event loop, by default in the first."""
+        self.caller: str | None = None  # the hash of its credentials
+        self.keeps_line = False  # what is large stays in memory, whatever is sent or let go
+        self._loop = loop
+        self._has_ended = False
+        self._waiting = asyncio.Lock()
+        self._line: asyncio.Lock | None = None
+        self._place: asyncio.Semaphore | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def begin(self, *, needs_place: bool = True) -> None:
+        """Wait for the turn; a list's calls need no place. May be called in any event loop."""
+        here = asyncio.get_running_loop()
+        loop = self._loop = self._loop or here
+        begun = self._begin(loop, needs_place=needs_place)
+        far = loop is not here and asyncio.run_coroutine_threadsafe(begun, loop)
+        await (asyncio.wrap_future(far) if far else begun)
+
+    async def _begin(self, loop: asyncio.AbstractEventLoop, *, needs_place: bool) -> None:
+        try:
+            async with self._waiting:  # other calls of the request wait for the same turn
+                if not self._line:
+                    line = self._lines.setdefault((id(loop), self.caller), asyncio.Lock())
+                    await line.acquire()
+                    self._line = line
+                if needs_place and not self._place:
+                    places = self._places.setdefault(loop, asyncio.Semaphore(PLACES))
+                    await places.acquire()
+                    self._place = places
+                    self._timer = loop.call_later(PLACE_SECONDS, self._leave_place)
+        finally:
+            if self._has_ended:
+                self.end()
+
+    def let_go(self) -> None:
+        """End the turn, in the request's event loop: nothing large is in use any more."""
+        if self._waiting.locked():  # a call of the request is about to hold something
+            return
+        self._leave_place()
+        if self._line and not self.keeps_line:
+            self._line.release()
+            self._line = None
+
+    def _leave_place(self) -> None:
+        if self._place and self._timer:
+            self._timer.cancel()
+            self._place.release()
+            self._place = None
+
+    def end(self) -> None:
+        """End the turn, and have none from now on."""
+        self._has_ended, self.keeps_line = True, False
+        self.let_go()
