@@ -31,13 +31,15 @@ from template import ROOT
 
 import app.routers as app_routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, serving, wait_until
+from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
 from passthrough import agents
 from passthrough.agents import serve_agents
 from passthrough.agents.resource_metadata import METADATA
 from passthrough.agents.tools import RESULT_BYTES, result_of
 from passthrough.application import App
 from passthrough.extras.following import PART_CHARS
+from passthrough.limits import Limits
+from passthrough.settings import Settings
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
@@ -229,6 +231,7 @@ def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
 
 
 END, ANEW = "This is the end.", "This is not the end: another call begins anew."
+LINE = "x" * 1000 + "\n"
 AFTER_1 = "This is not the end: call again with last_event_id=1."
 MISSING = "This is the end, without what is unavailable."
 
@@ -315,6 +318,15 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
         assert found, note
         last = found[1] or last
     assert numbers == [str(number + 1) for number in range(len(numbers))]
+
+
+def test_an_agent_reads_on_a_log_that_has_more_than_one_request_may_receive(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "limits", Limits(request_bytes=2_000_000))
+    run = ended(start(f"{TASKS}.shout", lines=3000))  # 1 kB each
+    (lines, end), _ = agent("run_logs", name=run, last_event_id="1-2970")
+    assert (lines[: 30 * len(LINE)], end) == (30 * LINE, END)
 
 
 def test_an_agent_learns_that_the_log_of_an_action_that_has_ended_is_gone(
