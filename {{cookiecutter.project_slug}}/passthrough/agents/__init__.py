@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
 from ..calls.request_state import this_request
-from ..http.callers import IS_INNER, find_caller
+from ..http.callers import OUTER_TURN, find_caller
 from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
@@ -107,7 +107,7 @@ class Agents:
         scope = {name: outer[name] for name in KEPT if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
-        scope[IS_INNER] = this_request().turn
+        scope[OUTER_TURN] = this_request().turn
         inner = InnerRequest(body)
         outer[TASKS].start_soon(inner.run, self._app, scope)
         return await inner.result()

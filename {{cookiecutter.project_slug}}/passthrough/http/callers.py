@@ -21,8 +21,8 @@ from ..models import Caller
 from ..settings import SETTINGS, Settings
 from .door import IS_PUBLIC
 
-IS_INNER = "passthrough.is_inner"
-"""The key of ASGI's scope for a request that an agent's message makes; it holds its turn."""
+OUTER_TURN = "passthrough.outer_turn"
+"""The key of ASGI's scope for the turn of an agent's message, in the request that it makes."""
 LARGE = 64 * 1024  # bytes of a body
 UPLOADS = 5  # that take all of a caller's requests
 
@@ -85,7 +85,7 @@ class OpenRequests:
         state = this_request()
         state.credentials = forwarded_credentials()
         callers = self._callers(state.credentials)
-        if turn := scope.get(IS_INNER):  # not counted again
+        if turn := scope.get(OUTER_TURN):  # not counted again
             state.turn = turn
             await self._app(scope, receive, send)
             return
@@ -131,7 +131,7 @@ class LargeBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if size_of_body(scope) <= LARGE or IS_INNER in scope:
+        if size_of_body(scope) <= LARGE or OUTER_TURN in scope:
             await self._app(scope, receive, send)
             return
         if not scope[IS_PUBLIC]:

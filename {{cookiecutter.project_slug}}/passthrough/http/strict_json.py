@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .callers import IS_INNER
+from .callers import OUTER_TURN
 
 
 class StrictJson:
@@ -33,7 +33,7 @@ class StrictJson:
             return message
 
         # An agent's message has been checked, with the bodies of its requests.
-        has_body = scope["type"] == "http" and IS_INNER not in scope
+        has_body = scope["type"] == "http" and OUTER_TURN not in scope
         await self._app(scope, receive_checked if has_body else receive, send)
 
 
