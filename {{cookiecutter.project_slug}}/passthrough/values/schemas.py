@@ -172,8 +172,10 @@ class SchemaBuilder:
                     kept[keyword] = value
                 case "const" | "default", int() | float() if abs(value) < 2**53:  # or was rounded
                     kept[keyword] = value
-                case "enum" | "required", [_, *_] if PLAIN.issuperset(map(type, value)):
+                case "enum", [_, *_] if PLAIN.issuperset(map(type, value)):
                     kept[keyword] = value
+                case "required", list():
+                    kept[keyword] = [name for name in value if isinstance(name, str)]
                 case "type", str() if value in TYPES.values():
                     kept[keyword] = value
                 case "type", list():
