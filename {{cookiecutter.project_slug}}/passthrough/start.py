@@ -58,10 +58,10 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         settings = kind.model_validate(given)
     except ValidationError as error:
-        for wrong in error.errors(include_url=False):
-            name, *place = wrong["loc"] or ("together",)  # of a check of several settings
+        for one in error.errors(include_url=False):
+            variable, *place = one["loc"] or ("together",)  # of a check of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
-            lines.append(f"{name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{variable}{entry}: {one['msg'].removeprefix('Value error, ')}")
     if lines:
         lines.insert(0, "cannot start with these environment variables:")
         raise StartError("\n  ".join(dict.fromkeys(lines)))

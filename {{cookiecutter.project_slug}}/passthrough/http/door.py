@@ -174,7 +174,7 @@ class Door:
         # `logger.info` would look for the line of code that has called it.
         text = " ".join(map(str, line.values()))
         record = logging.LogRecord(logger.name, logging.INFO, "", 0, text, None, None)
-        record.fields = line  # type: ignore[attr-defined]
+        record.fields = line
         logger.handle(record)
 
 

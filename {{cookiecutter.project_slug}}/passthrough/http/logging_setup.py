@@ -44,10 +44,13 @@ class Console(logging.StreamHandler):  # type: ignore[type-arg]
 
     def flush(self) -> None:
         """Write what has been kept."""
-        with self.lock:
+        self.acquire()
+        try:
             lines, self._lines = "".join(self._lines), []
             self.stream.write(lines)
             super().flush()
+        finally:
+            self.release()
 
 
 CONSOLE = Console()
