@@ -1,6 +1,7 @@
 # Thin: the logic is in tools/ and tests/. README.md has the commands for use without make.
 PYTHON ?= python3
 BIN := .venv/bin
+TSC := npm exec --yes --prefer-offline --package=typescript@7 -- tsc
 # Keeps the order of tests/conftest.py.
 IN_ORDER := --dist loadfile --no-loadscope-reorder
 # Four processes on two cores, because tests often wait. Each takes 4 seconds of a core to begin.
@@ -52,6 +53,8 @@ check: .venv/installed  ## Check format, lint and types, also of the template fo
 	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \
 	run ../$(BIN)/biome check --config-path=.. --error-on-warnings app/page; \
 	run eval "! LC_ALL=C.UTF-8 grep -nE '.{101}' app/page/*.js app/page/*.css"; \
+	if command -v npm >/dev/null; then run $(TSC) -p ..; \
+	else echo "The types of the page are not checked: there is no npm"; fi; \
 	exit $$failed
 
 format: .venv/installed  ## Format the template's own code and fix what the linter can

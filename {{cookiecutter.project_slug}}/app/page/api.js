@@ -5,18 +5,32 @@ export const BASE = new URL(".", location.href.split("#")[0]);
 
 /** The reason why a request failed. */
 export class Problem extends Error {
+  /** @type {number} 0 if there was no answer */
+  status;
+  /** @type {string | undefined} */
+  detail;
+  /** @type { { location: (string | number)[], detail: string }[] | undefined } */
+  errors;
+  /** @type {string | undefined} */
+  refused_by;
+  /** @type {string | undefined} */
+  sign_in;
+
+  /** @param {Partial<Problem> & {title?: string}} problem */
   constructor(problem) {
     super(problem.detail || problem.title || `Status ${problem.status}`);
     Object.assign(this, problem);
   }
 }
 
+const json = /** @type {any} */ (JSON); // of whose functions TypeScript does not know all
+
 /** A number that JavaScript would write otherwise, such as 1.0, -0.0 or 9007199254740993. */
 export const written = (source) => Object.assign(new Number(source), { toString: () => source });
 
 /** Parse JSON, so that `stringify` writes each number as it was written. */
 export function parse(text) {
-  return JSON.parse(text, (_, value, context) => {
+  return json.parse(text, (_, value, context) => {
     if (typeof value !== "number" || !context || String(value) === context.source) return value;
     if (!Number.isFinite(value))
       throw new SyntaxError(`${context.source} is too large for a number`);
@@ -28,10 +42,24 @@ export function parse(text) {
 export const stringify = (value, indent) =>
   JSON.stringify(
     value,
-    (_, each) => (each instanceof Number ? JSON.rawJSON(String(each)) : each),
+    (_, each) => (each instanceof Number ? json.rawJSON(String(each)) : each),
     indent,
   );
 
+/**
+ * @typedef {object} Given
+ * @property {object} [query] Undefined and null values are left out.
+ * @property {unknown} [body] a Blob, or what is sent as JSON
+ * @property {AbortSignal} [signal]
+ * @property {Record<string, string>} [headers]
+ * @property {(url: URL, options: RequestInit) => Promise<Response>} [request] instead of `fetch`
+ */
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {Given} [given]
+ */
 async function send(
   method,
   path,
@@ -41,6 +69,7 @@ async function send(
   for (const [key, values] of Object.entries(query)) {
     for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
   }
+  /** @type {RequestInit} */
   const options = { method, signal, redirect: "manual", cache: "no-store", headers };
   if (body instanceof Blob) options.body = body;
   else if (body) {
@@ -67,15 +96,15 @@ async function send(
   throw error;
 }
 
-async function json(method, path, given) {
+async function read(method, path, given) {
   const response = await send(method, path, given);
   if (response.headers.get("Content-Type")?.includes("json")) return parse(await response.text());
   throw new Problem({ title: "The answer did not come from the app" });
 }
 
 /** GET a path. Undefined and null values in the query are left out. */
-export const get = (path, query, signal) => json("GET", path, { query, signal });
-export const post = (path, query, body) => json("POST", path, { query, body });
+export const get = (path, query, signal) => read("GET", path, { query, signal });
+export const post = (path, query, body) => read("POST", path, { query, body });
 export const part = encodeURIComponent;
 
 /** Upload a file; `progress` gets the share of it that has been sent. */
@@ -98,7 +127,7 @@ export function upload(file, query, signal, progress) {
       sending.setRequestHeader("Content-Type", "application/octet-stream");
       sending.send(body);
     });
-  return json("POST", "files", {
+  return read("POST", "files", {
     query: { ...query, name: file.name },
     body: file,
     signal,
@@ -186,7 +215,10 @@ export async function refresh(load, pauseBetween, signal, trouble) {
   }
 }
 
-/** Wait, but end early on the signal, or when the page becomes visible again. */
+/**
+ * Wait, but end early on the signal, or when the page becomes visible again.
+ * @returns {Promise<void>}
+ */
 export function pause(milliseconds, signal) {
   const over = new AbortController();
   return new Promise((resolve) => {

@@ -18,7 +18,12 @@ function required(text, from = (same) => same) {
   return from(text);
 }
 
-/** A text for a value, in one line or, with `tag`, in an area. */
+/**
+ * A text for a value, in one line or, with `tag`, in an area.
+ * @param { {id: string, value: any}} at
+ * @param { {tag?: string, shown?: (value: any) => string, from?: (text: string) => any,
+ *   hint?: string, [attribute: string]: any}} [options]
+ */
 function line({ id, value }, { tag = "input", shown = String, from, hint, ...attributes } = {}) {
   const kind = tag === "input" ? { type: "text" } : { rows: 1, class: "code" };
   const node = h(tag, { id, autocomplete: "off", spellcheck: "false", ...kind, ...attributes });
@@ -234,7 +239,7 @@ export const CONTROLS = {
   },
   integer: {
     called: "whole number",
-    fits: (value) => isNumber(value) && /^-?\d+$/.test(value),
+    fits: (value) => isNumber(value) && /^-?\d+$/.test(String(value)),
     make: (at) => line(at, { inputmode: "numeric", from: integer }),
   },
   number: {

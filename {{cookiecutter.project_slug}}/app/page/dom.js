@@ -68,6 +68,7 @@ export const phaseWord = (phase) =>
   (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
 
+/** @type {[string, number][]} of time, in seconds */
 export const UNITS = [
   ["d", 86400],
   ["h", 3600],
@@ -92,7 +93,7 @@ const DAY = 86_400_000;
 
 /** The time of an event: how long ago, kept up to date, or after a day the time. */
 export function when(iso) {
-  const at = new Date(iso);
+  const at = Date.parse(iso);
   const element = h("time", { datetime: iso, title: exact.format(at) });
   if (Date.now() - at > DAY) element.append(exact.format(at));
   else live(element, () => `${duration(Date.now() - at, 1)} ago`);
@@ -101,9 +102,9 @@ export function when(iso) {
 
 /** A run's duration, kept up to date until it has ended. */
 export function runDuration({ phase, started_at: start, ended_at: end }) {
-  const since = (until) => duration(until - new Date(start));
+  const since = (until) => duration(until - Date.parse(start));
   if (!start) return "–";
-  if (hasEnded({ phase })) return end ? since(new Date(end)) : "–";
+  if (hasEnded({ phase })) return end ? since(Date.parse(end)) : "–";
   return live(h("span"), () => since(Date.now()));
 }
 

@@ -13,7 +13,12 @@ const MOST = 2000; // rows made at once, since references can expand to millions
  * What nobody has changed is returned as it was given, and so are the defaults of fields.
  * `upload(file, signal, progress)` stores a file, and returns an object with its URI.
  */
-export function schemaForm(schema, given = {}, title = "Inputs", upload = undefined) {
+export function schemaForm(
+  schema,
+  given = {},
+  title = "Inputs",
+  /** @type {Upload} */ upload = undefined,
+) {
   const { node, read, fail } = row(schema, given, {
     root: schema,
     depth: 0,
@@ -71,16 +76,27 @@ function refill() {
 }
 
 /** A row's share of it: one for each row inside, and one for each 100 characters. */
-function price({ rows = () => {} }, schema, value) {
-  const keys = Object.keys(rows(schema, value) ?? {});
+function price(kind, schema, value) {
+  const keys = Object.keys(kind.rows?.(schema, value) ?? {});
   return (
     keys.length +
     stringify([keys, value, schema.enum, schema.anyOf, schema.description]).length / 100
   );
 }
 
+/**
+ * @typedef {object} Place
+ * @property {any} root the schema that references are resolved in
+ * @property {number} depth
+ * @property {string} [label]
+ * @property {boolean} [optional]
+ * @property {Upload} [upload]
+ * @typedef {(file: File, until: AbortSignal, progress: (share: number) => void) => Promise<any>}
+ *   Upload
+ */
+
 /** Make a row. Without a label, its title is shown elsewhere; optional ones may be left out. */
-function row(given, start, { root, depth, label, optional, upload }) {
+function row(given, start, /** @type {Place} */ { root, depth, label, optional, upload }) {
   const schema = resolve(given, root);
   let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
@@ -291,7 +307,7 @@ function dict({ schema, value = {}, inner }) {
 
 const KINDS = {
   ...CONTROLS,
-  union: { fits: () => true, rows() {}, make: union },
+  union: { fits: () => true, rows: () => ({}), make: union },
   object: {
     called: "object",
     make: object,

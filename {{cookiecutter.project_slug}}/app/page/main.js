@@ -27,7 +27,10 @@ async function route() {
   document
     .getElementById("place")
     .replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
-  for (const each of document.querySelectorAll("[data-section]")) {
+  const sections = /** @type {NodeListOf<HTMLAnchorElement>} */ (
+    document.querySelectorAll("[data-section]")
+  );
+  for (const each of sections) {
     each.href = link(each.dataset.section);
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
   }
@@ -74,7 +77,7 @@ async function identify() {
 
 addEventListener("hashchange", route);
 addEventListener("submit", (event) => event.preventDefault()); // Enter does not submit
-addEventListener("signedout", (event) => signedOut(event.detail));
+addEventListener("signedout", (event) => signedOut(/** @type {CustomEvent} */ (event).detail));
 document.addEventListener("visibilitychange", identify);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

@@ -11,7 +11,12 @@ const STILL = 1000; // milliseconds that controls stand still before they take a
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
-/** A section with questions: those of one run or, with `everywhere`, all that wait. */
+/**
+ * A section with questions: those of one run or, with `everywhere`, all that wait.
+ * @param {string} title
+ * @param {object} scope
+ * @param { {everywhere?: boolean, most?: number, answered?: () => void}} [options]
+ */
 export function questionsPanel(title, scope, { everywhere, most, answered } = {}) {
   // By run and action: what is shown, its element, and whether it is answered from here
   const shown = new Map();
@@ -40,7 +45,7 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
     }
     for (const [key, condition] of given) if (!shown.has(key)) later.set(key, condition);
     const newestFirst = [...later].sort(
-      ([, a], [, b]) => isOpen(b) - isOpen(a) || time(b) - time(a),
+      ([, a], [, b]) => Number(isOpen(b)) - Number(isOpen(a)) || time(b) - time(a),
     );
     let waiting = [...shown.values()].filter((each) => each.waits).length;
     for (const [key, condition] of newestFirst) {
@@ -83,7 +88,7 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
       heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 
-  function show(key, condition, { ended, here, text = textOf(condition, ended) }) {
+  function show(key, condition, { ended = "", here = false, text = textOf(condition, ended) }) {
     const element = question(
       condition,
       { scope, ended, here, everywhere },
@@ -144,7 +149,7 @@ function question(condition, { scope, ended, here, everywhere }, { sending, sent
   ];
   async function send(value) {
     problem.replaceChildren();
-    const focused = document.activeElement;
+    const focused = /** @type {HTMLElement} */ (document.activeElement);
     element.inert = true; // one answer at a time
     sending(true);
     try {

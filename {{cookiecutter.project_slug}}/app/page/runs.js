@@ -79,7 +79,7 @@ export function runsView(view, { query, signal }) {
     const text = stringify(runs);
     if (drawn === text) return;
     drawn = text;
-    const focused = document.activeElement.closest(".runs a")?.hash;
+    const focused = document.activeElement.closest("a")?.hash;
     list.replaceChildren(...runs.map(item));
     const tasks = new Set(runs.flatMap((run) => run.task ?? []));
     suggestions.replaceChildren(...[...tasks].map((value) => h("option", { value })));
