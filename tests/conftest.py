@@ -25,17 +25,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("repeatable")
 
-LONGEST_FIRST = [
-    *("readme", "owner", "command", "weight", "demo", "contract", "tasks", "actions", "runs"),
-    *("update", "conditions", "looks", "faults", "deployed", "memory", "parts", "requests"),
-    *("calls", "callers", "agents", "apps", "attacks", "large_lists", "generated_files"),
-]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, so that no worker is left with one at the end."""
-    order = {f"test_{name}": place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    """Run what takes long first, so that it does not end alone: an owner's steps, then servers."""
+    items.sort(key=lambda item: (not item.get_closest_marker("slow"), len(item.path.parts)))
 
 
 @pytest.fixture(scope="session")
