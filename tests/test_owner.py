@@ -125,9 +125,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     docs = '        <a href="docs">'
     edit(project / "app/page/index.html", docs, f"        {link}\n{docs}")
     imports = "from .routers import"
-    edit(main, imports, f"from .allowed_people import AllowedPeople\n{imports}")
     included = "app.include_router(module.router"
-    edit(main, included, f"{included}, dependencies=[AllowedPeople]")
     check(project, types=weekly)
     new = [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
     wanted = [] if weekly else [*new, PROMISES, "tests/test_usage.py"]
@@ -137,7 +135,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     edit(main, " ProjectDomain,", "")
     edit(main, ", ProjectDomain]", "]")
     edit(main, imports, f"from .allowed import Allowed\n{imports}")
-    edit(main, "[AllowedPeople", "[Allowed")
+    edit(main, included, f"{included}, dependencies=[Allowed]")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
 

@@ -10,7 +10,9 @@ import pytest
 from flyte.app.extras import _webhook_app
 from template import ROOT
 
-from .baking import PROJECT
+from local_flyte import PEOPLE, LocalFlyte, Mode
+
+from .baking import BIN, PROJECT, run
 
 LONGEST = 30  # lines, without blank ones
 PROMISES = "tests/test_promises.py"
@@ -70,3 +72,41 @@ def test_its_sample_endpoints_exist_here(default_project: Path) -> None:
     (samples,) = re.findall(r"^\| (.+) \| sample endpoints \|$", readme, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", samples):
         assert f"def {name}(" in routers, name
+
+
+ON_OPEN_SOURCE = """
+import asyncio
+import flyte
+from flyte import remote
+
+async def main():
+    await flyte.init_in_cluster.aio()
+    greet = remote.Task.get("my-flyte-app-tests.greet", auto_version="latest")
+    run = await flyte.run.aio(greet, name="Ada")
+    await run.wait.aio()
+    print((await run.outputs.aio())[0])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_webhook_starts_a_run_on_an_open_source_flyte_as_the_page_says(
+    default_project: Path,
+) -> None:
+    page = (default_project / "docs/recipes/more.md").read_text("utf-8")
+    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
+        flyte.deploy(default_project, "tests/deployed_tasks.py", "env")
+        environment = flyte.app_environment() | {"TOKEN": PEOPLE["bob"].token}
+        (endpoint,) = re.findall('"(dns:[^"]+)"', flyte.config_file().read_text("utf-8"))
+        for name, value in {
+            "FLYTE_ADMIN_ENDPOINT": endpoint,
+            "FLYTE_AUTH_TYPE": "ExternalCommand",
+            "FLYTE_AUTH_COMMAND": "printenv TOKEN",
+        }.items():
+            assert name in page
+            environment[name] = value
+        assert "Hello, Ada." in run(
+            [BIN / "python", "-c", ON_OPEN_SOURCE], default_project, **environment
+        )
+        assert [*flyte.calls][-1].headers["authorization"] == f"Bearer {PEOPLE['bob'].token}"
