@@ -92,9 +92,8 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            await (self.app if scope["type"] == "lifespan" else WebSocketClose())(
-                scope, receive, send
-            )
+            app = self.app if scope["type"] == "lifespan" else WebSocketClose()
+            await app(scope, receive, send)
             return
         began = time.perf_counter()
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
