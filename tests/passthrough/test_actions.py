@@ -1,11 +1,9 @@
 """All of a run: its actions, watching them, the logs of their attempts, reports, recovering it."""
 
-import gc
 import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -123,26 +121,6 @@ def test_a_task_that_takes_too_long_is_answered_with_its_run(
     found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
     assert found
     assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
-
-
-def test_open_streams_hold_names_and_states_but_no_details(
-    alice: httpx.Client, counting: str, local_flyte: LocalFlyte
-) -> None:
-    kinds = re.compile(r"\w*(Run|Action)Details(Response)?|TaskSpec|TaskTemplate")
-
-    def details() -> int:
-        gc.collect()
-        return sum(bool(kinds.fullmatch(type(each).__name__)) for each in gc.get_objects())
-
-    with ExitStack() as stack:
-        before = details()  # those of the local Flyte, which is in this process, too
-        streams = [
-            events(stack.enter_context(alice.stream("GET", f"/runs/{counting}/{kind}")))
-            for kind in ("events", "logs", "actions/events") * 3
-        ]
-        assert all(next(stream).data for stream in streams)
-        assert [*map(local_flyte.open_calls, ("WatchActions", "TailLogs"))] == [6, 3]
-        assert details() <= before
 
 
 # Attempts

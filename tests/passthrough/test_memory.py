@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import httpx
@@ -40,6 +40,9 @@ def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client
 def messages(client: httpx.Client) -> Counter[str]:
     """Return how many bytes Flyte's messages in the app's memory had, by kind."""
     return Counter(client.get("/messages").json())
+
+
+SMALL = 10_000  # bytes, of names and states
 
 
 def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
@@ -82,9 +85,6 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
-SMALL = 10_000  # bytes: names and states, which are in a cycle until Python's collector runs
-
-
 def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
@@ -92,6 +92,39 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     before = messages(counted)
     leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
     wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+
+
+def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
+    counted: httpx.Client, counting: str, local_flyte: LocalFlyte
+) -> None:
+    (run,) = (each for each in local_flyte._services.runs if each.id.name == counting)
+    variables = run.actions["a0"].details.task.task_template.container.env
+    before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
+    try:
+        for number in range(30_000):
+            variables.add(key=f"{number:06}")
+        with ExitStack() as clients:
+            for path in paths:
+                sent = head(f"/runs/{counting}{path}")
+                clients.enter_context(connected(str(counted.base_url), sent))
+            opened = {"WatchActions": 3, "TailLogs": 1}
+            wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
+            wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+    finally:
+        del variables[:]
+
+
+def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
+    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+) -> None:
+    log(*[lines(*["x" * 49_000] * 100)] * 3)
+    before = messages(counted)
+    with ExitStack() as clients:
+        for _ in range(3):
+            sent = head(f"/runs/{counting}/logs")
+            assert clients.enter_context(connected(str(counted.base_url), sent, 4096)).recv(12)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+    wait_until(lambda: not local_flyte.open_calls("WatchActions"))
 
 
 def test_the_largest_inputs_and_outputs_are_readable_together(counted: httpx.Client) -> None:

@@ -1,0 +1,345 @@
+"""What the largest messages cost: the app's memory, and somebody else's wait for ``GET /me``.
+
+    python benchmarks/weight.py [TEXT ...]
+
+Prints a Markdown table, of the rows with one of the texts in their names, and fails if a row is
+beyond its goal. Alice sends; bob asks who he is, again and again. The requests are those of the
+generated app's OpenAPI document, also as tools: ten at once, and twenty that wait. Flyte's answers
+to alice are as large as people can store them. Linux only: it reads /proc.
+"""
+
+import asyncio
+import re
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
+from flyteidl2.dataproxy import dataproxy_service_pb2 as data
+from flyteidl2.task import task_service_pb2 as tasks
+from flyteidl2.workflow import run_service_pb2 as runs
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
+from google.protobuf.message import Message
+from servers import ROOT, generate
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "{{cookiecutter.project_slug}}")]
+
+from local_flyte import LocalFlyte  # noqa: E402 - of the template
+from local_flyte.testing import bearer  # noqa: E402
+from tests.served import App, serving_app  # noqa: E402
+
+MEGABYTE = 1_000_000
+PARTS = 200_000  # of a task's spec: 2.4 MB, and 110 MB in memory
+WAIT = 5  # seconds
+RUN = {"org": "local", "project": "flytesnacks", "domain": "development", "name": "large"}
+STREAM = "application/connect+proto"
+EXAMPLES: dict[str, Any] = {
+    "run_task": {"json": {"inputs": {"x": [0.5] * 20_000}}},
+    "answer_condition": {"json": {"value": True}},
+    "upload_file": {"content": bytes(10 * MEGABYTE)},
+}
+"""What requests need besides what the document says, by operation id."""
+
+
+def details(phase: int = ACTION_PHASE_RUNNING, parts: int = PARTS) -> ActionDetails:
+    """Return details of the run, whose task has a spec of that many small parts."""
+    numbers = {"key": "x", "value": {"type": {"collection_type": {"simple": "FLOAT"}}}}
+    template = {
+        "type": "python",
+        "container": {"env": [{"key": f"{number:06}", "value": ""} for number in range(parts)]},
+        "interface": {key: {"variables": [numbers]} for key in ("inputs", "outputs")},
+    }
+    task = {"task_template": template}
+    return ActionDetails(id={"run": RUN, "name": "a0"}, status={"phase": phase}, task=task)
+
+
+def watched(count: int) -> list[Message]:
+    """Return what a watch of a run with that many actions begins with."""
+    made = [
+        {
+            "id": {"run": RUN, "name": f"a{number}"},
+            "status": {"phase": ACTION_PHASE_SUCCEEDED if number else ACTION_PHASE_RUNNING},
+            "metadata": {"task": {"short_name": "greet"}},
+        }
+        for number in range(count)
+    ]
+    enriched = [{"action": action} for action in made]
+    parts = [enriched[start : start + 1000] for start in range(0, count, 1000)]
+    return [runs.WatchActionsResponse(enriched_actions=part) for part in parts]
+
+
+def log(count: int, text: str) -> list[Message]:
+    """Return a message of a log, with that many lines."""
+    return [data.TailLogsResponse(logs=[{"lines": [{"message": text}] * count}])]
+
+
+def answers() -> dict[str, list[Message]]:
+    """Return what Flyte answers to alice, by method; streams then stay open."""
+    numbers = [{"scalar": {"primitive": {"float_value": n + 0.5}}} for n in range(120_000)]
+    literals = {"literals": [{"name": "x", "value": {"collection": {"literals": numbers}}}]}
+    large = details()
+    action = {"id": large.id, "status": large.status}
+    spec = {"task_template": large.task.task_template}
+    listed = tasks.ListTasksResponse(tasks=[{"task_id": {"name": "t", "version": "1"}}])
+    return {
+        "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})],
+        "GetActionDetails": [runs.GetActionDetailsResponse(details=large)],
+        "GetActionData": [data.GetActionDataResponse(inputs=literals, outputs=literals)],
+        "GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})],
+        "ListTasks": [listed],
+        "ListActions": [runs.ListActionsResponse(actions=[action])],
+        "ListRuns": [runs.ListRunsResponse(runs=[{"action": action}])],
+        "UploadInputs": [data.UploadInputsResponse()],
+        "CreateRun": [runs.CreateRunResponse(run={"action": action})],
+        "AbortRun": [runs.AbortRunResponse()],
+        "AbortAction": [runs.AbortActionResponse()],
+        "SignalEvent": [runs.SignalEventResponse()],
+        "WatchActions": watched(1),
+        "TailLogs": log(50_000, "a line of very many" * 4),
+    }
+
+
+class Large:
+    """Wraps the services of a local Flyte: alice's calls get other answers."""
+
+    def __init__(self, flyte: LocalFlyte) -> None:
+        self.flyte = flyte
+        self._answers: dict[str, list[bytes]] = {}
+        services = flyte._services.applications
+        for path, service in [*services.items()]:
+            services[path] = self._wrapped(service)
+
+    def give(self, **answers: list[Message]) -> None:
+        """Answer so from now on."""
+        for method, messages in answers.items():
+            self._answers[method] = [message.SerializeToString() for message in messages]
+
+    def _wrapped(self, service: ASGIApp) -> ASGIApp:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = Headers(scope=scope)
+            answer = self._answers.get(scope["path"].rpartition("/")[2])
+            if answer is None or headers.get("authorization") != bearer("alice"):
+                await service(scope, receive, send)
+                return
+            while (await receive()).get("more_body"):
+                pass
+            is_stream = headers["content-type"] == STREAM
+            start = [(b"content-type", headers["content-type"].encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": start})
+            for message in answer:
+                body = struct.pack(">BI", 0, len(message)) + message if is_stream else message
+                await send({"type": "http.response.body", "body": body, "more_body": is_stream})
+            while is_stream and (await receive())["type"] != "http.disconnect":
+                pass
+
+        return serve
+
+
+@dataclass(frozen=True)
+class Row:
+    """Requests of alice's that are sent at once."""
+
+    name: str
+    send: Callable[[httpx.AsyncClient], Awaitable[object]]
+    times: int = 10
+    peak: int = 250  # megabytes at most, more than before
+    seconds: float | None = None  # somebody else's longest wait, if it is promised
+    before: dict[str, list[Message]] = field(default_factory=dict)  # what Flyte answers
+
+
+def example(operation: dict[str, Any], path: str, method: str) -> dict[str, Any]:
+    """Return the arguments of httpx for a request."""
+    url = re.sub("{name[^}]*}", "t" if path.startswith("/tasks") else "large", path)
+    url = re.sub("{[^}]+}", "a0", url)
+    given = EXAMPLES.get(operation["operationId"], {"json": {}} if method == "post" else {})
+    return {"method": method.upper(), "url": url, **given}
+
+
+def rows(document: dict[str, Any]) -> Iterator[Row]:
+    """Yield a row for each request, tool, and wait of the OpenAPI document."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if not operation["security"]:
+                continue
+            request, name = example(operation, path, method), f"{method.upper()} {path}"
+            peak = 350 if operation["operationId"] == "rerun" else 250
+            yield Row(name, sending(request), peak=peak)
+            if any(each["name"] == "wait" for each in operation.get("parameters", ())):
+                request = {**request, "params": {"wait": WAIT}}
+                yield Row(f"{name}?wait={WAIT}", sending(request))
+                yield Row(f"{name}?wait={WAIT}, twenty", sending(request), times=20, peak=250)
+            yield Row(f"tool {operation['operationId']}", sending(tool(operation, path)), peak=peak)
+
+
+def tool(operation: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return the request with which an agent calls an operation."""
+    arguments: dict[str, Any] = {"name": "t" if path.startswith("/tasks") else "large"}
+    arguments |= {"action": "a0"} if "{action}" in path else {}
+    given = EXAMPLES.get(operation["operationId"], {})
+    arguments |= {"body": given["json"]} if "json" in given else {}
+    names = {each["name"] for each in operation.get("parameters", ())} | {"body"}
+    arguments = {name: value for name, value in arguments.items() if name in names}
+    params = {"name": operation["operationId"], "arguments": arguments}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    headers = {"Accept": "application/json, text/event-stream"}
+    return {"method": "POST", "url": "/mcp", "json": message, "headers": headers}
+
+
+def sending(request: dict[str, Any], seconds: float = 1.0) -> Callable[..., Awaitable[object]]:
+    """Return what sends a request and reads the answer; a stream is read for these seconds."""
+
+    async def send(client: httpx.AsyncClient) -> object:
+        async with client.stream(**request) as answer:
+            if "event-stream" not in answer.headers.get("content-type", ""):
+                await answer.aread()
+                return told(answer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    async for _ in answer.aiter_raw():
+                        pass
+            return answer.status_code
+
+    return send
+
+
+def told(answer: httpx.Response) -> object:
+    """Return the status of an answer, or of an agent's result."""
+    result = answer.json().get("result", {}) if "/mcp" in str(answer.url) else {}
+    found = re.match(r"\d{3}", str(result.get("content", [{}])[0].get("text", "")))
+    return f"tool {found[0]}" if found else answer.status_code
+
+
+def unread(path: str, seconds: float) -> Callable[..., Awaitable[object]]:
+    """Return what opens a stream and reads nothing of it."""
+
+    async def send(client: httpx.AsyncClient) -> object:
+        async with client.stream("GET", path) as answer:
+            await asyncio.sleep(seconds)
+            return answer.status_code
+
+    return send
+
+
+async def invented(client: httpx.AsyncClient) -> object:
+    """Send a large body with a token that nobody has."""
+    headers = {
+        "Authorization": f"Bearer {time.perf_counter_ns()}",
+        "Content-Type": "application/json",
+    }
+    body = b'{"inputs": {"x": [%b0]}}' % (b"[0]," * (MEGABYTE // 4))
+    return (await client.post("/tasks/t/runs", content=body, headers=headers)).status_code
+
+
+def closing(first: int) -> Callable[..., Awaitable[object]]:
+    """Return what opens streams; the first so many are closed while the others are open."""
+    opened = [0]
+
+    async def send(client: httpx.AsyncClient) -> object:
+        opened[0] += 1
+        return await unread("/runs/large/events", 5 if opened[0] <= first else 15)(client)
+
+    return send
+
+
+def scenarios() -> Iterator[Row]:
+    """Yield what people do who mean harm, or have large runs."""
+    lines = {"TailLogs": log(100, "x" * 49_000) * 3}
+    reading = unread("/runs/large/logs", 8)
+    yield Row("100 viewers of a log who do not read", reading, 100, before=lines, seconds=1.0)
+    many = {"WatchActions": watched(20_000)}
+    reading = unread("/runs/large/actions/events", 15)
+    yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
+    yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
+    yield Row("100 of 600 streams are closed", closing(100), 600, seconds=1.0)
+
+
+@asynccontextmanager
+async def asking(url: str, waits: list[float]) -> AsyncIterator[None]:
+    """Ask who bob is, again and again, while the block runs."""
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while True:
+            began = time.perf_counter()
+            (await client.get("/me")).raise_for_status()
+            waits.append(time.perf_counter() - began)
+            await asyncio.sleep(0.02)
+
+    async with client_of(url, "bob") as client:
+        task = asyncio.create_task(ask(client))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def client_of(url: str, person: str) -> httpx.AsyncClient:
+    """Return somebody's client, with as many connections as it needs."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": bearer(person)},
+        timeout=120,
+        limits=httpx.Limits(max_connections=None),
+        trust_env=False,
+    )
+
+
+async def measure(app: App, row: Row) -> bool:
+    """Print a row of the table, and tell whether it is within its goals."""
+    waits = list[float]()
+    app.forget_the_peak()
+    before = app.memory("VmRSS")
+    async with AsyncExitStack() as clients:
+        client = await clients.enter_async_context(client_of(app.url, "alice"))
+        async with asking(app.url, waits):
+            sent = [row.send(client) for _ in range(row.times)]
+            found = await asyncio.gather(*sent, return_exceptions=True)
+    peak, left = ((app.memory(name) - before) / MEGABYTE for name in ("VmHWM", "VmRSS"))
+    statuses = Counter(
+        each if isinstance(each, int | str) else type(each).__name__ for each in found
+    )
+    shown = ", ".join(f"{count} x {status}" for status, count in statuses.items())
+    is_within = peak < row.peak and max(waits) < (row.seconds or float("inf"))
+    note = "" if is_within else " **beyond**"
+    cells = row.name, shown, f"{peak:.0f} of {row.peak}{note}", f"{left:.0f}", f"{max(waits):.2f}"
+    print(f"| {' | '.join(cells)} |", flush=True)
+    return is_within
+
+
+async def measure_all(app: App, large: Large, texts: list[str]) -> bool:
+    """Print the table."""
+    async with client_of(app.url, "bob") as bob:
+        document = (await bob.get("/openapi.json")).json()
+        (await bob.get("/me")).raise_for_status()
+    print("| at once | statuses | MB at the peak | MB left | bob's longest wait in s |")
+    print("|---|---|---|---|---|", flush=True)
+    is_within = True
+    for row in (*rows(document), *scenarios()):
+        if not texts or any(text in row.name for text in texts):
+            large.give(**answers() | row.before)
+            is_within &= await measure(app, row)
+    return is_within
+
+
+def main(texts: list[str]) -> int:
+    """Run the app and a local Flyte, and measure."""
+    with tempfile.TemporaryDirectory() as name, LocalFlyte() as flyte:
+        folder, large = Path(name), Large(flyte)
+        variables = {"OPEN_REQUESTS_PER_CALLER": "1000"}
+        project = generate(folder)
+        with serving_app(project, folder / "log", flyte, signs_in=False, **variables) as app:
+            return 0 if asyncio.run(measure_all(app, large, texts)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
