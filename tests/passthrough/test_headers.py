@@ -39,6 +39,11 @@ async def read(request: Request) -> int:
     return len(await request.body())
 
 
+@router.get("/own")
+async def own(project: str = "") -> str:
+    return project
+
+
 @router.get("/events", response_class=EventSourceResponse)
 async def events() -> AsyncGenerator[ServerSentEvent]:
     yield ServerSentEvent(data=1)
@@ -113,6 +118,14 @@ def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
             assert refused.status_code == 413
             assert refused.json()["detail"] == "the body of the request is too large"
             assert of_everywhere(refused.headers) == HEADERS
+
+
+def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.Client) -> None:
+    paths = alice.get("/openapi.json").json()["paths"]
+    for path in ("/own", "/things"):
+        named = [each["name"] for each in paths[path]["get"]["parameters"]]
+        assert named == ["project", "domain"], path
+    assert "parameters" not in paths["/health"]["get"]
 
 
 class Numbers(RequestBody):

@@ -123,19 +123,20 @@ async def warn_if_flyte_is_away(settings: Settings) -> None:
 
     The app starts nevertheless: Flyte may be restarting.
     """
-    with suppress(flyte.errors.InitializationError):  # the owner's app does not use it
+    why: str | None = None
+    try:
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        why: str | None = None
-        try:
-            async with asyncio.timeout(TRY_SECONDS):
-                await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
-        except TimeoutError:
-            why = f"no answer in {TRY_SECONDS:.0f} seconds"
-        except ConnectError as error:
-            if error.code is Code.UNAVAILABLE:  # with any other, it has answered
-                why = error.message
-        if why:
-            logger.warning("Flyte cannot be reached at %s: %s", settings.flyte_endpoint, why)
+        async with asyncio.timeout(TRY_SECONDS):
+            await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
+    except (flyte.errors.InitializationError, AttributeError):
+        return  # the owner's app does not use it, or has no address for it
+    except TimeoutError:
+        why = f"no answer in {TRY_SECONDS:.0f} seconds"
+    except ConnectError as error:
+        if error.code is Code.UNAVAILABLE:  # with any other, it has answered
+            why = error.message
+    if why:
+        logger.warning("Flyte cannot be reached at %s: %s", settings.flyte_endpoint, why)
 
 
 def prepare_the_process(settings: Settings) -> None:
