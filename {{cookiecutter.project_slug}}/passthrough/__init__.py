@@ -4,9 +4,10 @@
 be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
 ``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
 
-The heart are 1,300 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
-``http/exchange.py``, ``calls/request_state.py``, ``calls/interceptor.py``, ``calls/sessions.py``,
-``calls/make_safe.py``. Values are ``calls/json_values.py`` and ``values/``. Look up the rest.
+The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
+``http/exchange.py``, ``calls/request_state.py``, ``calls/turns.py``, ``calls/interceptor.py``,
+``calls/sessions.py``, ``calls/make_safe.py``. Values are ``calls/json_values.py`` and ``values/``.
+Look up the rest.
 
 - The *caller* is the person, or the application, as whom a request calls Flyte.
 - The *client* is the program that sends the request and may leave: a browser, a script, an agent.
