@@ -294,9 +294,16 @@ def client_of(url: str, person: str) -> httpx.AsyncClient:
     )
 
 
+def slowness() -> float:
+    """Return how much slower this machine is now than two idle cores: others may use them."""
+    began = time.perf_counter()
+    sum(range(10_000_000))
+    return max(1.0, (time.perf_counter() - began) / 0.12)
+
+
 async def measure(app: App, row: Row) -> bool:
     """Print a row of the table, and tell whether it is within its goals."""
-    waits = list[float]()
+    waits, slow = list[float](), slowness()
     app.forget_the_peak()
     before = app.memory("VmRSS")
     async with AsyncExitStack() as clients:
@@ -309,7 +316,8 @@ async def measure(app: App, row: Row) -> bool:
         each if isinstance(each, int | str) else type(each).__name__ for each in found
     )
     shown = ", ".join(f"{count} x {status}" for status, count in statuses.items())
-    is_within = peak < row.peak and max(waits) < (row.seconds or float("inf"))
+    seconds = (row.seconds or float("inf")) * max(slow, slowness())
+    is_within = peak < row.peak and max(waits) < seconds
     note = "" if is_within else " **beyond**"
     cells = row.name, shown, f"{peak:.0f} of {row.peak}{note}", f"{left:.0f}", f"{max(waits):.2f}"
     print(f"| {' | '.join(cells)} |", flush=True)

@@ -185,6 +185,14 @@ def test_a_log_resumes_after_any_event_also_within_a_long_message(
     assert resumes(alice, greeting, "logs", told)
 
 
+def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    log(*[lines("x" * 1_000_000)] * 10, envelope(b"{}", 2))
+    told = sent(alice, greeting, "logs", **{"Last-Event-ID": "1-1628"})
+    assert [event.id for event in told] == ["1-1629", "1-1630"]
+
+
 # Actions
 
 

@@ -60,6 +60,19 @@ def test_an_endpoint_that_starts_a_run_gets_more_time_even_in_a_thread(alice: ht
     assert after > before
 
 
+@router.get("/late")
+async def late() -> None:
+    while this_request().deadline.seconds_left() > 0:
+        pass  # the loop is busy, so it cannot cancel the request
+    await remote.User.get.aio()
+
+
+def test_a_deadline_that_passes_while_the_loop_is_busy_is_a_timeout(
+    short_timeout: httpx.Client,
+) -> None:
+    assert short_timeout.get("/late").status_code == 504
+
+
 def test_no_run_is_started_after_the_deadline() -> None:
     """A thread goes on after it, until the request's calls are ended."""
 

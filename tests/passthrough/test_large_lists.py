@@ -41,11 +41,11 @@ def bob(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
 
 
 def run(text: str = "") -> str:
-    """Start a run with a label, as alice."""
+    """Return a run of alice's with a label. It has ended: until then, Flyte may move its start."""
     with acting_as("alice"):
         found = remote.Task.get("tests.greet", auto_version="latest")
         context = flyte.with_runcontext("remote", labels={"text": text})
-        return str(context.run(found, name="Ada").name)
+        return ended(str(context.run(found, name="Ada").name))
 
 
 def test_an_entry_that_is_too_large_hides_no_other(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from passthrough.calls import turns
-from passthrough.calls.request_state import RequestState, current_request, this_request
+from passthrough.calls.request_state import RequestState, call_limit, current_request, this_request
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS
 
@@ -152,6 +152,16 @@ async def test_a_place_is_passed_on_and_the_line_is_not(monkeypatch: pytest.Monk
     assert not waiting.done()
     first.turn.let_go()
     await waiting
+
+
+async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
+    first, second = (request_of("alice") for _ in range(2))
+    await first.turn.begin()
+    asyncio.get_running_loop().call_later(0.2, first.turn.let_go)
+    async with asyncio.timeout(0.1) as limit:
+        call_limit.set(limit)
+        await second.begin_turn()
+    assert second.seconds < -0.1
 
 
 async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:

@@ -5,7 +5,8 @@ A request is refused by the first of these that it meets:
 - Starlette's CORS middleware, if any origin is trusted, with 400 if it is a preflight of another;
 - `Door`, with 414 if its query is too long, and with 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
-- ``callers.py``, with 429 if its caller has too many requests open;
+- ``callers.py``, with 429 if its caller has too many requests open, and with 401 if its body is
+  large and Flyte does not know the caller;
 - FastAPI, with 404 or 405;
 - Starlette, with 413 if its body is too large (``limits.py`` says who else does);
 - ``strict_json.py``, with 422 if its JSON is ambiguous, such as one key twice;
