@@ -124,6 +124,24 @@ def test_the_recipes_second_page_has_its_frame_and_names_its_visitor(page: Page)
     expect(page.get_by_role("link", name="About you")).to_have_attribute("aria-current", "page")
 
 
+GROWING = """({ actionsPanel }) => {
+    const panel = actionsPanel(() => {});
+    const at = (seconds) => new Date(Date.now() + 1000 * seconds).toISOString();
+    const began = { attempt: 1, phase: "initializing", started_at: at(0) };
+    const ran = { attempt: 1, phase: "running", started_at: at(3) };
+    const root = { name: "a0", type: "task", started_at: at(0), phase: "initializing" };
+    panel.draw([{ ...root, phases: [began], events: [] }]);
+    panel.draw([{ ...root, phase: "running", phases: [began, ran], events: [] }]);
+    return panel.node;
+}"""
+
+
+def test_bars_are_fitted_as_soon_as_a_run_has_lasted_much_longer(page: Page) -> None:
+    make(page, GROWING)
+    widths = "bar => [...bar.querySelectorAll('i')].map((i) => i.offsetWidth / bar.offsetWidth)"
+    assert page.locator("li .bar").evaluate(widths)[0] <= 1
+
+
 # Values on their way through a form
 
 KEYS = {"type": "object", "additionalProperties": TEXT}
