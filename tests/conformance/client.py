@@ -161,7 +161,7 @@ class Person:
         self.started.append(self.flyte.run(answer.run.action.id.run.name))
         return self.started[-1]
 
-    def abort(self, run: RunIdentifier, reason: str = "") -> None:
+    def abort(self, run: RunIdentifier, reason: str | None = None) -> None:
         self.runs.abort_run(runs.AbortRunRequest(run_id=run, reason=reason))
 
     def details(self, run: RunIdentifier) -> shown.RunDetails:

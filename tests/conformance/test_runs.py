@@ -100,7 +100,9 @@ def test_an_abort_after_the_end_hides_outputs_and_log(flyte: Flyte, alice: Perso
     alice.abort(run)
     action = alice.action(run)
     assert (phase_of(action), phase_of(action.attempts[0])) == ("ABORTED", "SUCCEEDED")
-    assert action.abort_info.reason == "User requested abort"
+    assert action.abort_info.reason == "User requested abort"  # no reason was sent
+    alice.abort(run, "")
+    assert alice.action(run).abort_info.reason == ""
     values = alice.values(run)
     assert (values.outputs, values.outputs_uri) == (Outputs(), "")
     flyte.until(lambda: code_of(alice.log, run) == "not_found")

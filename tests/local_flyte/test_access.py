@@ -1,14 +1,11 @@
 """Who gets into a local Flyte, and as whom. The conformance cases check what people may do."""
 
-import platform
 import ssl
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 
-from local_flyte import PEOPLE, LocalFlyte, Mode, same_user
-from local_flyte.banner import flyte_banner
+from local_flyte import PEOPLE, LocalFlyte, Mode
 from local_flyte.people import person
 
 USER_INFO = "auth.IdentityService/UserInfo"
@@ -76,15 +73,3 @@ def test_pages_of_other_sites_are_refused() -> None:
         for kind in ("text/plain", ""):
             sent = client.post(projects, content="{}", headers={"Content-Type": kind})
             assert sent.status_code == 415
-
-
-def test_the_banner_warns_if_the_system_cannot_identify_users(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sentence = "other users of this\nmachine may be able to run programs as you"
-    assert (sentence in flyte_banner(local_flyte)) != same_user.is_known()
-    same_user.is_known.cache_clear()
-    monkeypatch.setattr(platform, "release", lambda: "6.6.87.2-microsoft-standard-WSL2")
-    assert sentence in flyte_banner(local_flyte)
-    assert call(local_flyte, USER_INFO, headers=AS_BOB).is_success
-    same_user.is_known.cache_clear()

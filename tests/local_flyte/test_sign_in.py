@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from local_flyte import PEOPLE, sign_in
-from local_flyte.same_user import is_known
+from local_flyte import PEOPLE
 from local_flyte.sign_in import SignIn
 from local_flyte.testing import client_of, serving
 
@@ -127,20 +126,3 @@ def test_the_first_link_and_being_signed_in_lead_to_a_choice(browser: httpx.Clie
     assert browser.get(browser.get(sign_out).headers["location"]).is_success
     assert browser.get("/").text == "GET / "
     assert browser.get("/sign-in").status_code == 403
-
-
-def test_where_only_this_user_can_connect_the_choice_needs_no_link(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    signing_in = SignIn(app, SECRET, KNOWN, private=True)
-    with serving(signing_in, lifespan="off") as url, client_of(url, None) as browser:
-        assert "/sign-in/alice?" in browser.get("/sign-in").text
-        for path in ("/sign-in/alice", "/sign-out"):
-            assert browser.get(path).status_code == 403
-    for name in sign_in.FORWARDING:
-        monkeypatch.delenv(name, raising=False)
-    for file, forwarded in ((("/",), True), ((), False)):
-        monkeypatch.setattr(sign_in, "CONTAINERS", file)
-        assert sign_in.is_private() == (is_known() and not forwarded)
-    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
-    assert not sign_in.is_private()

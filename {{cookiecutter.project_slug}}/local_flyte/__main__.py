@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import functools
 import os
+import secrets
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +24,8 @@ from passthrough import UVICORN
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
 from .clients import AppFailsError, Elsewhere, inherited_environment, leads_elsewhere
-from .memory import FOLDER, Kept, Memory, write
-from .people import Person, derived
+from .memory import FOLDER, Kept, write
+from .people import Person, person
 from .serving import HOST, listen
 
 PACKAGE = "app"
@@ -100,14 +102,13 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     listener = stack.enter_context(_listen(options.port))
     port: int = listener.getsockname()[1]
     url, reload = f"http://{HOST}:{port}", not options.no_reload
-    memory = Memory()
     if options.flyte_only:
         listener.close()
     start = _flyte_elsewhere if options.flyte else _local_flyte
-    flyte = start(options, memory, stack)
+    flyte = start(options, stack)
     stack.callback(_ignore_further_signals)
     print("Starting the app…", flush=True)
-    secret = derived(memory.secret, "sign-in")
+    secret = secrets.token_urlsafe(24)
     environment = {
         "DO_NOT_TRACK": "1",
         "ACCESS_LOG": "off",  # keeps the printed commands in sight
@@ -118,7 +119,6 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             flyte.people,
             restarts=reload,
             secret=secret,
-            private=sign_in.is_private(),
             port=port,
             token_file=flyte.token_file,
         ),
@@ -143,21 +143,16 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     return app.returncode or 1  # the app exits by itself only if something is wrong
 
 
-def _local_flyte(
-    options: argparse.Namespace, memory: Memory, stack: contextlib.ExitStack
-) -> _Flyte:
+def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
     named = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
     headers = [name.strip() for name in named.split(",") if name.strip()]
-    for name, someone in PEOPLE.items():
-        PEOPLE[name] = someone.with_credentials(memory.secret)
     print("Starting local Flyte…", flush=True)
     local_flyte = stack.enter_context(
         LocalFlyte(
             PROJECT,
             DOMAIN,
             credential_headers=headers,
-            authority=memory.authority,
-            kept=Kept(memory) if options.keep else None,
+            kept=Kept() if options.keep else None,
         )
     )
     stack.callback(_ignore_further_signals)
@@ -188,14 +183,14 @@ def _local_flyte(
     return _Flyte(local_flyte.app_environment(), people, None, banner, register_changes)
 
 
-def _flyte_elsewhere(
-    options: argparse.Namespace, memory: Memory, stack: contextlib.ExitStack
-) -> _Flyte:
+def _flyte_elsewhere(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
     elsewhere = Elsewhere(options.flyte)
+    elsewhere.check()
     banner = functools.partial(banner_elsewhere, elsewhere)
     if not elsewhere.has_people:
         return _Flyte(elsewhere.environment(), [], None, banner, lambda: None)
-    file, looked_at = memory.folder / f"token-{os.getpid()}", float("-inf")
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flyte-"))
+    file, looked_at = Path(folder, "token"), float("-inf")
 
     def renew_the_token() -> None:
         nonlocal looked_at
@@ -204,10 +199,8 @@ def _flyte_elsewhere(
             write(file, elsewhere.token())
 
     print(f"Looking for your token for {elsewhere.endpoint}…", flush=True)
-    stack.callback(file.unlink, missing_ok=True)
     renew_the_token()
-    you = Person("you", "", cookie=f"={derived(memory.secret, 'you')}")
-    return _Flyte(elsewhere.environment(), [you], str(file), banner, renew_the_token)
+    return _Flyte(elsewhere.environment(), [person("you")], str(file), banner, renew_the_token)
 
 
 def _versions() -> dict[Path, int]:
@@ -242,7 +235,6 @@ def _app(
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
     command += ["--log-level", "warning"]
-    command += ["--loop", "asyncio"]  # uvloop would let other users of this machine in
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In its own process group, so that only this process gets Ctrl-C, and can end the app with its

@@ -9,7 +9,6 @@ from typing import Any
 
 from . import PEOPLE, LocalFlyte
 from .clients import Elsewhere
-from .same_user import is_known
 from .sign_in import choice, link
 
 ONLY_FOR_TESTS = "expired"
@@ -21,8 +20,6 @@ AS_YOU = """The app acts as you, on the Flyte of your config: your colleagues se
 tasks are those that are deployed there; `make deploy` deploys yours."""
 CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
 second one use another browser, or a private window:"""
-UNSAFE = """This system does not show which user a connection comes from, so other users of this
-machine may be able to run programs as you: don't use it on a shared machine."""
 
 
 def app_banner(
@@ -124,8 +121,7 @@ def flyte_command(local_flyte: LocalFlyte) -> str:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    warning = [] if is_known() else [UNSAFE]
-    return "\n" + "\n\n".join([*parts, *warning, "Press Ctrl-C to stop."]) + "\n"
+    return "\n" + "\n\n".join([*parts, "Press Ctrl-C to stop."]) + "\n"
 
 
 def _lines(title: str, lines: Sequence[str]) -> str:

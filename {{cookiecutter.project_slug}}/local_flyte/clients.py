@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import traceback
 from pathlib import Path
 
 import flyte.config
+import httpx
 
 from .people import Directory, Mode, Person
 from .processes import DONE
@@ -50,6 +52,8 @@ CANNOT = (
     "It is looked for in the system's keyring, where `flyte whoami` puts it, unless the config has"
     " authType: ExternalCommand and a command that prints it."
 )
+NO_ANSWER = "No Flyte answers at {}: {}"
+ANSWER_SECONDS = 10
 DEPLOYMENT_FAILS, APP_FAILS = 3, 4
 """The exit codes of `REGISTER` if a module of the project cannot be imported."""
 
@@ -241,11 +245,25 @@ class Elsewhere:
             raise RuntimeError(INCOMPLETE.format(file))
         self._host = self._platform.endpoint.rstrip("/").rpartition("/")[2]
         self.endpoint = f"{'http://' if self._platform.insecure else 'dns:///'}{self._host}"
+        self._is_signed_in = False
 
     @property
     def has_people(self) -> bool:
         """Whether it knows who calls: without TLS, as in the devbox, everybody is anonymous."""
         return not self._platform.insecure
+
+    def check(self) -> None:
+        """Raise RuntimeError, with the reason, if no Flyte answers."""
+        url = f"{'http' if self._platform.insecure else 'https'}://{self._host}"
+        try:
+            trusted = ssl.create_default_context(cafile=self._platform.ca_cert_file_path)
+            user_info = f"{url}/flyteidl2.auth.IdentityService/UserInfo"
+            answer = httpx.post(user_info, json={}, verify=trusted, timeout=ANSWER_SECONDS)
+        except (OSError, httpx.HTTPError) as error:
+            raise RuntimeError(NO_ANSWER.format(url, error)) from None
+        if answer.is_server_error or answer.status_code == httpx.codes.BAD_REQUEST:
+            why = f"{answer.status_code} {answer.reason_phrase}"
+            raise RuntimeError(NO_ANSWER.format(url, why))
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which the app uses this Flyte."""
@@ -264,18 +282,21 @@ class Elsewhere:
         command = self._platform.command
         if not command:
             programs = Path(sys.executable).parent
-            self._say([str(programs / "flyte"), "-c", str(self._file), "whoami"])
+            whoami = [str(programs / "flyte"), "-c", str(self._file), "whoami"]
+            # At first it shows who the person is, or asks them to sign in. If it fails, the reason
+            # is there, too: standard error has the SDK's stack.
+            shown = None if not self._is_signed_in else subprocess.DEVNULL
+            self._run(whoami, stdout=shown, stderr=subprocess.DEVNULL)
+            self._is_signed_in = True
             command = [str(programs / "keyring"), "get", self._host, "tokens"]
-        said = self._say(command)
+        said = self._run(command, stdout=subprocess.PIPE).strip()
         return said if self._platform.command else str(json.loads(said)["access_token"])
 
-    def _say(self, command: list[str]) -> str:
+    def _run(self, command: list[str], **output: int | None) -> str:
         environment = {**inherited_environment(), "DO_NOT_TRACK": "1"}
         try:
-            done = subprocess.run(
-                command, env=environment, stdout=subprocess.PIPE, check=True, text=True
-            )
+            done = subprocess.run(command, env=environment, check=True, text=True, **output)
         except (OSError, subprocess.CalledProcessError) as error:
             why = f"{Path(command[0]).name} failed ({error})"
             raise RuntimeError(CANNOT.format(self._host, why)) from None
-        return done.stdout.strip()
+        return str(done.stdout)

@@ -1,17 +1,14 @@
-"""What ``make dev`` remembers in a folder of the project: credentials and, if asked to, runs."""
+"""What ``make dev ARGS=--keep`` keeps in a folder of the project: tasks, runs and their data."""
 
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import trustme
 from flyteidl2.common import identifier_pb2
 from flyteidl2.task import run_pb2, task_definition_pb2
 from flyteidl2.workflow import run_definition_pb2
@@ -29,46 +26,22 @@ NOT_PRIVATE = (
 IN_USE = "Another make dev keeps its runs in {}. Stop that one, or leave out --keep."
 
 
-class Memory:
-    """A folder that is remembered from one start to the next."""
+class Kept:
+    """A folder that is the home of one local Flyte after the other."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        """Open or make the folder; raise RuntimeError if other users have access to it."""
+        """Take it for this process.
+
+        Raises:
+            RuntimeError: If another process has it, or other users may read it.
+        """
         if not folder.is_symlink():
             folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
         if not is_own or found.st_mode & 0o077:
             raise RuntimeError(NOT_PRIVATE.format(folder))
-        self.folder = folder.resolve()
-
-    @property
-    def secret(self) -> bytes:
-        """The secret that all credentials of people are made from."""
-        return bytes.fromhex(self._remembered("secret", lambda: secrets.token_hex(32)))
-
-    @property
-    def authority(self) -> trustme.CA:
-        """The certificate authority."""
-        new = trustme.CA()
-        pem = [blob.bytes().decode() for blob in (new.cert_pem, new.private_key_pem)]
-        certificate, key = json.loads(self._remembered("authority", lambda: json.dumps(pem)))
-        return trustme.CA.from_pem(certificate.encode(), key.encode())
-
-    def _remembered(self, name: str, make: Callable[[], str]) -> str:
-        file = self.folder / name
-        if not file.exists():
-            write(file, make())
-        return file.read_text("utf-8")
-
-
-class Kept:
-    """The part of the memory with tasks, runs and their data."""
-
-    def __init__(self, memory: Memory) -> None:
-        """Take it for this process, or raise RuntimeError if another one has it."""
-        self.home = memory.folder / "kept"
-        self.home.mkdir(mode=0o700, exist_ok=True)
+        self.home = folder.resolve()
         self._lock = (self.home / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

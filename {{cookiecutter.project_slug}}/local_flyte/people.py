@@ -1,13 +1,12 @@
 """The local Flyte's people, and how each kind of Flyte recognises their credentials."""
 
-import hmac
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
@@ -34,9 +33,8 @@ class Mode(StrEnum):
 class Person:
     """A person with credentials for the local Flyte.
 
-    The credentials are random, and new in each process but for ``make dev``, which remembers them:
-    other users of this machine, who can also reach its loopback interface, can't guess them. They
-    are left out of ``repr``.
+    The credentials are random, and new in each process: other users of this machine, who can also
+    reach its loopback interface, can't guess them. They are left out of ``repr``.
     """
 
     name: str
@@ -73,15 +71,6 @@ class Person:
         claims = json.dumps({"sub": self.subject, "email": self.email, **names})
         return f"e30.{urlsafe_b64encode(claims.encode()).decode().rstrip('=')}.unsigned"
 
-    def with_credentials(self, secret: bytes) -> Self:
-        """Return the same person with the credentials that are derived from a secret."""
-
-        def made(kind: str) -> str:
-            return f"{self.name}-{derived(secret, f'{self.name} {kind}')}"
-
-        cookie = f"{COOKIE}={made('cookie')}"
-        return replace(self, token=made("token"), cookie=cookie, api_key=made("key"))
-
     @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
         """The person in Flyte's format for ``executed_by``, ``deployed_by`` and similar fields."""
@@ -91,22 +80,20 @@ class Person:
         return identity_pb2.EnrichedIdentity(user=identity_pb2.User(id=id_, spec=spec))
 
 
-def derived(secret: bytes, purpose: str) -> str:
-    """Return a credential that is always the same for a secret and a purpose."""
-    digest = hmac.digest(secret, purpose.encode(), "sha256")
-    return urlsafe_b64encode(digest[:24]).decode()
-
-
 def person(name: str, family_name: str = "Example", **rights: Any) -> Person:
     """Make a person with new credentials, and a subject and e-mail address based on ``name``."""
-    someone = Person(
+    token, cookie, api_key = (f"{name}-{secrets.token_urlsafe(24)}" for _ in range(3))
+    return Person(
         name=name,
         subject=f"{name}-subject",
         given_name=name.capitalize(),
         family_name=family_name,
         email=f"{name}@example.com",
+        token=token,
+        cookie=f"{COOKIE}={cookie}",
+        api_key=api_key,
+        **rights,
     )
-    return replace(someone.with_credentials(secrets.token_bytes()), **rights)
 
 
 PEOPLE: dict[str, Person] = {

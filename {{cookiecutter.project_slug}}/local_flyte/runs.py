@@ -96,7 +96,8 @@ class RunService(run_service_connect.RunService):
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
         """Abort a run. One that has ended is also marked as aborted."""
         run = self._runs.get(request.run_id)
-        self._executor.abort(run, run.root, request.reason or NO_REASON)
+        reason = request.reason if request.HasField("reason") else NO_REASON
+        self._executor.abort(run, run.root, reason)
         return pb.AbortRunResponse()
 
     async def abort_action(

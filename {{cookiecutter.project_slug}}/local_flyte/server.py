@@ -173,7 +173,6 @@ class LocalFlyte(Clients):
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
         mode: Mode = Mode.UNION,
-        authority: trustme.CA | None = None,
         kept: Kept | None = None,
     ) -> None:
         """Configure it; entering the context starts it.
@@ -185,7 +184,6 @@ class LocalFlyte(Clients):
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Names of further headers that may contain a person's ``api_key``.
             mode: The kind of Flyte that it acts like.
-            authority: The certificate authority of its TLS; None for a new one.
             kept: Where its tasks and runs were kept, and will be when it stops.
         """
         self.project = project
@@ -193,7 +191,6 @@ class LocalFlyte(Clients):
         self.people = Directory(PEOPLE.values(), credential_headers)
         self.mode = mode
         self._programs = app_bin or Path(sys.executable).parent
-        self._authority = authority or trustme.CA()
         self._kept = kept
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
@@ -287,7 +284,7 @@ class LocalFlyte(Clients):
                 self.home = Path(stack.enter_context(temporary)).resolve()
             listener = stack.enter_context(listen())
             self.port = listener.getsockname()[1]
-            authority = self._authority
+            authority = trustme.CA()
             authority.cert_pem.write_to_path(self.ca_file)
             certificate = self.home / "server.pem"
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)

@@ -11,8 +11,6 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
-from .same_user import Listener
-
 Result = TypeVar("Result")
 
 HOST = "127.0.0.1"  # not "localhost": the SDK assumes that a server with that name has no TLS
@@ -22,8 +20,8 @@ STOP_SECONDS = 60
 
 
 def listen(port: int = 0) -> socket.socket:
-    """Listen on a port of this machine, or on any free one, for this user only."""
-    listener = Listener(fileno=socket.create_server((HOST, port)).detach())
+    """Listen on a port of this machine, or on any free one."""
+    listener = socket.create_server((HOST, port))
     # asyncio does this only if the socket names its protocol; without, each answer waits 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
@@ -53,7 +51,7 @@ class Background:
             ws="none",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # the system identifies the client, not a header
+            proxy_headers=False,
             timeout_keep_alive=60,  # longer than clients', so that they close first
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,

@@ -1,10 +1,10 @@
 """Wraps the app for ``python -m local_flyte``: serves only this machine, and adds a sign-in.
 
 On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
-choice of the local Flyte's people, and there is one for each of them. The links contain a secret;
-where nobody else can connect, the choice is shown without it. Browsers send a cookie to all ports
-of a host, so each app has a cookie of its own, and sees it under the name that Flyte gives it. The
-app itself contains none of this.
+choice of the local Flyte's people, and there is one for each of them. The links contain a token
+that is new at each start, as Jupyter's do. Browsers send a cookie to all ports of a host, so each
+app has a cookie of its own, and sees it under the name that Flyte gives it. The app itself contains
+none of this.
 """
 
 import importlib
@@ -25,13 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .clients import in_short
 from .people import COOKIE, Person
-from .same_user import is_known, refuse_others
 from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
-FORWARDING = {"CODESPACES", "KUBERNETES_SERVICE_HOST", "REMOTE_CONTAINERS", "SSH_CONNECTION"}
-CONTAINERS = ("/.dockerenv", "/run/.containerenv")
-"""Variables and files where ports are forwarded to another machine, which may have other users."""
 URL = "/sign-in"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -51,12 +47,6 @@ PAGE = """<!doctype html>
 {content}
 </div></main>
 """
-
-
-def is_private() -> bool:
-    """Tell whether only this user can connect to a server that refuses all others."""
-    forwarded = FORWARDING & os.environ.keys() or any(map(os.path.exists, CONTAINERS))
-    return is_known() and not forwarded
 
 
 def environment(people: Iterable[Person], *, restarts: bool, **options: Any) -> dict[str, str]:
@@ -82,7 +72,6 @@ def link(origin: str, name: str, secret: str) -> str:
 
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
-    refuse_others()
     restarts, settings = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
     app = ReportsErrors() if restarts else importlib.import_module("app.main").app
     return SignIn(app, **settings)
@@ -137,7 +126,6 @@ class SignIn:
         secret: str,
         people: dict[str, Any],
         *,
-        private: bool = False,
         port: int = 0,
         token_file: str | None = None,
     ) -> None:
@@ -147,14 +135,12 @@ class SignIn:
             app: The application for all other requests.
             secret: The secret in the links.
             people: A person's sign-in cookie, and a description of their rights, by name.
-            private: Whether the choice of people is shown without the secret.
             port: The app's port, which is part of its cookie's name.
             token_file: A file with the token that the app gets instead of the cookie.
         """
         self._app = app
         self._secret = secret
         self._people = people
-        self._private = private
         self._cookie = f"{COOKIE}-{port}"
         self._token_file = token_file
         self._values = {value for value, _ in people.values()}
@@ -179,7 +165,7 @@ class SignIn:
         given = request.query_params.get("secret", "").encode()
         is_somebody = request.cookies.get(self._cookie) in self._values
         admitted = secrets.compare_digest(given, self._secret.encode()) or (
-            path == URL and (self._private or is_somebody)
+            path == URL and is_somebody
         )
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 

@@ -2,12 +2,10 @@
 
 An editable install of the project (`pip install --editable` or `uv sync`) puts the source tree on
 `sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so code that was
-left out of the bundle must not be importable by accident. And nobody outside a cluster reaches a
-container directly.
+left out of the bundle must not be importable by accident.
 """
 
 import os
-import runpy
 import sys
 
 _here = os.path.dirname(__file__)  # noqa: PTH120
@@ -16,5 +14,3 @@ sys.path[:] = [entry for entry in sys.path if entry.startswith(_installed)]
 sys.meta_path[:] = [
     hook for hook in sys.meta_path if not getattr(hook, "__module__", "").startswith("__editable__")
 ]
-runpy.run_path(f"{_here}/../same_user.py")["refuse_others"]()
-sys.modules["uvloop"] = None  # type: ignore[assignment]  # accepts connections by itself
