@@ -6,6 +6,7 @@ from pathlib import Path
 
 from template import ROOT, tracked_files
 
+import local_flyte
 import passthrough
 
 from .baking import BIN, PROJECT, run
@@ -110,3 +111,4 @@ def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     newest = re.findall(r"^## (\d+\.\d+\.\d+)$", changelog, re.MULTILINE)[0]
     assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert passthrough.__version__ == local_flyte.__version__ == newest

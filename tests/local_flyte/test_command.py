@@ -1,5 +1,6 @@
 """``python -m local_flyte``, as people start it in a generated project."""
 
+import json
 import re
 import shlex
 import shutil
@@ -260,7 +261,8 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
         assert people[-1][1].startswith("is refused")
         assert re.search(r"^  document\.cookie = 'flyte_at=alice-\S+; path=/'$", printed, re.M)
-        (words,) = flyte_lines(printed)
+        words, *others = flyte_lines(printed)
+        assert [Path(each[2]).stem for each in others] == ["bob", "victor", "carol"]
         flyte(words, there, tmp_path)
         (tmp_path / "tmp").mkdir()
         with started(here, "--flyte", words[2], TMPDIR=str(tmp_path / "tmp")) as (command, told):
@@ -275,23 +277,22 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
             assert token.stat().st_mode & 0o777 == 0o600
             check_ends(command, signal.SIGTERM)
             assert not token.exists()
-        config, known = tmp_path / "config.yaml", Path(words[2]).read_text()
-        for change, message in (
-            (("alice.token", "no.token"), "Your token for 127.0.0.1:"),
-            (('"caCertFilePath"', '"other"'), "CERTIFICATE_VERIFY_FAILED"),
-        ):
-            config.write_text(known.replace(*change))
-            assert message in refusal(here, "--flyte", str(config))
+        known = Path(words[2]).read_text()
+        (without := tmp_path / "token.yaml").write_text(known.replace("alice.token", "no.token"))
+        with pytest.raises(RuntimeError, match="Your token for 127"):
+            Elsewhere(without).token()
+        (without := tmp_path / "ca.yaml").write_text(known.replace('"caCertFilePath"', '"other"'))
+        with pytest.raises(RuntimeError, match="CERTIFICATE_VERIFY_FAILED"):
+            Elsewhere(without).check()
         with_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         check_ends(flyte_command, signal.SIGINT if with_nohup else signal.SIGHUP)
-    address = "dns:///flyte.example.com"
-    assert f"flyte create config --endpoint {address}" in refusal(here, "--flyte", address)
-    for insecure in ("", "  insecure: true\n"):  # it has stopped
-        config.write_text(f"admin:\n  endpoint: dns:///127.0.0.1:{PORT_OF_NOBODY}\n{insecure}")
-        (line,) = refusal(here, "--flyte", str(config)).splitlines()
-        scheme = "http" if insecure else "https"
-        assert line.startswith(f"No Flyte answers at {scheme}://127.0.0.1:{PORT_OF_NOBODY}: ")
-        assert "Connection refused" in line
+    with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
+        Elsewhere(Path("dns:///flyte.example.com"))
+    admin = {"endpoint": f"dns:///127.0.0.1:{PORT_OF_NOBODY}", "insecure": True}
+    (without := tmp_path / "flyte.yaml").write_text(json.dumps({"admin": admin}))
+    (line,) = refusal(here, "--flyte", str(without)).splitlines()
+    assert line.startswith(f"No Flyte answers at http://127.0.0.1:{PORT_OF_NOBODY}: ")
+    assert "Connection refused" in line
 
 
 def test_on_the_flyte_of_a_config_without_tls_everybody_is_anonymous() -> None:

@@ -7,6 +7,8 @@ It answers the SDK over the wire like a Flyte cluster, authenticates people, and
 a service that it lacks it returns UNIMPLEMENTED with the method's name.
 """
 
+__version__ = "2.0.0"
+
 from connectrpc.code import Code
 
 from .access import ReceivedCall

@@ -1,8 +1,12 @@
-"""``python -m local_flyte``: the app on a local Flyte, or on another one, until Ctrl-C."""
+"""``python -m local_flyte``: the app on a local Flyte, or on another one, until Ctrl-C.
+
+In a folder without an app, it is a local Flyte for the tasks in the files that it is given.
+"""
 
 import argparse
 import contextlib
 import functools
+import importlib
 import os
 import secrets
 import shlex
@@ -19,21 +23,19 @@ from typing import Any, NamedTuple
 import httpx
 from dotenv import load_dotenv
 
-from passthrough import UVICORN
+from passthrough import UVICORN, Settings, load_settings
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
-from .clients import AppFailsError, Elsewhere, inherited_environment, leads_elsewhere
+from .clients import AppFailsError, Elsewhere, in_short, inherited_environment, leads_elsewhere
 from .memory import FOLDER, Kept, write
 from .people import Person, person
 from .serving import HOST, listen
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
-TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
-PROJECT = "{{ cookiecutter.flyte_project }}"
-DOMAIN = "{{ cookiecutter.flyte_domain }}"
-CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
+SAMPLE = "-tasks.greet"
+"""How the name of the task ends whose call is shown."""
 PORT = 8080
 PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
@@ -53,7 +55,9 @@ SWITCHES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal, and return 0; or 1, if something did not start."""
     about = "Run the app on a local Flyte that has users and runs your tasks."
-    parser = argparse.ArgumentParser("python -m local_flyte", description=about)
+    parser = argparse.ArgumentParser("local-flyte", description=about)
+    files = "in a folder without an app: a file with tasks to deploy, again when it changes"
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=files)
     where = "port of the app (default: 8080, or a free one)"
     parser.add_argument("--port", type=int, metavar="PORT", help=where)
     for option, meaning in SWITCHES.items():
@@ -63,8 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.port or 0) not in range(65_536):
         parser.error("a port is a number from 0 to 65535")
-    if options.flyte and (options.keep or options.flyte_only):
-        parser.error("--keep and --flyte-only are about the local Flyte")
+    if options.flyte and (options.keep or options.flyte_only or options.files):
+        parser.error("--keep, --flyte-only and files are about the local Flyte")
+    if not Path(PACKAGE, "main.py").exists():
+        options.flyte_only = True
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
 
     if load_dotenv(".env"):  # exported variables take precedence
         print("Using the variables in .env.", flush=True)
@@ -134,49 +142,41 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
     while app.poll() is None:
         time.sleep(WAKE_SECONDS)
-        try:
-            flyte.act()
-        except AppFailsError:
-            pass  # the app's process, which restarts as well, has said why
-        except RuntimeError as error:
-            print(error, file=sys.stderr, flush=True)
+        _try(flyte.act)
     return app.returncode or 1  # the app exits by itself only if something is wrong
 
 
 def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
-    named = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
-    headers = [name.strip() for name in named.split(",") if name.strip()]
+    settings = _settings()
+    headers = list(settings.credential_headers) if settings else []
+    scope = (settings.flyte_project, settings.flyte_domain) if settings else ()
     print("Starting local Flyte…", flush=True)
     local_flyte = stack.enter_context(
-        LocalFlyte(
-            PROJECT,
-            DOMAIN,
-            credential_headers=headers,
-            kept=Kept() if options.keep else None,
-        )
+        LocalFlyte(*scope, credential_headers=headers, kept=Kept() if options.keep else None)
     )
     stack.callback(_ignore_further_signals)
     print("Registering the tasks…", flush=True)
-    versions = _versions()
-    tasks = local_flyte.register(Path.cwd())
-    if not tasks:
-        print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
+    files = options.files or [Path(DEPLOYMENT)]
+    versions = _versions(files)
+    tasks = _register(local_flyte, options.files)
+
+    def register_changes() -> None:
+        nonlocal versions
+        if not options.no_reload and (found := _versions(files)) != versions:
+            versions = found
+            _register(local_flyte, options.files)
+            print("Registered the tasks again.", flush=True)
+
     if options.flyte_only:
         print(flyte_banner(local_flyte), flush=True)
         while True:
             time.sleep(WAKE_SECONDS)
-
-    def register_changes() -> None:
-        nonlocal versions
-        if not options.no_reload and (found := _versions()) != versions:
-            versions = found
-            local_flyte.register(Path.cwd())
-            print("Registered the tasks again.", flush=True)
+            _try(register_changes)
 
     banner = functools.partial(
         app_banner,
         local_flyte,
-        task=TASK if TASK in tasks else None,
+        task=next((name for name in tasks if name.endswith(SAMPLE)), None),
         api_key_header=headers[0] if headers else None,
     )
     people = [someone for someone in PEOPLE.values() if someone.name != ONLY_FOR_TESTS]
@@ -203,10 +203,43 @@ def _flyte_elsewhere(options: argparse.Namespace, stack: contextlib.ExitStack) -
     return _Flyte(elsewhere.environment(), [person("you")], str(file), banner, renew_the_token)
 
 
-def _versions() -> dict[Path, int]:
-    """Return when each Python file of the project was last changed."""
+def _settings() -> Settings | None:
+    """Return the app's settings; None in a folder without an app."""
+    if not Path(PACKAGE, "settings.py").exists():
+        return None
+    try:
+        kind = importlib.import_module(f"{PACKAGE}.settings").Settings
+        return load_settings(kind, inherited_environment())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's own code
+        raise RuntimeError(in_short(error)) from None
+
+
+def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
+    """Register the tasks of the files or, without any, of the deployment; return known names."""
+    for file in files:
+        local_flyte.deploy(Path.cwd(), str(file), None)
+    if files:
+        return []
+    tasks = local_flyte.register(Path.cwd()) if Path(DEPLOYMENT).exists() else []
+    if not tasks:
+        print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
+    return tasks
+
+
+def _try(act: Callable[[], None]) -> None:
+    """Do it; print why it failed, but for an app whose process, which restarts, has said it."""
+    try:
+        act()
+    except AppFailsError:
+        pass
+    except RuntimeError as error:
+        print(error, file=sys.stderr, flush=True)
+
+
+def _versions(others: Sequence[Path]) -> dict[Path, int]:
+    """Return when each Python file of the project, and each other file, was last changed."""
     versions = {}
-    for file in (*Path(PACKAGE).rglob("*.py"), Path(DEPLOYMENT)):
+    for file in (*Path(PACKAGE).rglob("*.py"), *others):
         with contextlib.suppress(FileNotFoundError):  # some editors replace a file to write it
             versions[file] = file.stat().st_mtime_ns
     return versions

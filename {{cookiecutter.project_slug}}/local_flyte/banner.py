@@ -66,7 +66,7 @@ def app_banner(
         parts.append(_lines("Start a run as alice or bob:", lines))
         title = "Victor may only view, so Flyte refuses to start his run (403):"
         parts.append(_lines(title, [_curl_to_run(runs, "Victor", victor)]))
-    parts += _flyte_commands(local_flyte)
+    parts += _flyte_commands(local_flyte, "alice")
     deploy = f"{flyte_command(local_flyte)} deploy deployment.py app_env"
     parts += [
         _lines("Deploy the app to this Flyte:", [deploy]),
@@ -93,7 +93,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
             _lines("Settings for an app that uses this Flyte:", exports),
             _lines("The people, and their tokens:", people),
             _lines(IN_A_BROWSER, cookies),
-            *_flyte_commands(local_flyte),
+            *_flyte_commands(local_flyte, "alice", "bob", "victor", "carol"),
         ]
     )
 
@@ -108,16 +108,17 @@ def banner_elsewhere(
     return _joined([about, *notes, who])
 
 
-def _flyte_commands(local_flyte: LocalFlyte) -> list[str]:
+def _flyte_commands(local_flyte: LocalFlyte, *people: str) -> list[str]:
     """Return how to use Flyte's command line. The demo runs in another folder than its terminal."""
-    lines = [f"cd {shlex.quote(str(Path.cwd()))}", f"{flyte_command(local_flyte)} get run"]
-    return [_lines("Flyte's own command line, as alice:", lines)]
+    lines = [f"cd {shlex.quote(str(Path.cwd()))}"]
+    lines += [f"{flyte_command(local_flyte, name)} get run" for name in people]
+    return [_lines(f"Flyte's own command line, as {', '.join(people)}:", lines)]
 
 
-def flyte_command(local_flyte: LocalFlyte) -> str:
-    """Return how to call the ``flyte`` command as alice."""
-    program = Path(sys.executable).with_name("flyte")
-    return f"{shlex.quote(str(program))} -c {shlex.quote(str(local_flyte.config_file('alice')))}"
+def flyte_command(local_flyte: LocalFlyte, person: str = "alice") -> str:
+    """Return how to call the ``flyte`` command as a person."""
+    program, config = Path(sys.executable).with_name("flyte"), local_flyte.config_file(person)
+    return f"{shlex.quote(str(program))} -c {shlex.quote(str(config))}"
 
 
 def _joined(parts: Sequence[str]) -> str:

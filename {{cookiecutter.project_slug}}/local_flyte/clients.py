@@ -173,15 +173,18 @@ class Clients:
             config = self.config_file(owner.name)
         return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
-    def deploy(self, root: Path, file: str = "deployment.py", env: str = "task_env") -> str:
+    def deploy(self, root: Path, file: str = "deployment.py", env: str | None = "task_env") -> str:
         """Run ``flyte deploy`` in ``root`` as alice, and return what it printed.
+
+        Without ``env``, it deploys all environments in the file.
 
         Raises:
             RuntimeError: With that output, if it failed.
         """
         program = str(Path(sys.executable).with_name("flyte"))
-        command = [program, "--config", str(self.config_file()), "deploy", file, env]
-        return self._run(command, root, f"flyte deploy {file} {env} failed:")
+        wanted = [file, env] if env else ["--all", file]
+        command = [program, "--config", str(self.config_file()), "deploy", *wanted]
+        return self._run(command, root, f"flyte deploy {' '.join(wanted)} failed:")
 
     def register(self, root: Path) -> list[str]:
         """Register, as alice, the tasks that ``deployment.py`` in ``root`` deploys with its app.

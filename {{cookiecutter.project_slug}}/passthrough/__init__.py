@@ -35,6 +35,8 @@ What one asks first:
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
+__version__ = "2.0.0"
+
 # The app, its settings and its middleware
 from .application import UVICORN, App
 from .settings import Settings, setting, variables_of, CredentialHeader, Name

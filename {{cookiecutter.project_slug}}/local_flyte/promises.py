@@ -1,7 +1,7 @@
 """The template's promises, tested over the wire for every endpoint of the app.
 
-Don't edit this file: updates of the template replace it. ``test_promises.py`` imports these tests.
-They call the operations of the OpenAPI document, with the example requests in its ``EXAMPLES``.
+``tests/test_promises.py`` of a project imports these tests. They call the operations of the OpenAPI
+document, with the example requests in its ``EXAMPLES``.
 """
 
 import logging
@@ -20,21 +20,15 @@ from starlette.routing import Match
 
 from app.main import app, create_app
 from app.settings import Settings
-from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
-from local_flyte.testing import (
-    REAL_ENDPOINT,
-    acting_as,
-    bearer,
-    client_of,
-    serving,
-    wait_until,
-)
+
+from . import PEOPLE, Code, LocalFlyte, ReceivedCall
+from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
 
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
 """A request: ``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a
-``path`` to use instead of one with a run or a task. ``status`` is an acceptable status besides success."""
+``path`` to use instead of one with a run or a task. ``status`` is acceptable besides success."""
 
 PUBLIC = app.public
 """The paths that need no credentials, according to ``app/main.py``."""

@@ -1,0 +1,232 @@
+"""The wheel of ``passthrough/`` and ``local_flyte/``: docs/recipes/many-apps.md in a project."""
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import Distribution
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from packaging.requirements import Requirement
+from template import ROOT, tracked_files
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, wait_until
+
+from .baking import BIN, PROJECT, Baker, edit, files_in, run
+from .long_running import running
+from .test_generated_files import COMBINATIONS
+from .test_update import TEMPLATE, create, cruft, earlier, present, status
+from .walkthrough import code_blocks, commit, for_make, path_with_tools
+
+FOLDERS = ("passthrough", "local_flyte")
+PAGE = ROOT / PROJECT / "docs/recipes/many-apps.md"
+EXAMPLE = "https://packages.example.com/simple/"
+
+
+def of_the_package(project: Path) -> dict[str, bytes]:
+    """Return the content of the files of both folders, by path."""
+    files = [file for file in files_in(project) if file.startswith(FOLDERS)]
+    return {file: (project / file).read_bytes() for file in files}
+
+
+def test_both_folders_are_the_same_whatever_is_answered(baker: Baker, tmp_path: Path) -> None:
+    tracked = [file.relative_to(PROJECT) for file in tracked_files() if file.parts[0] == PROJECT]
+    ours = {
+        str(file): (ROOT / PROJECT / file).read_bytes()
+        for file in tracked
+        if file.parts[0] in FOLDERS
+    }
+    for number, answers in enumerate(COMBINATIONS[:2]):
+        files = of_the_package(baker(tmp_path / str(number), **answers))
+        left_out = {file for file in ours if file.startswith("passthrough/agents/")}
+        assert ours.keys() - files.keys() == (left_out if answers["agents"] == "no" else set())
+        assert files.items() <= ours.items()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel as the page says, and put it where an index would have it."""
+    index = tmp_path_factory.mktemp("index") / "simple/flyte-passthrough"
+    (command,) = code_blocks(PAGE, "Publish it once", "sh")
+    _, *arguments = command.split()
+    run([BIN / "uv", *arguments, "--quiet", "--out-dir", index], ROOT)
+    (wheel,) = index.glob("*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_files_of_a_project_and_needs_what_it_needs(
+    wheel: Path, default_project: Path, tmp_path: Path
+) -> None:
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    assert of_the_package(tmp_path) == of_the_package(default_project)
+    (metadata,) = tmp_path.glob("*.dist-info")
+    package = Distribution.at(metadata)
+    theirs = tomllib.loads((default_project / "pyproject.toml").read_text("utf-8"))
+    requires = [Requirement(text) for text in package.requires or []]
+    needed = {(each.name, str(each.specifier)) for each in requires if "local" not in str(each)}
+    dependencies = map(Requirement, theirs["project"]["dependencies"])
+    assert needed == {(each.name, str(each.specifier)) for each in dependencies}
+    local = {each.name for each in requires if "local" in str(each)}
+    assert local <= {Requirement(each).name for each in theirs["dependency-groups"]["dev"]}
+
+
+def move(project: Path, address: str = EXAMPLE) -> None:
+    """Do what the page says in each app, with an index at this address."""
+    (delete,) = code_blocks(PAGE, "In each app", "sh")
+    run(["sh", "-c", delete], project)
+    dependency, origin = code_blocks(PAGE, "In each app", "toml")
+    pyproject = project / "pyproject.toml"
+    edit(pyproject, "dependencies = [\n    ", f"dependencies = [\n{dependency}    ")
+    with pyproject.open("a", encoding="utf-8") as file:
+        file.write("\n" + origin.replace(EXAMPLE, address))
+
+
+def add_the_middleware(project: Path) -> None:
+    (test,) = code_blocks(PAGE, "The middleware in sight", "python")
+    (project / "tests/test_middleware.py").write_text(test, "utf-8")
+    shutil.copy(ROOT / PROJECT / "passthrough/passthrough_auth.py", project / "docs")
+
+
+@pytest.mark.slow
+def test_a_moved_project_passes_tests_and_checks_and_goes_back(
+    wheel: Path, project: Path, default_project: Path, tmp_path: Path
+) -> None:
+    """With the wheel beside this environment's packages; weekly, in an environment of its own."""
+    pyproject = (project / "pyproject.toml").read_text("utf-8")
+    site = tmp_path / ".venv/lib/python3.13/site-packages"
+    run([BIN / "uv", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel], tmp_path)
+    add_the_middleware(project)
+    move(project)
+    run([BIN / "ruff", "format", "--check"], project)
+    run([BIN / "ruff", "check"], project)
+    some = ["tests/test_middleware.py", "tests/test_promises.py", "-k", "copy or me or people"]
+    said = run([BIN / "python", "-m", "pytest", "-q", *some], project, PYTHONPATH=str(site))
+    assert re.search(r"\d passed", said)
+
+    (project / "pyproject.toml").write_text(pyproject, "utf-8")
+    (copy,) = code_blocks(PAGE, "Back again", "sh")
+    (project / ".venv").symlink_to(tmp_path / ".venv")
+    run(["sh", "-c", copy], project)
+    assert of_the_package(project) == of_the_package(default_project)
+
+
+@pytest.mark.slow
+def test_an_update_does_not_bring_the_folders_back(baker: Baker, tmp_path: Path) -> None:
+    """Not even what is new in them, where a folder is left that git ignores."""
+    template = tmp_path / TEMPLATE
+    earlier(template)
+    (template / PROJECT / "passthrough/models.py").unlink()
+    edit(template / PROJECT / "passthrough/limits.py", '"""', '"""Earlier: ')
+    commit(template)
+    project = create(template, baker)
+    move(project)
+    (project / "passthrough/__pycache__").mkdir(parents=True)
+    commit(project)
+    present(template)
+    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    assert of_the_package(project) == {}
+    assert not [line for line in status(project) if line.startswith(("U", "AA", "DD"))]
+    assert not list(project.rglob("*.rej"))
+
+
+# In an environment of its own, from an index
+
+
+@pytest.fixture(scope="module")
+def index(wheel: Path) -> Iterator[str]:
+    """The address of an index with the wheel."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(wheel.parents[2]))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A moved project, which make has set up."""
+    folder = tmp_path_factory.mktemp("moved")
+    project = baker(folder)
+    add_the_middleware(project)
+    move(project, index)
+    run(["make", ".venv/installed"], project, PATH=path_with_tools(folder / "bin"), **for_make())
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.weekly
+def test_a_moved_project_has_all_tests_and_they_pass(moved: Path, project: Path) -> None:
+    collected = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
+    (before,) = re.findall(r"^(\d+) tests? collected", run(collected, project), re.M)
+    said = run(["make", "test"], moved)
+    (last,) = re.findall(r"^=+ (.* passed.*) in .* =+$", said, re.MULTILINE)
+    numbers = {kind: int(number) for number, kind in re.findall(r"(\d+) (\w+)", last)}
+    assert numbers.keys() <= {"passed", "skipped", "warnings", "warning"}
+    assert numbers["passed"] + numbers.get("skipped", 0) == int(before) + 1
+    run(["make", "check"], moved)
+    assert not {*FOLDERS} & {file.partition("/")[0] for file in files_in(moved)}
+
+
+@pytest.mark.slow
+@pytest.mark.weekly
+def test_make_dev_serves_a_moved_project(moved: Path) -> None:
+    with running(["make", "dev"], moved, PWD=str(moved)) as command:
+        printed = command.wait_until_ready()
+        assert "my-flyte-app-tasks.greet/runs" in printed
+        command.interrupt()
+
+
+@pytest.mark.slow
+@pytest.mark.weekly
+def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Path) -> None:
+    """The image is made with the SDK's ``uv sync`` (test_deployed.py), from a lock."""
+    uv, image = moved / ".venv/bin/uv", tmp_path / "image"
+    run(["make", "uv.lock"], moved)
+    sync = [uv, "sync", "--quiet", "--locked", "--no-dev", "--no-install-project"]
+    run(sync, moved, UV_PROJECT_ENVIRONMENT=str(image), **for_make())
+    with LocalFlyte(app_bin=image / "bin") as flyte:
+        deploy = [moved / ".venv/bin/flyte", "-c", flyte.config_file()]
+        run([*deploy, "deploy", "deployment.py", "app_env"], moved, HOME=str(flyte.home))
+        with client_of(flyte.wait_app("my-flyte-app"), "bob") as bob:
+            assert bob.get("/me").json()["email"] == "bob@example.com"
+
+
+JOBS = """
+import flyte
+
+env = flyte.TaskEnvironment("jobs")
+
+
+@env.task
+async def double(x: int) -> int:
+    return 2 * x
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.weekly
+def test_the_command_serves_tasks_of_a_folder_without_an_app(moved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.py"
+    file.write_text(JOBS, "utf-8")
+    with running([moved / ".venv/bin/local-flyte", "jobs.py"], tmp_path) as command:
+        printed = command.wait_until_ready()
+        lines = re.findall(r"^ +(\S*flyte -c .*) get run$", printed, re.MULTILINE)
+        people = {Path(words[-1]).stem: words for words in map(shlex.split, lines)}
+        assert list(people) == ["alice", "bob", "victor", "carol"]
+        home = {"HOME": str(tmp_path), "COLUMNS": "300"}
+        double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
+        run([*people["bob"], *double], tmp_path, **home)
+        assert "jobs.double" in run([*people["victor"], "get", "run"], tmp_path, **home)
+        with pytest.raises(AssertionError, match="victor may not run in this project"):
+            run([*people["victor"], *double], tmp_path, **home)
+        file.write_text(JOBS.replace("double", "twice"), "utf-8")
+        wait_until(lambda: "Registered the tasks again." in command.printed())
+        assert "jobs.twice" in run([*people["alice"], "get", "task"], tmp_path, **home)
+        command.interrupt()
