@@ -163,7 +163,7 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.slow
 @pytest.mark.weekly
 def test_a_moved_project_has_all_tests_and_they_pass(moved: Path, project: Path) -> None:
-    collected = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
+    collected: list[str | Path] = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
     (before,) = re.findall(r"^(\d+) tests? collected", run(collected, project), re.M)
     said = run(["make", "test"], moved)
     (last,) = re.findall(r"^=+ (.* passed.*) in .* =+$", said, re.MULTILINE)
@@ -189,10 +189,10 @@ def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Pat
     """The image is made with the SDK's ``uv sync`` (test_deployed.py), from a lock."""
     uv, image = moved / ".venv/bin/uv", tmp_path / "image"
     run(["make", "uv.lock"], moved)
-    sync = [uv, "sync", "--quiet", "--locked", "--no-dev", "--no-install-project"]
+    sync: list[str | Path] = [uv, "sync", "--quiet", "--locked", "--no-dev", "--no-install-project"]
     run(sync, moved, UV_PROJECT_ENVIRONMENT=str(image), **for_make())
     with LocalFlyte(app_bin=image / "bin") as flyte:
-        deploy = [moved / ".venv/bin/flyte", "-c", flyte.config_file()]
+        deploy: list[str | Path] = [moved / ".venv/bin/flyte", "-c", flyte.config_file()]
         run([*deploy, "deploy", "deployment.py", "app_env"], moved, HOME=str(flyte.home))
         with client_of(flyte.wait_app("my-flyte-app"), "bob") as bob:
             assert bob.get("/me").json()["email"] == "bob@example.com"
@@ -215,7 +215,7 @@ async def double(x: int) -> int:
 def test_the_command_serves_tasks_of_a_folder_without_an_app(moved: Path, tmp_path: Path) -> None:
     file = tmp_path / "jobs.py"
     file.write_text(JOBS, "utf-8")
-    with running([moved / ".venv/bin/local-flyte", "jobs.py"], tmp_path) as command:
+    with running([str(moved / ".venv/bin/local-flyte"), "jobs.py"], tmp_path) as command:
         printed = command.wait_until_ready()
         lines = re.findall(r"^ +(\S*flyte -c .*) get run$", printed, re.MULTILINE)
         people = {Path(words[-1]).stem: words for words in map(shlex.split, lines)}

@@ -208,7 +208,7 @@ def _settings() -> Settings | None:
     if not Path(PACKAGE, "settings.py").exists():
         return None
     try:
-        kind = importlib.import_module(f"{PACKAGE}.settings").Settings
+        kind: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
         return load_settings(kind, inherited_environment())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's own code
         raise RuntimeError(in_short(error)) from None

@@ -289,16 +289,18 @@ class Elsewhere:
             # At first it shows who the person is, or asks them to sign in. If it fails, the reason
             # is there, too: standard error has the SDK's stack.
             shown = None if not self._is_signed_in else subprocess.DEVNULL
-            self._run(whoami, stdout=shown, stderr=subprocess.DEVNULL)
+            self._run(whoami, shown, subprocess.DEVNULL)
             self._is_signed_in = True
             command = [str(programs / "keyring"), "get", self._host, "tokens"]
-        said = self._run(command, stdout=subprocess.PIPE).strip()
+        said = self._run(command, subprocess.PIPE).strip()
         return said if self._platform.command else str(json.loads(said)["access_token"])
 
-    def _run(self, command: list[str], **output: int | None) -> str:
+    def _run(self, command: list[str], stdout: int | None, stderr: int | None = None) -> str:
         environment = {**inherited_environment(), "DO_NOT_TRACK": "1"}
         try:
-            done = subprocess.run(command, env=environment, check=True, text=True, **output)
+            done = subprocess.run(
+                command, env=environment, stdout=stdout, stderr=stderr, check=True, text=True
+            )
         except (OSError, subprocess.CalledProcessError) as error:
             why = f"{Path(command[0]).name} failed ({error})"
             raise RuntimeError(CANNOT.format(self._host, why)) from None

@@ -181,6 +181,13 @@ def flyte_variables(
         yield variables
 
 
+@pytest.fixture(scope="session")
+def app_tasks(request: pytest.FixtureRequest) -> None:
+    """The tasks that ``deployment.py`` deploys: for tests of endpoints that name one of them."""
+    if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
+        request.getfixturevalue("local_flyte").register(request.config.rootpath)
+
+
 @pytest.fixture
 def received(local_flyte: LocalFlyte) -> Callable[[], list[ReceivedCall]]:
     """The calls that the local Flyte has received since the test began."""

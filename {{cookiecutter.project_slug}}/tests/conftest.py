@@ -1,7 +1,6 @@
 """The running app, and runs to call it about: see docs/operating.md.
 
-The local Flyte is started once, with the tests' own tasks. Don't assume that it is otherwise empty:
-there may be runs of other tests or other people.
+The local Flyte is started once, with the tests' own tasks. It may have runs of other tests.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 from deployment import app_env
 from local_flyte import LocalFlyte
-from local_flyte.testing import REAL_ENDPOINT, ended, long_run, serving, start
+from local_flyte.testing import ended, long_run, serving, start
 from passthrough import load_settings
 
 from .deployed_tasks import count, greet
@@ -35,13 +34,6 @@ def local_flyte(local_flyte: LocalFlyte) -> LocalFlyte:
     """The local Flyte, with the tests' tasks."""
     local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
     return local_flyte
-
-
-@pytest.fixture(scope="session")
-def app_tasks(request: pytest.FixtureRequest) -> None:
-    """The tasks that ``deployment.py`` deploys: for tests of endpoints that name one of them."""
-    if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
-        request.getfixturevalue("local_flyte").register(ROOT)
 
 
 @pytest.fixture(scope="session")
