@@ -39,6 +39,8 @@ SAMPLE = "-tasks.greet"
 PORT = 8080
 PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
+NO_TASKS = f"{DEPLOYMENT} names no tasks in depends_on, so none are registered."
+NO_FILE = "There is no app here. Name a file to deploy its tasks: local-flyte jobs.py"
 READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
@@ -220,9 +222,12 @@ def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
         local_flyte.deploy(Path.cwd(), str(file), None)
     if files:
         return []
-    tasks = local_flyte.register(Path.cwd()) if Path(DEPLOYMENT).exists() else []
+    if not Path(DEPLOYMENT).exists():
+        print(NO_FILE, flush=True)
+        return []
+    tasks = local_flyte.register(Path.cwd())
     if not tasks:
-        print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
+        print(NO_TASKS, flush=True)
     return tasks
 
 
