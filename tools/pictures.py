@@ -38,7 +38,7 @@ def photograph_two_people(links: dict[str, str]) -> None:
         shots = [bob.screenshot()]
         yes.click()
         expect(alice.get_by_text("published: Results")).to_be_visible(timeout=60_000)
-        expect(alice.get_by_text("Bob Brown answered: Yes").last).to_be_visible()
+        expect(alice.get_by_text("Bob Brown bob-subject answered: Yes").last).to_be_visible()
         shots.append(alice.screenshot())
         both = browser.new_page(viewport=ViewportSize(width=1536, height=size["height"]))
         both.set_content(

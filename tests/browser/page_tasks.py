@@ -89,6 +89,11 @@ async def report() -> tuple[list[dict[str, str]], File]:
 
 @env.task
 async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
+    """Count lines.
+
+    Args:
+        text: What has the lines.
+    """
     async with text.open() as opened:
         lines = bytes(await opened.read()).count(b"\n")
     return lines, table.format or "none", text

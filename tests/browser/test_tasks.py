@@ -255,6 +255,7 @@ def drop(page: Page, file: Path, target: str) -> None:
 
 def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path: Path) -> None:
     text = files.get_by_label("text URI, required")
+    expect(text).to_have_accessible_description("What has the lines. Such as s3://bucket/path.")
     choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON
     expect(text).to_have_value(re.compile("/odd.json$"))
     choose(files, rivers := tmp_path / "rivers 2026.csv", ROW * LINES)
