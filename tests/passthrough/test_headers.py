@@ -174,10 +174,13 @@ def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_response
 
 @pytest.mark.parametrize("options", [{}, {"ws": "auto"}], ids=["as deployed", "by hand"])
 def test_no_websocket_is_accepted(local_flyte: LocalFlyte, options: dict[str, Any]) -> None:
+    """Nor is a handshake served as a GET: browsers send it with cookies, for any page."""
     sent: Any = {"additional_headers": {"Authorization": bearer("alice")}, "proxy": None}
-    with serving(build_app(router), **options) as url, pytest.raises(InvalidStatus) as refused:
-        connect(f"ws{url[4:]}/watch", **sent, open_timeout=60)
-    assert refused.value.response.status_code == (403 if options else 404)
+    with serving(build_app(router), **options) as url:
+        for path in ("/watch", "/things"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"ws{url[4:]}{path}", **sent, open_timeout=60)
+            assert refused.value.response.status_code == 403
 
 
 def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:

@@ -3,7 +3,8 @@
 A request is refused by the first of these that it meets:
 
 - Starlette's CORS middleware, if any origin is trusted, with 400 if it is a preflight of another;
-- `Door`, with 414 if its query is too long, and with 403 if a page of another site sent it;
+- `Door`, with 414 if its query is too long, and with 403 if it asks for a WebSocket, or a page of
+  another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open, and with 401 if its body is
   large and Flyte does not know the caller;
@@ -131,6 +132,10 @@ class Door:
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         if len(scope["query_string"]) > MOST_QUERY:
             return HTTPException(414, f"a query may have up to {MOST_QUERY} bytes")
+        if b"websocket" in sent.get(b"upgrade", b"").lower():
+            # The server passes it on as a GET. Chromium sends cookies with it, for a page of any
+            # other origin on the same site, and no Sec-Fetch-Site.
+            return HTTPException(403, "no WebSocket is accepted: use an event stream")
         is_own = sent.get(b"sec-fetch-site", b"none") in OWN_SITE
         is_link = sent.get(b"sec-fetch-dest") == b"document"
         if scope[IS_PUBLIC] or is_own or is_link or sent.get(b"origin") in self._trusted:
