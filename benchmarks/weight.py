@@ -260,7 +260,9 @@ def scenarios() -> Iterator[Row]:
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
     yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
-    yield Row("100 of 600 streams are closed", closing(100), 600, seconds=1.0)
+    large = details(parts=25_000)  # a large message, but one that 600 can get in time
+    some = {"GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})]}
+    yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
 
 
 @asynccontextmanager

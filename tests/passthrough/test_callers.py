@@ -206,7 +206,8 @@ def test_large_inputs_are_translated_one_of_a_caller_at_a_time_and_two_in_all(
         ThreadPoolExecutor(5) as threads,
         ExitStack() as at_the_end,
     ):
-        at_the_end.callback(lambda: [may_end[number].release(5) for number in range(5)])
+        for number in range(5):
+            at_the_end.callback(may_end[number].release, 5)
         answers = []
         requests = [(alice, "/same", 0), (alice, "/same-in-thread", 1), (alice, "/same", 2)]
         for client, path, number in (*requests, (bob, "/same", 3), (victor, "/same", 4)):

@@ -105,7 +105,7 @@ class _Handover:
     It is emptied when the message is handed on: a stream that is silent keeps nothing in memory.
     """
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: Any) -> None:
         self._kind = kind
         self.message: list[Any] = []
 
@@ -115,9 +115,12 @@ class _Handover:
 
 
 def _with_handovers(ctx: Context) -> Context:
-    method = dataclasses.replace(ctx.method(), output=partial(_Handover, ctx.method().output))
-    headers = ctx.request_headers()
-    return RequestContext(method=method, http_method=ctx.http_method(), request_headers=headers)
+    output: Any = partial(_Handover, ctx.method().output)
+    return RequestContext(
+        method=dataclasses.replace(ctx.method(), output=output),
+        http_method=ctx.http_method(),
+        request_headers=ctx.request_headers(),
+    )
 
 
 async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: type) -> Any:

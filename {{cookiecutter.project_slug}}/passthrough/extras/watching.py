@@ -77,7 +77,8 @@ async def watch_details(
         with request.at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
                 due = viewer.due(at_once=listening.done())
-                for result in chain.from_iterable(await call_each(viewer.fetch, due)):
+                fetched = await call_each(viewer.fetch, due) if due else ()
+                for result in chain.from_iterable(fetched):
                     yield result
                 viewer.has_room()
                 request.sent_something()  # or has used what it has received
