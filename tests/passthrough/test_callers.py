@@ -15,7 +15,7 @@ import flyte
 import httpx
 import pytest
 import trustme
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
@@ -25,7 +25,9 @@ from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, ended, serving, start, wait_until
 from passthrough.agents import serve_agents
 from passthrough.calls import json_values, turns
+from passthrough.calls.request_state import this_request
 from passthrough.dependencies import Inputs, RequestBody
+from passthrough.http import exchange
 from passthrough.values.inputs import to_literals
 
 from ..envoy import in_front_of
@@ -307,6 +309,32 @@ def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None
         assert "an upload counts as 20" in refused.json()["detail"]
         uploads.close()
         wait_until(lambda: alice.get("/thread").status_code == 200)
+
+
+@router.get("/unread")
+async def unread() -> Response:
+    await this_request().turn.begin()  # as what Flyte sends for a large answer does
+    entered.release()
+    return Response(bytes(10_000_000))
+
+
+def test_a_caller_has_one_large_answer_that_its_client_does_not_read_and_not_for_long(
+    url: str, alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "UNREAD_SECONDS", 3600.0)
+    first, second = (connected(url, head("/unread"), 4096) for _ in range(2))
+    with first, second:
+        assert entered.acquire(timeout=60)
+        assert len(bob.get("/unread").content) == 10_000_000
+        assert entered.acquire(timeout=60)
+        assert alice.get("/thread").json() == "served"
+        assert not entered.acquire(blocking=False)
+        first.close()
+        second.close()
+    monkeypatch.setattr(exchange, "UNREAD_SECONDS", 3.0)
+    with connected(url, head("/unread"), 4096) as third:
+        assert third.recv(12) == b"HTTP/1.1 200"
+        assert len(alice.get("/unread").content) == 10_000_000
 
 
 def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from typing import ClassVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-LARGE_BYTES = 256 * 1024  # of a message of Flyte's
+LARGE_BYTES = 128 * 1024  # of a message of Flyte's
 PLACES = 2  # of requests that hold something large, of all callers together
 PLACE_SECONDS = 5.0  # then the place is another's
 

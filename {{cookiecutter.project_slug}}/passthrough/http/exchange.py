@@ -11,9 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.sdk import FLYTE_ERRORS
+from ..calls.turns import LARGE_BYTES
 
 LISTEN_AFTER = 1.0  # seconds; few requests take that long
 UNREAD_SECONDS = 10.0  # then a client is left, if something large waits until it reads
+PIECE_BYTES = 64 * 1024  # of a large body
 ENDED = (
     ClientDisconnect,
     asyncio.CancelledError,
@@ -174,7 +176,9 @@ class Exchange:
         Raises:
             ClientDisconnect: The client has left.
         """
-        self.calls.sent_something()
+        if len(message.get("body", b"")) > LARGE_BYTES:
+            await self._send_in_pieces(message)
+            return
         if message["type"] == "http.response.start":
             if self.was_cancelled:
                 # An answer that was cut off, such as a log, must not begin as if it were whole.
@@ -185,10 +189,25 @@ class Exchange:
             if kind.startswith(b"text/event-stream"):
                 self.events = EventStream(message, self._pass_on)
                 cancelled_at_stop.add(self._cancel_scope)
+                self.calls.sent_something()
                 return
-        elif not message.get("more_body"):
-            self._let_go()
+        else:
+            self.calls.sent_something()
+            if not message.get("more_body"):
+                self._let_go()
         await (self.events.add if self.events else self._pass_on)(message)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        """Send a large body, of which a caller has one in memory, until its client has read it."""
+        body, more, turn = message["body"], message.get("more_body", False), self.calls.turn
+        kept, turn.keeps_line = turn.keeps_line, True
+        for start in range(0, len(body), PIECE_BYTES):
+            end = start + PIECE_BYTES
+            await self.send(
+                {**message, "body": body[start:end], "more_body": more or end < len(body)}
+            )
+        turn.keeps_line = kept
+        turn.let_go()
 
     def _let_go(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
@@ -197,9 +216,8 @@ class Exchange:
 
     async def _pass_on(self, message: Message) -> None:
         self.status = message.get("status", self.status)
-        may_wait = not (self.events and self.calls.turn.keeps_line)
         try:
-            async with asyncio.timeout(None if may_wait else UNREAD_SECONDS):
+            async with asyncio.timeout(UNREAD_SECONDS if self.calls.turn.keeps_line else None):
                 await self._send(message)
         except (OSError, RuntimeError) as error:
             # If the client has left, uvloop raises a RuntimeError, which says so.
