@@ -1,7 +1,6 @@
 """The page's appearance: at each width, in both colour schemes, and for screen readers."""
 
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,8 +140,3 @@ def test_the_documentation_of_the_api_is_shown(visit: Visit) -> None:
     expect(page.locator("html")).to_have_css("background-color", "rgb(28, 32, 34)")
     page.screenshot(path=SCREENSHOTS / "docs.png")
     assert problems == []
-
-
-def test_the_page_is_light(default_project: Path) -> None:
-    size = sum(path.stat().st_size for path in (default_project / "app" / "page").iterdir())
-    assert size <= 110_000
