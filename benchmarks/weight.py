@@ -213,10 +213,9 @@ def sending(request: dict[str, Any], seconds: float = 1.0) -> Callable[..., Awai
 
 
 def told(answer: httpx.Response) -> object:
-    """Return the status of an answer, or of an agent's result."""
+    """Return the status of an answer, or that an agent's call has failed."""
     result = answer.json().get("result", {}) if "/mcp" in str(answer.url) else {}
-    found = re.match(r"\d{3}", str(result.get("content", [{}])[0].get("text", "")))
-    return f"tool {found[0]}" if found else answer.status_code
+    return "error of the tool" if result.get("isError") else answer.status_code
 
 
 def unread(path: str, seconds: float) -> Callable[..., Awaitable[object]]:
