@@ -211,6 +211,7 @@ def test_no_argument_is_a_credential(agent: Agent) -> None:
     seen = answer(agent("see_headers", last_event_id="7"))
     assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
     assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
+    assert agent(PEOPLE["alice"].token) == (["there is no tool '***'"], True)
     assert not {"accept", "accept-encoding"} & seen.keys()
 
 

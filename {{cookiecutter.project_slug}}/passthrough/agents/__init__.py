@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
+from ..calls.redaction import redact
 from ..calls.request_state import this_request
 from ..http.callers import OUTER_TURN, find_caller
 from .resource_metadata import METADATA, PATH, ResourceMetadata
@@ -99,7 +100,7 @@ class Agents:
                 raise ValueError(f"there is no tool {params.name!r}")
             request, body = tool.request(params.arguments or {})
         except ValueError as wrong:
-            return result_of(422, TEXT, str(wrong).encode(), is_whole=True)
+            return result_of(422, TEXT, redact(str(wrong)).encode(), is_whole=True)
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         this_request().deadline.remove()  # the inner request has its own
         headers = [(name, value) for name, value in outer["headers"] if name not in LEFT_OUT]
