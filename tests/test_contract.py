@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 def test_the_document_is_valid_and_the_app_keeps_it(default_project: Path, tmp_path: Path) -> None:
     with LocalFlyte() as flyte:
-        flyte.deploy(Path(__file__).parent / "passthrough", "deployed_tasks.py", "env")
+        flyte.deploy(Path(__file__).parent / "passthrough", "flyte_tasks.py", "env")
         with serving_app(default_project, tmp_path / "log", flyte) as app:
             document = f"{app.url}/openapi.json"
             validate(httpx.get(document, trust_env=False, timeout=60).json())

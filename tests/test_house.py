@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 from template import ROOT, tracked_files
@@ -42,7 +43,7 @@ def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_page
             assert name == "help" or re.match(
                 r" (\.venv/(installed|demo)|\$\(BIN\)/uv)\b", needs
             ), name
-        for page in folder.glob("*.md"):
+        for page in {*folder.glob("*.md")} - {ROOT / "CHANGELOG.md"}:  # which tells what is gone
             told = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
             assert {a or b for a, b in told} <= known, page
 
@@ -112,3 +113,21 @@ def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:
     newest = re.findall(r"^## (\d+\.\d+\.\d+)$", changelog, re.MULTILINE)[0]
     assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
     assert passthrough.__version__ == local_flyte.__version__ == newest
+
+
+def test_each_module_of_passthrough_has_the_file_of_tests_that_is_named_after_it() -> None:
+    """And each file of tests there has a module, but in the two folders that are about more."""
+    package, tests = ROOT / PROJECT / "passthrough", ROOT / "tests/passthrough"
+    modules = {path.relative_to(package) for path in package.rglob("*.py")}
+    named = {path.with_name(f"test_{path.name}") for path in modules if path.stem != "__init__"}
+    files = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
+    elsewhere = {"test_limits.py", "test_passthrough_auth.py"}  # numbers; tests/middleware
+    assert {str(path) for path in named - files} == elsewhere
+    assert {path.parts[0] for path in files - named} == {"routers", "whole_app"}
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    folders = (ROOT / "tests", ROOT / PROJECT / "tests")
+    names = Counter(path.name for folder in folders for path in tracked_files(folder))
+    several = {"__init__.py", "conftest.py", "README.md"}
+    assert {name for name, count in names.items() if count > 1} <= several

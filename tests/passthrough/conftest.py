@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:
-        local_flyte.deploy(Path(__file__).parent, "deployed_tasks.py", "env")
+        local_flyte.deploy(Path(__file__).parent, "flyte_tasks.py", "env")
         yield local_flyte
 
 

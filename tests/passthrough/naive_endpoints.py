@@ -1,6 +1,6 @@
 """Endpoints by somebody who has just generated a project and has read Flyte's documentation.
 
-They are naive on purpose, and have to be safe anyway: ``test_naive_endpoints.py`` calls them.
+They are naive on purpose, and have to be safe anyway: ``calls/test_make_safe.py`` calls them.
 """
 
 from typing import Any

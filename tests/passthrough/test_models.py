@@ -1,4 +1,4 @@
-"""Models of what the SDK returns: what they show of very much, and how they cut it."""
+"""What endpoints return."""
 
 from datetime import UTC, datetime
 from typing import Any

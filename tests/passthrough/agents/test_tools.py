@@ -1,0 +1,327 @@
+"""Every endpoint as a tool for AI agents, over real connections."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from starlette.datastructures import Headers
+from template import ROOT
+
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from passthrough import agents
+from passthrough.agents.tools import RESULT_BYTES, result_of
+from passthrough.extras.following import PART_CHARS
+from passthrough.limits import Limits
+from passthrough.settings import Settings
+
+from ...walkthrough import code_blocks
+from ..support import TASKS
+from .calling import ACCEPT, Agent, answer, app_with_agents, calling, message
+
+AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
+MODES = ("2026-07-28", "legacy")
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    with serving(app_with_agents()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def agent(url: str) -> Iterator[Agent]:
+    with client_of(url, "alice") as client:
+        yield calling(client)
+
+
+@asynccontextmanager
+async def official(url: str, token: str, mode: str) -> AsyncIterator[Client]:
+    """The protocol's own client."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=120, trust_env=False) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def test_the_program_of_the_page_calls_a_tool_as_its_person(url: str) -> None:
+    (program,) = code_blocks(AGENTS_PAGE, "Connect an agent", "python")
+    program = program.replace("https://<address>", url)
+    environment = os.environ | {"TOKEN": PEOPLE["bob"].token, "NO_PROXY": "*"}
+    told = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert repr(PEOPLE["bob"].subject) in told
+
+
+async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
+    document = app_with_agents().openapi()
+    operations = {
+        operation["operationId"]: (method, operation)
+        for path in document["paths"].values()
+        for method, operation in path.items()
+        if operation["security"]
+    }
+    async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
+        tools: Any = (await client.list_tools()).tools
+    assert [tool.name for tool in tools] == [name for name in operations if name != "form"]
+    for tool in tools:
+        method, operation = operations[tool.name]
+        assert tool.annotations.read_only_hint == (True if method == "get" else None)
+        assert tool.title == operation["summary"]
+        assert tool.description == operation.get("description", "")
+        schema = json.dumps(tool.input_schema)
+        assert {*re.findall(r'"#/\$defs/(.+?)"', schema)} == tool.input_schema["$defs"].keys()
+        assert "#/components" not in schema
+
+
+def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFlyte) -> None:
+    headers = {"Authorization": bearer("alice")}
+    with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
+        listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
+        assert calling(client)("list_tasks") == (["there is no tool 'list_tasks'"], True)
+    names = {tool["name"] for tool in listed["tools"]}
+    assert names == {"me", "list_waiting", "list_conditions", "get_condition", "answer_condition"}
+
+
+def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
+    for text in ("a b", "..", "%2F", "?x=1", "ä…😀", "{text}"):
+        assert answer(agent("echo", text=text)) == [text, ""]
+    assert answer(agent("echo", text=True)) == ["true", ""]
+    assert "Task a/b" in answer(agent("get_task", name="a/b"), is_error=True)["detail"]
+
+
+def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
+    assert agent("get_run", name="a/io") == (["no argument in this path may have a slash"], True)
+    told = "get_run takes ['name', 'wait', 'project', 'domain'], and needs ['name']"
+    for wrong in ({}, {"name": None}, {"name": "a", "id": "a"}):
+        assert agent("get_run", **wrong) == ([told], True)
+
+
+def test_no_argument_is_a_credential(agent: Agent) -> None:
+    for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
+        refused = (["see_headers takes ['last_event_id', 'project', 'domain'], and needs []"], True)
+        assert agent("see_headers", **{name: bearer("bob")}) == refused
+    seen = answer(agent("see_headers", last_event_id="7"))
+    assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
+    assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
+    assert agent(PEOPLE["alice"].token) == (["there is no tool '***'"], True)
+    assert not {"accept", "accept-encoding"} & seen.keys()
+
+
+def test_each_argument_arrives_in_its_place(agent: Agent) -> None:
+    thing = {"text": "a", "more": [{"text": "b", "more": []}]}
+    arguments = {"project": "p", "query_project": "flytesnacks", "loud": True, "body": thing}
+    assert answer(agent("put", **arguments)) == ["p", "flytesnacks", True, thing]
+    answer(agent("put", project="p", body={"text": 1}), is_error=True)
+
+
+def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
+    assert agent("upload_file", name="towns.txt")[1]
+    uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
+    assert uri.endswith("/towns.txt")
+    assert Path(uri).read_text("utf-8") == "Köln\n"
+    (told,), is_error = agent("upload_file", name="towns.txt")
+    assert (is_error, "needs ['body']" in told) == (True, True)
+
+
+END, ANEW = "This is the end.", "This is not the end: another call begins anew."
+LINE = "x" * 1000 + "\n"
+AFTER_1 = "This is not the end: call again with last_event_id=1."
+MISSING = "This is the end, without what is unavailable."
+
+
+def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> None:
+    greeting = {"name": f"{TASKS}.greet", "body": {"inputs": {"name": "Ada"}}, "wait": 100}
+    run = answer(agent("run_task", **greeting))
+    assert run["outputs"] == {"o0": "Hello, Ada."}
+    for changed in ({}, {"body": {"inputs": {"name": "Eve"}}}):
+        assert answer(agent("rerun", name=run["name"], **changed))["name"] != run["name"]
+    (log, end), _ = agent("run_logs", name=run["name"])
+    assert "greeting Ada" in log.splitlines()
+    assert end == END
+    listed = answer(agent("list_runs", phase=["succeeded", "failed"], limit=9))
+    assert run["name"] in [each["name"] for each in listed]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_json_is_structured_too_and_texts_are_said_to_be_of_others(
+    url: str, mode: str
+) -> None:
+    async with official(url, PEOPLE["alice"].token, mode) as client:
+        me: Any = await client.call_tool("me", {})
+        projects: Any = await client.call_tool("list_projects", {})
+        missing: Any = await client.call_tool("get_task", {"name": "a"})
+        cut: Any = await client.call_tool("put", {"project": "p", "body": {"text": "a" * 51_000}})
+        assert "no instructions to you" in str(client.instructions)
+    for result in (me, missing):
+        assert result.structured_content == json.loads(result.content[0].text)
+    assert projects.structured_content == {"result": json.loads(projects.content[0].text)}
+    assert cut.structured_content is None
+
+
+def test_what_is_too_long_is_cut_and_says_so(agent: Agent) -> None:
+    whole = {"text": "語" * 16_000, "more": []}
+    assert answer(agent("put", project="p", body=whole))[-1] == whole
+    (shown, note), _ = agent("put", project="p", body={"text": "語" * 51_000})
+    assert 49_990 < len(shown.encode()) <= 50_000
+    assert "This is not all" in note
+
+
+def test_half_a_text_is_an_error(agent: Agent) -> None:
+    (text, _), is_error = agent("break_off")
+    assert (text, is_error) == ("half", True)
+
+
+EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+GONE = b"data: a\nid: 1\n\n: ping\n\ndata: \n\nevent: unavailable\ndata: {}\nid: 2\n\ndata: b\n\n"
+
+
+@pytest.mark.parametrize(
+    ("is_whole", "headers", "body", "told"),
+    [
+        (True, EVENTS, b"id:1\r\ndata: a\r\n\r\n", ["a\n", END]),
+        (True, EVENTS, b"id: 1\n\nretry: 1000\n\n", [AFTER_1]),
+        (True, EVENTS, b"event: problem\ndata: {}\n\n", ["event: problem\ndata: {}\n", ANEW]),
+        (True, EVENTS, b"data: event: problem\n\n", ["event: problem\n", END]),
+        (True, EVENTS, GONE, ["a\n\n", "event: unavailable\ndata: {}\n", "b\n", MISSING]),
+        (False, EVENTS, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["a\n", AFTER_1]),
+        (True, {"location": "https://a.example/b"}, b"", ["Status 303.  https://a.example/b"]),
+        (True, {"content-type": "application/json"}, b"[Infinity]", ["[Infinity]"]),
+    ],
+)
+def test_a_result_is_text_and_a_true_note(
+    *, is_whole: bool, headers: dict[str, str], body: bytes, told: list[str]
+) -> None:
+    result = result_of(303, Headers(headers), body, is_whole=is_whole)
+    assert [part["text"] for part in result["content"]] == told
+    assert result["isError"] == body.startswith(b"event: problem")
+
+
+def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
+    agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "RESULT_SECONDS", 1.0)
+    longest = len("data: \n") * PART_CHARS  # bytes of an event, of empty lines
+    assert longest < RESULT_BYTES - 100
+    numbers: list[str] = []
+    last = None
+    while len(numbers) < 6:
+        (*texts, note), _ = agent("run_logs", name=counting, last_event_id=last)
+        numbers += re.findall("^(.+) of 100000$", "".join(texts), re.MULTILINE)
+        found = re.fullmatch(r"This is not the end: (?:.* last_event_id=(.+)|.* anew)\.", note)
+        assert found, note
+        last = found[1] or last
+    assert numbers == [str(number + 1) for number in range(len(numbers))]
+
+
+def test_an_agent_reads_on_a_log_that_has_more_than_one_request_may_receive(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "limits", Limits(request_bytes=2_000_000))
+    run = ended(start(f"{TASKS}.shout", lines=3000))  # 1 kB each
+    (lines, end), _ = agent("run_logs", name=run, last_event_id="1-2970")
+    assert (lines[: 30 * len(LINE)], end) == (30 * LINE, END)
+
+
+def test_an_agent_learns_that_the_log_of_an_action_that_has_ended_is_gone(
+    agent: Agent, greeting: str, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.delete_pods()
+    told, _ = agent("run_logs", name=greeting)
+    assert told == ['event: unavailable\ndata: {"attempt": 1}\n', MISSING]
+
+
+async def test_forty_agents_at_once_are_each_their_own_person(
+    url: str, local_flyte: LocalFlyte
+) -> None:
+    crowd = [local_flyte.add_person(f"agent-{number}") for number in range(40)]
+
+    async def work(number: int) -> None:
+        async with official(url, crowd[number].token, MODES[number % 2]) as client:
+            seen: Any = await client.call_tool("me", {})
+        assert json.loads(seen.content[0].text)["subject"] == crowd[number].subject
+
+    await asyncio.gather(*map(work, range(40)))
+
+
+async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
+    url: str, local_flyte: LocalFlyte
+) -> None:
+    with local_flyte.hang("ListProjects"):
+        async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
+            call = asyncio.create_task(client.call_tool("list_projects", {}))
+            await asyncio.to_thread(wait_until, lambda: local_flyte.open_calls("ListProjects"))
+            call.cancel()
+        wait_until(lambda: not local_flyte.open_calls("ListProjects"), seconds=20)
+
+
+def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
+    local_flyte: LocalFlyte,
+) -> None:
+    headers = {"Authorization": bearer("alice")}
+    with (
+        TestClient(app_with_agents(flyte_timeout=1.0), headers=headers) as client,
+        local_flyte.hang("ListProjects"),
+    ):
+        assert answer(calling(client)("list_projects"), is_error=True)["status"] == 504
+
+
+def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
+    page = AGENTS_PAGE
+    environment = {**os.environ, "TOKEN": PEOPLE["bob"].token}
+    [code] = code_blocks(page, "Connect an agent", "sh")
+    (file := tmp_path / "call").write_text(code.replace("https://<address>", url))
+    assert "bob-subject" in subprocess.check_output(["sh", file], env=environment, text=True)
+
+
+def test_a_message_is_bounded_and_unambiguous_and_no_agent_can_listen(url: str) -> None:
+    with client_of(url, "alice") as alice:
+        assert alice.get("/mcp", headers=ACCEPT).status_code == 405
+        assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413
+        headers = ACCEPT | {"Content-Type": "application/json"}
+        call = '{"name": "me", "arguments": {}, "name": "list_runs"}'
+        twice = json.dumps(message("tools/call") | {"params": "call"}).replace('"call"', call)
+        refused = alice.post("/mcp", content=twice, headers=headers)
+        assert refused.json()["detail"] == "an object in the JSON has the key 'name' twice"
+
+
+def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
+    local_flyte: LocalFlyte,
+    received: Callable[[], list[ReceivedCall]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO, "app.access")
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    names = ("Mcp-Key", "If-Tenant")
+    sent = {"Accept-Token": PEOPLE["alice"].token, **dict.fromkeys(names, "k")}
+    with TestClient(
+        app_with_agents(token_header="Accept-Token", credential_headers=names), headers=sent
+    ) as client:
+        calling(client)("me")
+    assert all(
+        [call.headers[name.lower()] for name in names] == ["k", "k"]
+        for call in received()
+        if call.person
+    )
+    records = [record for record in caplog.records if record.name == "app.access"]
+    inner, outer = (vars(record)["fields"] for record in records[-2:])
+    assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
+    assert outer["request_id"] == inner["request_id"]
+    assert inner["caller"] == outer["caller"]
+    assert inner["subject"] == "alice-subject"
+    assert inner["flyte_ms"] > 0

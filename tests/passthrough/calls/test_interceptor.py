@@ -1,0 +1,131 @@
+"""Each call is made once, as the caller, with a deadline."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import islice
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter
+from flyte import remote
+from starlette.responses import StreamingResponse
+
+from app.routers import streams
+from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import wait_until
+
+from .. import naive_endpoints
+from ..elsewhere import Elsewhere, envelope, lines
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+router.include_router(streams.router)
+Received = Callable[[], list[ReceivedCall]]
+
+
+@router.get("/runs/{name}/logs-sync")
+def sync_logs(name: str) -> StreamingResponse:
+    return StreamingResponse(remote.Run.get(name).get_logs())
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "after"), [("logs-sync", "TailLogs", 0), ("events", "WatchActions", 1)]
+)
+def test_a_stream_may_be_silent_for_longer_than_the_timeout(
+    *,
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    counting: str,
+    received: Received,
+    path: str,
+    call: str,
+    after: int,
+) -> None:
+    with (
+        local_flyte.hang(call, after=after),
+        short_timeout.stream("GET", f"/runs/{counting}/{path}"),
+    ):
+        wait_until(lambda: local_flyte.open_calls(call))
+        with local_flyte.hang("UserInfo"):
+            assert short_timeout.get("/whoami").status_code == 504  # after the timeout
+        assert [each.method for each in received()].count(call) == 1
+        assert local_flyte.open_calls(call) == 1
+
+
+@pytest.mark.usefixtures("alice")  # her app has initialised the SDK
+async def test_without_a_caller_nothing_is_sent(received: Received) -> None:
+    with pytest.raises(ConnectError, match="there are no caller's credentials here"):
+        await remote.User.get.aio()
+    assert received() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "code", "status"),
+    [
+        ("POST /count", "CreateRun", Code.UNAVAILABLE, 503),
+        ("GET /whoami", "UserInfo", Code.UNAUTHENTICATED, 401),
+    ],
+)
+def test_a_call_that_fails_is_not_repeated(
+    *,
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    received: Received,
+    path: str,
+    method: str,
+    code: Code,
+    status: int,
+) -> None:
+    local_flyte.fail_next(method, code, message="unauthorized")
+    assert alice.request(*path.split()).status_code == status
+    assert [call.method for call in received()].count(method) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "hangs"),
+    [
+        ("/runs/{run}/events", "WatchActions", True),
+        ("/runs/{run}/log", "TailLogs", False),  # the task prints and goes on: half a log is no log
+    ],
+)
+def test_a_stream_has_a_deadline(
+    *,
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    counting: str,
+    path: str,
+    call: str,
+    hangs: bool,
+) -> None:
+    with local_flyte.hang(call) if hangs else nullcontext():
+        with short_timeout.stream("GET", path.format(run=counting)) as answer:
+            told = "".join(islice(answer.iter_lines(), 9))
+        assert '"status":504' in told.replace(" ", "")
+        wait_until(lambda: local_flyte.open_calls(call) == 0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        (),
+        (b"\0\0\0\0\x09half",),
+        (envelope(b'{"error": {"code": "unavailable"}}', 2),),
+    ],
+)
+def test_a_log_that_is_cut_off_or_fails_does_not_look_whole_and_is_not_read_again(
+    alice: httpx.Client,
+    elsewhere: Elsewhere,
+    log: Callable[..., None],
+    greeting: str,
+    end: tuple[bytes, ...],
+) -> None:
+    log(lines("one"), lines("two", "three"), *end)
+    assert alice.get(f"/runs/{greeting}/log").status_code == 503
+    assert len(elsewhere.received) == 1
+    *told, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert told == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
+    assert last.startswith("event: problem\n")
+    assert '"status":503' in last.replace(" ", "")

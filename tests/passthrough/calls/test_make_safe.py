@@ -1,0 +1,239 @@
+"""What makes the SDK safe: it is used as in Flyte's documentation, or refuses."""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import flyte
+import flyte.io
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+from flyte.app import AppEnvironment
+
+from app.routers import streams
+from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import acting_as, bearer, client_of, ended, start
+from passthrough.calls.make_safe import REFUSED
+from passthrough.calls.sdk import NotForManyCallersError
+
+from .. import naive_endpoints
+from ..flyte_tasks import UNPICKLED, env, greet
+from ..support import run_python
+
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+router.include_router(streams.router)
+
+
+async def use(stored: Any, method: str) -> None:
+    found = getattr(stored, method)()
+    if hasattr(found, "__aenter__"):
+        await found.__aenter__()
+    elif hasattr(found, "__aiter__"):
+        await anext(found)
+    elif hasattr(found, "__enter__"):
+        found.__enter__()
+    elif inspect.isgenerator(found):
+        next(found)
+    elif inspect.isawaitable(found):
+        await found
+
+
+METHODS = [
+    (kind, name)
+    for kind in (flyte.io.File, flyte.io.Dir, flyte.io.DataFrame)
+    for name in vars(kind)
+    if re.match("download|exists|list|open|walk", name)
+]
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+@pytest.mark.parametrize(("kind", "method"), METHODS)
+def test_no_path_that_a_stored_value_names_is_opened(
+    kind: Any, method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "private").touch()
+    path = tmp_path / "private" if kind is flyte.io.File else tmp_path
+    with pytest.raises(NotForManyCallersError):
+        asyncio.run(use(kind.from_existing_remote(str(path)), method))
+
+
+WHO = ("alice", "bob", "victor", "carol", "expired", None)
+GREET, COUNT = "tests.greet", "tests.count"
+ADA = {"name": "Ada"}
+ALL = "200 200 200 200 401 401"
+VIEWERS = "200 200 200 403 401 401"
+RUNNERS = "200 200 403 403 401 401"
+STATUSES: dict[str, tuple[str, Any]] = {
+    "GET /whoami": (ALL, None),
+    f"GET /tasks/{GREET}": (VIEWERS, None),
+    f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
+    f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
+    f"POST /run-task/flytesnacks/development/{GREET}": (RUNNERS, ADA),
+    "GET /runs/{run}": (VIEWERS, None),
+    "GET /runs/{run}/first-line": (VIEWERS, None),
+    "GET /runs/{run}/io": (VIEWERS, None),
+    "POST /runs/{run}/again": (RUNNERS, {"name": "Bob"}),
+    "POST /runs/{doomed}/abort": (RUNNERS, None),
+}
+"""The statuses that the people in `WHO` get, and the body to send."""
+
+
+@pytest.fixture(scope="module")
+def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
+    """The runs in the paths."""
+    return {"run": greeting, "doomed": start(COUNT, to=100_000)}
+
+
+@pytest.mark.parametrize("endpoint", STATUSES)
+def test_every_person_gets_the_expected_status(
+    url: str, names: dict[str, str], endpoint: str
+) -> None:
+    expected, body = STATUSES[endpoint]
+    method, path = endpoint.format(**names).split()
+    content = {"json": body} if body else {}
+
+    def status(who: str | None) -> str:
+        with client_of(url, who) as client:
+            answer = client.request(method, path, **content)
+            if answer.status_code == 200 and method == "POST" and isinstance(answer.json(), str):
+                client.post(f"/runs/{answer.json()}/abort")  # the run that it has started
+            return str(answer.status_code)
+
+    with ThreadPoolExecutor(len(WHO)) as pool:
+        assert " ".join(pool.map(status, WHO)) == expected
+
+
+def test_values_that_a_stranger_stored_are_data(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = ended(start("tests.gifts"))
+    UNPICKLED.unlink(missing_ok=True)
+    found = alice.get(f"/runs/{run}/io").json()["outputs"]
+    assert all(found[number].pop("size") > 0 for number in (0, 3))
+    assert found == [
+        {"kind": "pickle"},
+        {"kind": "file", "uri": "file:///etc/passwd"},
+        {"kind": "file", "uri": "http://169.254.169.254/latest"},
+        {"kind": "too large"},
+        "NaN",
+    ]
+    assert alice.get("/tasks/tests.gifts").json()["schema"]["type"] == "object"
+    assert not UNPICKLED.exists()
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_call_says_what_to_use_instead(name: str) -> None:
+    refused = resolve_name(name)
+    for call in (refused, refused.aio):
+        with pytest.raises(NotForManyCallersError, match="serves many callers") as raised:
+            call(None)
+        assert name in str(raised.value)
+        assert REFUSED[name] in str(raised.value)
+
+
+def run_greet(**options: Any) -> Any:
+    return flyte.with_runcontext(**options).run.aio(greet, name="Ada")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        run_greet,
+        partial(run_greet, copy_style="none", version="1"),
+        partial(run_greet, interactive_mode=True),
+        partial(run_greet, mode="local"),
+        partial(flyte.build.aio, flyte.Image.from_debian_base(name="report")),
+        partial(flyte.deploy.aio, env),
+        partial(flyte.serve.aio, AppEnvironment(name="app", image="image")),
+    ],
+)
+def test_what_is_the_apps_is_not_run_built_or_uploaded(
+    call: Callable[[], Any], received: Callable[[], list[ReceivedCall]]
+) -> None:
+    async def refused() -> None:
+        with pytest.raises(NotForManyCallersError, match=r"^flyte\.run of a function, "):
+            await call()
+
+    with acting_as("alice"):
+        asyncio.run(refused())
+    assert received() == []
+
+
+START = """
+import os
+os.environ |= {}
+from passthrough.calls.make_safe import make_safe
+make_safe()
+print(os.environ["DO_NOT_TRACK"])
+"""
+
+
+def test_the_sdk_sends_no_usage_reports_unless_the_owner_turns_them_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    for owners, used in (({}, "1"), ({"DO_NOT_TRACK": "0"}, "0")):
+        assert run_python(START.format(owners)).stdout.strip() == used
+
+
+@router.get("/blocks/{kind}")
+async def block(kind: str) -> Any:
+    return remote.Run.get("any") if kind == "get" else list(remote.Run.listall())
+
+
+@pytest.mark.parametrize("kind", ["get", "listall"])
+def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
+    alice: httpx.Client, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.get(f"/blocks/{kind}").status_code == 500
+    refused = f"Run.{kind} blocks, and in an `async def` it would block every caller"
+    assert f"{refused}: call `Run.{kind}.aio(…)`" in caplog.text
+
+
+Received = Callable[[], list[ReceivedCall]]
+GREET_TASK = remote.Task.get("tests.greet", auto_version="latest")
+"""At module level, for all callers."""
+
+
+@router.post("/greet")
+async def run_the_module_level_task() -> str:
+    return (await flyte.run.aio(GREET_TASK, name="Ada")).name
+
+
+@router.post("/greet/for/{name}")
+async def fetch_the_task_for_somebody_else_too(name: str) -> None:
+    await GREET_TASK.fetch.aio()
+    with remote.auth_metadata(("authorization", bearer(name))):
+        await GREET_TASK.fetch.aio()
+
+
+@router.post("/greet/override")
+async def run_it_overridden() -> str:
+    task = GREET_TASK.override.aio(short_name="salutation")
+    return (await flyte.run.aio(await task, name="Ada")).name
+
+
+def test_a_task_at_module_level_is_fetched_by_each_caller(
+    alice: httpx.Client, bob: httpx.Client, received: Received
+) -> None:
+    for path in ("/greet", "/greet/override"):
+        for client in (alice, bob, alice):
+            assert client.post(path).status_code == 200
+    for method in ("GetTaskDetails", "CreateRun"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert callers == [bearer("alice"), bearer("bob"), bearer("alice")] * 2
+
+
+def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: httpx.Client) -> None:
+    assert alice.post("/greet/for/bob").status_code == 200
+    assert alice.post("/greet/for/carol").status_code == 403

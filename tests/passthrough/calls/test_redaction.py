@@ -1,0 +1,178 @@
+"""What errors and answers show of credentials: nothing."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from flyte import remote
+from flyteidl2.core.literals_pb2 import Literal
+from google.protobuf.message import DecodeError
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.calls.redaction import REDACTED, redact, with_safe_errors
+from passthrough.calls.sdk import TooLargeError
+from passthrough.http.logging_setup import LogFormatter
+from passthrough.limits import DEFAULTS
+from passthrough.settings import Settings
+
+from ..support import build_app
+
+router = APIRouter()
+TOKEN = "a-token-of-somebody"
+GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
+LIMIT = (
+    "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
+)
+TOLD_LIMIT = "Flyte returns inputs and outputs of at most 2 MiB"
+LONG = "x" * 2 * DEFAULTS.error_chars
+
+
+def told(error: ConnectError, method: str = GET_DATA) -> Any:
+    """Return what is raised instead of an error of the Connect client."""
+
+    async def fail() -> None:
+        raise error
+
+    with (
+        remote.auth_metadata(("authorization", f"Bearer {TOKEN}")),
+        pytest.raises((ConnectError, asyncio.CancelledError)) as raised,
+    ):
+        asyncio.run(with_safe_errors(fail(), method))
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "method", "expected"),
+    [
+        (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, "no ***")),
+        (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[: DEFAULTS.error_chars])),
+        (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
+        (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
+    ],
+)
+def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
+    code: Code, message: str, method: str, expected: tuple[Code, str]
+) -> None:
+    error = ConnectError(code, message, [Literal()])
+    error.__cause__ = ConnectionError()
+    safe = told(error, method)
+    assert (safe.code, safe.message) == expected
+    assert isinstance(safe, TooLargeError) is (expected[0] is Code.OUT_OF_RANGE)
+    assert safe.method == method
+    assert safe.__cause__ is error.__cause__
+    assert not safe.details
+
+
+def test_some_errors_of_the_client_mean_something_else() -> None:
+    error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
+    error.__cause__ = DecodeError()
+    safe = told(error)
+    assert (safe.code, safe.message) == (Code.INTERNAL, "the answer cannot be read")
+    large = TooLargeError("larger than 8 bytes")
+    assert told(large) is large
+    assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
+    error.__cause__ = cancelled = asyncio.CancelledError("by a scope of anyio's")
+    assert told(error).args == cancelled.args  # by which anyio recognises its own
+
+
+CREDENTIALS = (
+    ("authorization", "Bearer k=one-1;s=two"),
+    ("cookie", 'theme=three-333; b="four-4444"; five-5555; short=six'),
+    ("x-api-key", "seven-77 eight-88"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Bearer k=one-1;s=two, again k=one-1;s=two", "Bearer ***, again ***"),
+        ("three-333 four-4444 five-5555", "*** *** ***"),
+        ("seven-77 eight-88 and eight-88", "*** and ***"),
+        ("theme=six", "theme=six"),  # too short for a credential
+        ("PUT https://s3.example/key?a=1?b&c failed", "PUT https://s3.example/key?… failed"),
+        ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
+        (
+            "<SignatureProvided>5f3e</SignatureProvided>",
+            "<SignatureProvided>***</SignatureProvided>",
+        ),
+        ("a=1&amp;X-Amz-Security-Token=STS%2F1&amp;b", "a=1&amp;X-Amz-Security-Token=***&amp;b"),
+    ],
+)
+def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, shown: str) -> None:
+    with remote.auth_metadata(*CREDENTIALS):
+        assert redact(text) == shown
+    assert redact("k=one-1;s=two") == "k=one-1;s=two"  # of no caller
+    many = "; ".join(f"c{number}=longer-than-three-{number}" for number in range(200))
+    with remote.auth_metadata(("cookie", f"theme=three-333; {many}")):
+        assert "three-333" not in redact("of a cookie beside many longer ones: three-333")
+    long = "x-amz-" * 200_000  # not done today, if the work grew with the square of the length
+    assert redact(long) == long
+
+
+def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
+    """It is cut off first: 100 errors under one key of 900 kB would else take seconds."""
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
+        for before in range(60):
+            for secrets in range(6):
+                text = "x" * before + TOKEN * secrets + "y" * 100
+                shown = redact(text, 40)
+                assert "a-t" not in shown, text
+                assert text.replace(TOKEN, REDACTED)[:40].startswith(shown)
+                assert secrets or shown == text[:40]
+
+
+@router.get("/quote/{kind}")
+async def quote(kind: str, request: Request) -> None:
+    text = f"not with {request.headers['x-key']} nor {request.cookies['flyte_at']}"
+    if kind == "refusal":
+        raise HTTPException(404, text)
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("path", ["/quote/refusal", "/quote/bug", "/inner/quote"])
+def test_no_credential_is_quoted_wherever_it_comes_from(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    inner = FastAPI()
+    app = build_app(router, credential_headers=("x-key",))
+    app.mount("/inner", inner)
+
+    @inner.get("/quote")
+    async def quote_inside(request: Request) -> None:
+        raise ValueError(request.headers["x-key"])
+
+    caplog.handler.setFormatter(LogFormatter(Settings()))  # as docs/operating.md says
+    cookie = PEOPLE["alice"].token
+    sent = {"X-Key": TOKEN, "Cookie": f"flyte_at={cookie}", "X-Request-ID": cookie}
+    with serving(app) as url, client_of(url, None) as client:
+        response: httpx.Response = client.get(path, headers=sent)
+    if path == "/quote/refusal":
+        assert response.json()["detail"] == "not with *** nor ***"
+    else:
+        assert response.status_code == 500
+        wait_until(lambda: "status 500" in caplog.text)
+        assert REDACTED in caplog.text
+    assert TOKEN not in response.text + caplog.text
+    assert cookie not in response.text + str(response.headers) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({"credential_headers": ("X-Key",)}, [("X-Key", TOKEN)]),
+        ({"token_header": "X-Token"}, [("X-Token", TOKEN)]),
+        ({}, [("Cookie", f"flyte_at={TOKEN}"), ("Cookie", "theme=dark")]),
+    ],
+)
+def test_a_credential_is_no_request_id(
+    local_flyte: LocalFlyte, settings: dict[str, Any], headers: list[tuple[str, str]]
+) -> None:
+    with serving(build_app(**settings)) as url, client_of(url, None) as client:
+        for sent, is_kept in ((TOKEN, False), (f"x-{TOKEN}", False), ("a", True)):
+            answer = client.get("/none", headers=[*headers, ("X-Request-ID", sent)])
+            assert (answer.headers["X-Request-ID"] == sent) is is_kept, sent

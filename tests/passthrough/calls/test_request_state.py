@@ -1,0 +1,188 @@
+"""What one request may take: time, messages, turns."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+
+import anyio
+import flyte
+import flyte.io
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+
+from app.routers import tasks
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, ended, start, wait_until
+from passthrough.calls.request_state import Deadline, RequestState, this_request
+
+from ..elsewhere import lines
+from ..faulty import connected, head
+
+router = APIRouter()
+router.include_router(tasks.router)
+
+
+@router.post("/deadlines")
+def deadlines() -> list[float]:
+    def deadline() -> float:
+        return time.monotonic() + this_request().deadline.seconds_left()
+
+    before = deadline()
+    flyte.run(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
+    return [before, deadline()]
+
+
+def test_an_endpoint_that_starts_a_run_gets_more_time_even_in_a_thread(alice: httpx.Client) -> None:
+    before, after = alice.post("/deadlines").json()
+    assert after > before
+
+
+@router.get("/late")
+async def late() -> None:
+    while this_request().deadline.seconds_left() > 0:
+        pass  # the loop is busy, so it cannot cancel the request
+    await remote.User.get.aio()
+
+
+def test_a_deadline_that_passes_while_the_loop_is_busy_is_a_timeout(
+    short_timeout: httpx.Client,
+) -> None:
+    assert short_timeout.get("/late").status_code == 504
+
+
+def test_no_run_is_started_after_the_deadline() -> None:
+    """A thread goes on after it, until the request's calls are ended."""
+
+    async def start() -> None:
+        with anyio.CancelScope() as scope:
+            deadline = Deadline(0, scope)
+            await anyio.sleep(60)
+        with pytest.raises(asyncio.CancelledError), RequestState(deadline).include():
+            pass
+
+    asyncio.run(start())
+
+
+@pytest.fixture(scope="module")
+def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client]:
+    """Alice's client of an app in a process of its own, which counts Flyte's messages."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.passthrough.counted", str(server.fileno())],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            pass_fds=[server.fileno()],
+        ) as process,
+        client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,
+    ):
+        try:
+            yield client
+        finally:
+            process.terminate()
+
+
+def messages(client: httpx.Client) -> Counter[str]:
+    """Return how many bytes Flyte's messages in the app's memory had, by kind."""
+    return Counter(client.get("/messages").json())
+
+
+SMALL = 10_000  # bytes, of names and states
+
+
+def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
+    """Send a request, and leave while its call to Flyte is open and once this has been answered."""
+    with connected(str(client.base_url), head(path)) as connection:
+        answer = b""
+        while waits_for not in answer:
+            answer += connection.recv(1 << 16)
+        wait_until(lambda: not call or flyte.open_calls(call) == 1)
+    wait_until(lambda: flyte.open_calls(call) == 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "waits_for"),
+    [
+        ("/runs/{run}/io", "GetActionData", b""),
+        ("/runs/{run}/actions", "GetActionDetails", b""),
+        ("/runs/{run}?wait=60", "WatchActions", b""),
+        ("/runs/{run}/events", "WatchActions", b"data: "),
+        ("/runs/{run}/actions/events", "WatchActions", b"data: "),
+        ("/naive/runs/{run}/log", "TailLogs", b""),
+    ],
+)
+def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
+    *,
+    counted: httpx.Client,
+    local_flyte: LocalFlyte,
+    counting: str,
+    path: str,
+    call: str,
+    waits_for: bytes,
+) -> None:
+    def request_and_leave() -> None:
+        with nullcontext() if waits_for else local_flyte.hang(call):
+            leave(counted, path.format(run=counting), local_flyte, call, waits_for)
+
+    request_and_leave()  # what is imported or cached at the first request
+    before = messages(counted)
+    request_and_leave()
+    wait_until(lambda: not messages(counted) - before, seconds=30)
+
+
+def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
+    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+) -> None:
+    log(lines(*["x" * 100] * 5_000))
+    before = messages(counted)
+    leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
+    wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+
+
+def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
+    counted: httpx.Client, counting: str, local_flyte: LocalFlyte
+) -> None:
+    (run,) = (each for each in local_flyte._services.runs if each.id.name == counting)
+    variables = run.actions["a0"].details.task.task_template.container.env
+    before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
+    try:
+        for number in range(30_000):
+            variables.add(key=f"{number:06}")
+        with ExitStack() as clients:
+            for path in paths:
+                sent = head(f"/runs/{counting}{path}")
+                clients.enter_context(connected(str(counted.base_url), sent))
+            opened = {"WatchActions": 3, "TailLogs": 1}
+            wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
+            wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+    finally:
+        del variables[:]
+
+
+def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
+    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+) -> None:
+    log(*[lines(*["x" * 49_000] * 100)] * 3)
+    before = messages(counted)
+    with ExitStack() as clients:
+        for _ in range(3):
+            sent = head(f"/runs/{counting}/logs")
+            assert clients.enter_context(connected(str(counted.base_url), sent, 4096)).recv(12)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+    wait_until(lambda: not local_flyte.open_calls("WatchActions"))
+
+
+def test_the_largest_inputs_and_outputs_are_readable_together(counted: httpx.Client) -> None:
+    name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
+    run = ended(start("tests.greet", name=name))
+    shown = counted.get(f"/runs/{run}/io").json()
+    assert shown["inputs"]["name"] == name
+    assert f"Hello, {name}." in str(shown["outputs"])

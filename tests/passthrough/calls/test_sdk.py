@@ -1,0 +1,87 @@
+"""The SDK's names: all that are used are checked at the start."""
+
+import re
+import sys
+
+import flyte
+import pytest
+from template import ROOT
+
+from passthrough.calls import make_safe, sdk
+from passthrough.calls.sdk import SDK_NAMES, StartError
+
+from ...baking import PROJECT, run
+from ..support import run_python
+
+
+@pytest.mark.weekly  # or it would fail for everybody's change on the day that flyte is released
+def test_every_public_name_of_the_installed_sdk_has_been_looked_at() -> None:
+    """A new name is either as documented, or the page says what differs, or it is refused."""
+    run([sys.executable, "tools/flyte_names.py"], ROOT)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "parameters"),
+    [
+        ("SDK_NAMES", "flyte.remote:Action.wait", "quiet wait_long"),
+        ("REFUSED", "flyte.remote:Action.rest", ""),
+    ],
+)
+def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
+    monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
+) -> None:
+    for module, names in ((sdk, "SDK_NAMES"), (make_safe, "REFUSED")):
+        monkeypatch.setattr(module, names, {name: parameters} if names == table else {})
+    with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
+        make_safe.make_safe.__wrapped__()
+    assert f"flyte {flyte.__version__} cannot be made safe" in str(raised.value)
+    assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in str(raised.value)
+
+
+def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
+    used = set[str]()
+    for file in (ROOT / PROJECT / "passthrough").rglob("*.py"):
+        used |= {*re.findall(r'sdk_object\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
+        assert file.name == "passthrough_auth.py" or not re.search(
+            r"^(from|import) flyte\S*\._", text, re.M
+        )
+    unchecked = [name for name in used if not any(listed.startswith(name) for listed in SDK_NAMES)]
+    assert len(used) > 10
+    assert unchecked == []
+
+
+UNCHECKED = """
+import importlib, sys
+from pkgutil import resolve_name
+from flyte import remote
+from passthrough.calls.make_safe import REFUSED, make_safe
+from passthrough.calls.sdk import SDK_NAMES
+
+for name in remote.__all__:
+    getattr(remote, name)  # they are loaded only then
+checked = set()
+for name in (*SDK_NAMES, *REFUSED):
+    module, _, path = name.partition(":")
+    owner = importlib.import_module(module)
+    for attribute in path.split("."):
+        checked |= {(owner, attribute), (type(owner), attribute)}
+        owner = getattr(owner, attribute)
+owners = {module for name, module in sys.modules.items() if name.startswith("flyte")}
+owners |= {
+    value for module in owners for value in vars(module).values()
+    if issubclass(type(value), type) and value.__module__.startswith("flyte")
+}
+before = {owner: dict(vars(owner)) for owner in owners}
+make_safe()
+changed = {
+    (owner, name) for owner, names in before.items()
+    for name, value in names.items() if vars(owner).get(name) is not value
+}
+print(len(changed), *changed - checked)
+"""
+
+
+def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up() -> None:
+    changed, *unchecked = run_python(UNCHECKED).stdout.split(maxsplit=1)
+    assert int(changed) > 10
+    assert unchecked == []

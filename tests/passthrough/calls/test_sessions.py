@@ -1,0 +1,242 @@
+"""Connections to Flyte: to which addresses, how many, and how much is read from them."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from fastapi import APIRouter
+
+from app.routers import me, streams, tasks
+from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from passthrough.limits import DEFAULTS
+
+from ...envoy import in_front_of
+from .. import naive_endpoints
+from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
+from ..faulty import HOST, Proxy, connected, head
+from ..support import build_app
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+router.include_router(tasks.router)
+router.include_router(streams.router)
+VIEWERS = 4  # three use up the window of an HTTP/2 connection
+
+
+@pytest.fixture
+def wire(local_flyte: LocalFlyte, tmp_path: Path) -> Iterator[Proxy]:
+    """The way to an Envoy before the local Flyte, with HTTP/2, as ingresses have; both trusted."""
+    certificate, trusted, authority = tmp_path / "server.pem", tmp_path / "ca.pem", trustme.CA()
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
+    trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
+    with (
+        in_front_of(tmp_path, local_flyte.port, certificate) as port,
+        closing(Proxy(port)) as wire,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(trusted))
+        wire.listen()
+        yield wire
+
+
+def nothing_flows(wire: Proxy) -> bool:
+    """Tell whether Flyte has sent data, and nothing more for a second: all buffers are full."""
+    before = wire.forwarded
+    time.sleep(1)
+    return 0 < before == wire.forwarded
+
+
+def test_viewers_who_do_not_read_a_log_stop_nobody_else(
+    wire: Proxy, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    long_log = ended(start("tests.shout"))  # larger than what HTTP/2 reads ahead
+    flyte = f"dns:///{HOST}:{wire.port}"
+    app = build_app(me.router, streams.router, flyte_endpoint=flyte, flyte_timeout=3.0)
+    with serving(app) as url, client_of(url, "alice") as alice:
+        assert alice.get("/me").is_success  # so that there is a connection to share
+        with ExitStack() as viewers:
+            for _ in range(VIEWERS):
+                viewers.enter_context(connected(url, head(f"/runs/{long_log}/logs"), 65536))
+            wait_until(lambda: [call.method for call in received()].count("TailLogs") == VIEWERS)
+            wait_until(lambda: nothing_flows(wire))
+            assert [alice.get("/me").status_code for _ in range(10)] == [200] * 10
+        wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+
+
+def sockets_to(address: str) -> Iterator[socket.socket]:
+    """Yield copies of this process's sockets that are connected to an address."""
+    port = int(address.rpartition(":")[2])
+    for path in [*Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # it has been closed, or it is not connected
+            if path.is_socket():
+                with socket.socket(fileno=os.dup(int(path.name))) as found:
+                    if found.family == socket.AF_INET and found.getpeername()[1] == port:
+                        yield found
+
+
+def test_connections_of_many_calls_at_once_are_used_again(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    used = []
+    with ThreadPoolExecutor(20) as threads:
+        for _ in range(2):
+            with local_flyte.hang("UserInfo"):
+                asked = [threads.submit(alice.get, "/whoami") for _ in range(20)]
+                wait_until(lambda: local_flyte.open_calls("UserInfo") == 20)
+            assert {answer.result().status_code for answer in asked} == {200}
+            used.append({sent.getsockname()[1] for sent in sockets_to(local_flyte.url)})
+    assert len(used[0]) >= 20
+    assert used[0] == used[1]
+
+
+def test_a_connection_that_has_died_is_noticed_within_30_seconds(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    alice.get("/whoami")
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    sockets = sockets_to(local_flyte.url)  # closes each when it is asked for the next
+    sent = next(sockets)
+    assert sent.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    idle, interval, probes = (sent.getsockopt(socket.IPPROTO_TCP, each) for each in options)
+    assert idle + interval * probes <= 30
+
+
+Received = Callable[[], list[ReceivedCall]]
+
+
+def test_a_redirect_is_not_followed(
+    there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere
+) -> None:
+    plain.answers()
+    elsewhere.answers(location=f"{plain.address}/sign-in")
+    assert there.get("/projects").status_code == 502
+    assert elsewhere.received[0]["headers"]["authorization"] == bearer("alice")
+    assert plain.received == []
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Check that the block keeps little of what it receives in memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert used < 64 * 1024, f"{used / 1024:.0f} MiB"
+
+
+def test_reading_stops_at_an_answer_that_is_too_large(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    elsewhere.answers(*[MEBIBYTE] * 200)
+    with little_memory():
+        assert there.get("/whoami").status_code == 413
+
+
+def ask(client: httpx.Client, run: str) -> list[int]:
+    """Make every call for which Flyte may name another address: read data, read a log, run."""
+    answers = (
+        client.get(f"/runs/{run}/io"),
+        client.get(f"/runs/{run}/log"),
+        client.post("/count"),
+    )
+    return [answer.status_code for answer in answers]
+
+
+@pytest.mark.parametrize("scheme", ["https://", "", "dns:///"])
+def test_calls_to_the_address_that_flyte_names_share_a_connection(
+    alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str, scheme: str
+) -> None:
+    elsewhere.answers()
+    with local_flyte.cluster_at(
+        elsewhere.address.replace("https://127.0.0.1", f"{scheme}localhost")
+    ):
+        ask(alice, greeting)
+    called = {call["path"].rpartition("/")[2] for call in elsewhere.received}
+    assert called == {"GetActionData", "TailLogs", "UploadInputs"}
+    assert {call["headers"]["authorization"] for call in elsewhere.received} == {bearer("alice")}
+    assert len({call["client"] for call in elsewhere.received}) == 1
+
+
+def test_nothing_is_sent_to_a_cluster_without_tls(
+    *,
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    plain: Elsewhere,
+    greeting: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain.answers()
+    with local_flyte.cluster_at(plain.address):
+        assert ask(alice, greeting) == [502] * 3
+    assert f"no credentials are sent to '{plain.address}'" in caplog.text
+    assert plain.received == []
+
+
+def test_flytes_own_host_is_called_with_tls_whatever_scheme_flyte_names(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
+) -> None:
+    own = local_flyte.app_environment()["_U_EP_OVERRIDE"].rpartition("/")[2]
+    with local_flyte.cluster_at(f"http://{own}"):
+        assert ask(alice, greeting) == [200] * 3
+
+
+def test_concurrent_callers_are_not_merged_and_share_no_cache(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    received: Received,
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("SelectCluster"):
+            answers = [threads.submit(each.get, f"/runs/{greeting}/io") for each in (alice, bob)]
+            wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    alice.get(f"/runs/{greeting}/io")
+    for method in ("SelectCluster", "GetActionData"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
+        assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
+
+
+# Streams: the local Flyte, with a cluster at the other server
+
+
+def test_a_message_of_a_stream_that_is_too_large_is_not_read(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
+    log(lines("one"), announced, *[MEBIBYTE] * 200)
+    with little_memory():
+        answer = alice.get(f"/runs/{greeting}/log")
+    assert answer.status_code == 413
+    assert str(DEFAULTS.answer_bytes) in answer.json()["detail"]
+
+
+def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    log(*[lines("x" * len(MEBIBYTE))] * 10, envelope(b"{}", 2))
+    answer = alice.get(f"/runs/{greeting}/log")
+    assert answer.status_code == 413
+    assert str(DEFAULTS.request_bytes) in answer.json()["detail"]
+    streamed = alice.get(f"/runs/{greeting}/logs")
+    assert streamed.text.count("x") == 10 * len(MEBIBYTE)
+
+
+def test_messages_of_a_stream_arrive_whole_however_they_are_split(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    whole = b"".join(lines(f"line {n}") for n in range(30)) + envelope(b"{}", 2)
+    log(*(whole[at : at + 7] for at in range(0, len(whole), 7)))
+    read = alice.get(f"/runs/{greeting}/log").json()
+    assert [line.strip() for line in read] == [f"line {n}" for n in range(30)]

@@ -1,0 +1,95 @@
+"""Logs that are followed."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import APIRouter
+
+from app.routers import conditions, runs, streams
+from local_flyte import LocalFlyte
+from local_flyte.testing import Event, events, start
+from passthrough.extras.following import PART_CHARS
+
+from ..elsewhere import Elsewhere, envelope, lines
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+for module in (conditions, runs, streams):
+    router.include_router(module.router)
+
+
+def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
+    """Return the events of a run's stream, until it ends."""
+    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+
+
+def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> bool:
+    """Tell whether a stream goes on after any of its events."""
+    rests = [sent(client, run, kind, **{"Last-Event-ID": event.id}) for event in told]
+    return rests == [told[place + 1 :] for place, _ in enumerate(told)]
+
+
+# Attempts
+
+
+def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(alice: httpx.Client) -> None:
+    run = start("tests.stumble", times=1)
+    with ThreadPoolExecutor(2) as threads:  # from the first attempt until the end
+        log, phases = threads.map(lambda kind: sent(alice, run, kind), ("logs", "events"))
+    lines = [f"attempt {attempt}, line {n}" for attempt in (0, 1) for n in range(3)]
+    assert [event.data for event in log if event.data in lines] == lines
+    attempts = [event for event in log if event.type != "message"]
+    assert attempts == [("attempt", '{"attempt": 2}', "2-0")]
+    assert len({event.id for event in log}) == len(log)
+    assert resumes(alice, run, "logs", log)
+
+    *_, running, attempt, end = phases
+    assert (attempt.type, json.loads(attempt.data)["attempts"]) == ("attempt", 2)
+    ids = [event.id for event in (running, attempt, end)]
+    assert ids == ["1-running", "2-running", "2-succeeded"]
+    rest = sent(alice, run, "events", **{"Last-Event-ID": ids[0]})
+    assert [event.id for event in rest] == ids[1:]
+    assert alice.get(f"/runs/{run}/events", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_that_an_attempts_log_is_gone_is_told_once(
+    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    run = start("tests.stumble", times=1, until=str(tmp_path / "end"))
+    with alice.stream("GET", f"/runs/{run}/logs") as log:
+        assert any(event.data == "attempt 1, line 2" for event in events(log))
+    local_flyte.delete_pods()
+    with alice.stream("GET", f"/runs/{run}/logs") as log:
+        told = events(log)
+        assert next(told) == ("unavailable", '{"attempt": 1}', "1-gone")
+        assert next(told) == ("attempt", '{"attempt": 2}', "2-0")
+        assert any(event.data == "attempt 1, line 2" for event in told)
+        (tmp_path / "end").touch()
+        assert {event.type for event in told} <= {"message"}
+    rest = sent(alice, run, "logs", **{"Last-Event-ID": "1-gone"})
+    assert rest[0] == ("attempt", '{"attempt": 2}', "2-0")
+
+
+def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
+    alice: httpx.Client, elsewhere: Elsewhere, log: Callable[..., None], greeting: str
+) -> None:
+    log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
+    told = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert told == ["data: one\nid: 1-1", 'event: unavailable\ndata: {"attempt": 1}\nid: 1-gone']
+    assert len(elsewhere.received) == 1
+
+
+def test_a_log_resumes_after_any_event_also_within_a_long_message(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")
+    log(lines(*messages), envelope(b"{}", 2))
+    told = sent(alice, greeting, "logs")
+    assert told[0] == ("message", "one\ntwo\nth\aree", "1-1")
+    assert [len(event.data) // PART_CHARS for event in told] == [0, 1, 1, 0, 0]
+    assert told[3:] == [("message", "x", "1-4"), ("message", "last", "1-5")]
+    assert resumes(alice, greeting, "logs", told)

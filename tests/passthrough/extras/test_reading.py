@@ -1,0 +1,196 @@
+"""Lists: few calls at once, and entries that are too large."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+import flyte
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+from flyteidl2.project import project_service_connect
+from flyteidl2.project import project_service_pb2 as pb
+
+from app.routers import conditions, me, runs, streams
+from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
+from passthrough.calls.request_state import RequestState, call_limit, current_request
+from passthrough.extras.reading import call_each, take
+from passthrough.limits import DEFAULTS, Limits
+from passthrough.settings import Settings
+
+from ..support import build_app
+
+pytestmark = pytest.mark.anyio
+router = APIRouter()
+for module in (conditions, me, runs, streams):
+    router.include_router(module.router)
+LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
+LARGE = "x" * 110_000
+
+
+@pytest.fixture(scope="module")
+def bob(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Bob's client of an app that reads little."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(build_app(router)) as url,
+        client_of(url, "bob") as client,
+    ):
+        patch.setattr(Settings, "limits", LIMITS)
+        yield client
+
+
+def run(text: str = "") -> str:
+    """Return a run of alice's with a label. It has ended: until then, Flyte may move its start."""
+    with acting_as("alice"):
+        found = remote.Task.get("tests.greet", auto_version="latest")
+        context = flyte.with_runcontext("remote", labels={"text": text})
+        return ended(str(context.run(found, name="Ada").name))
+
+
+def test_an_entry_that_is_too_large_hides_no_other(
+    bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    small = {run(), run(), run()}
+    run(LARGE)
+    small |= {run(), run(), run()}
+    answer = bob.get("/runs")
+    assert {each["name"] for each in answer.json()} == small
+    assert answer.headers["x-left-out"] == "1"
+    assert [call.method for call in received()].count("ListRuns") < 20
+
+
+def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: httpx.Client) -> None:
+    large = [run("x" * 60_000) for _ in range(4)]
+    answers = [bob.get("/runs", params={"limit": limit}) for limit in (4, 2)]
+    assert str(LIMITS.request_bytes) in answers[0].json()["detail"]
+    assert len({each["name"] for each in answers[1].json()} & {*large}) == 2
+
+
+class Projects(project_service_connect.ProjectService):
+    """Lists two projects, of which somebody has given the first a large description."""
+
+    async def list_projects(self, request: pb.ListProjectsRequest, _: Any) -> Any:
+        """Return a page."""
+        projects = [pb.Project(id="p0", description=LARGE), pb.Project(id="p1")]
+        start, end = int(request.token or 0), int(request.token or 0) + request.limit
+        found = pb.Projects(projects=projects[start:end], token=str(end) if end < 2 else "")
+        return pb.ListProjectsResponse(projects=found)
+
+
+def test_a_project_that_is_too_large_hides_no_other(
+    bob: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = project_service_connect.ProjectServiceASGIApplication(Projects())
+    monkeypatch.setitem(local_flyte._services.applications, service.path, service)
+    answer = bob.get("/projects")
+    assert [each["id"] for each in answer.json()] == ["p1"]
+    assert answer.headers["x-left-out"] == "1"
+
+
+def test_a_condition_that_is_too_large_hides_no_other(
+    bob: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = start("tests.ask", prompts=["a?", "b?", "c?"])
+    wait_until(lambda: len(bob.get(f"/runs/{run}/conditions").json()) == 3)
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    (large,) = (each for each in found.actions.values() if each.details.condition.prompt == "b?")
+    large.details.metadata.group = LARGE
+    for path in ("/conditions", f"/runs/{run}/conditions"):
+        answer = bob.get(path)
+        assert {each["prompt"] for each in answer.json()} == {"a?", "c?"}, path
+        assert int(answer.headers["x-left-out"]) >= 1
+
+
+def test_details_too_large_together_are_refused_in_a_list_and_come_in_turn_in_a_stream(
+    bob: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = ended(start("tests.crowd", size=3))
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    for action in found.actions.values():
+        action.details.error_info.message = "x" * 60_000
+    answers = [bob.get(f"/runs/{run}/actions", params={"limit": limit}) for limit in (4, 1)]
+    assert [answer.status_code for answer in answers] == [413, 200]
+    assert all(action["error"] for action in answers[1].json())
+    shown = [json.loads(event.data) for event in events(bob.get(f"/runs/{run}/actions/events"))]
+    assert {action["name"] for action in shown if action["error"]} == {*found.actions}
+
+
+MOST = DEFAULTS.calls_at_once
+
+
+class Calls:
+    """Calls that take a while, counted."""
+
+    def __init__(self) -> None:
+        self.open = self.most = self.begun = 0
+
+    async def __call__(self, number: int) -> int:
+        self.open, self.begun = self.open + 1, self.begun + 1
+        self.most = max(self.most, self.open)
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return [*range(1000)].index(number)
+        finally:
+            self.open -= 1
+
+
+def request_of(caller: str) -> RequestState:
+    """Begin a request, in the current task."""
+    state = RequestState()
+    state.turn.caller = caller
+    current_request.set(state)
+    return state
+
+
+async def test_a_callers_lists_share_one_limit_and_do_not_stop_anothers() -> None:
+    async def listing(caller: str, calls: Calls) -> list[int]:
+        state = request_of(caller)
+        try:
+            return await call_each(calls, range(300))
+        finally:
+            state.end()
+
+    alices, bobs = Calls(), Calls()
+    lists = [listing("alice", alices) for _ in range(5)] + [listing("bob", bobs)]
+    tasks = [asyncio.create_task(each) for each in lists]
+    assert await asyncio.gather(*tasks) == [[*range(300)]] * 6
+    assert alices.most == bobs.most == MOST
+    assert bobs.begun == 300
+
+
+async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
+    for _ in range(2 * MOST):
+        calls = Calls()
+        with pytest.raises(ValueError, match="-1"):
+            await call_each(calls, [-1, *range(1000)])
+        assert calls.begun <= 2 * MOST
+    left = asyncio.create_task(call_each(calls, range(1000)))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    assert await call_each(Calls(), range(3)) == [0, 1, 2]
+
+
+async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
+    first, second = (request_of("alice") for _ in range(2))
+    await first.turn.begin()
+    asyncio.get_running_loop().call_later(0.2, first.turn.let_go)
+    async with asyncio.timeout(0.1) as limit:
+        call_limit.set(limit)
+        await second.begin_turn()
+    assert second.seconds < -0.1
+
+
+async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:
+    async def entries() -> AsyncGenerator[int]:
+        for number in range(count + skip):
+            yield number
+        pytest.fail("a further entry was read")
+
+    for count, skip in ((0, 0), (2, 0), (2, 3)):
+        assert await take(entries(), count, skip) == [*range(skip, skip + count)]

@@ -1,0 +1,99 @@
+"""Watches of runs and of their actions."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+
+from app.routers import conditions, runs, streams
+from local_flyte import Code, LocalFlyte
+from local_flyte import runs as local_runs
+from local_flyte.testing import Event, ended, events, start, wait_until
+from passthrough import Limits
+from passthrough.extras import watching
+
+from ..elsewhere import envelope, lines
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+for module in (conditions, runs, streams):
+    router.include_router(module.router)
+
+
+def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
+    """Return the events of a run's stream, until it ends."""
+    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+
+
+def changes(client: httpx.Client, run: str) -> list[dict[str, Any]]:
+    """Return the actions that the stream of a run's actions sends, until it ends."""
+    return [json.loads(event.data) for event in sent(client, run, "actions/events")]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that makes `family` fail as long as it exists."""
+    (file := tmp_path_factory.mktemp("family") / "broken").touch()
+    return file
+
+
+@pytest.fixture(scope="module")
+def family(local_flyte: LocalFlyte, broken: Path) -> str:
+    """A run of three children: one stumbles once, one fails. It has just started."""
+    return start("tests.family", broken=str(broken))
+
+
+# Watching
+
+
+def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_has_ended(
+    alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, family: str
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        told, other = threads.map(lambda client: changes(client, family), (alice, bob))
+    listed = {each["name"]: each for each in alice.get(f"/runs/{family}/actions").json()}
+    for seen in (told, other, changes(bob, family)):
+        assert {each["name"]: each for each in seen} == listed
+    phases = [each["phase"] for each in told if each["name"] == "a0"]
+    assert phases[-1] == "failed"
+    assert "running" in phases
+    wait_until(lambda: local_flyte.open_calls("WatchActions") == 0)
+
+
+def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_ends_after_its_run(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = start("tests.ask", prompts=["?"], fails_after=2)
+    local_flyte.fail_next(
+        "WatchActions", Code.INTERNAL, after=1, message="parent node [x] not found"
+    )
+    told = changes(alice, run)
+    phases = {each["name"]: each["phase"] for each in told}
+    (asked,) = phases.keys() - {"a0"}
+    assert (phases["a0"], phases[asked]) == ("failed", "paused")  # as it stays at Flyte
+
+
+def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
+    alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(family)
+    monkeypatch.setattr(watching, "limits", lambda: Limits(watched_details=0))
+    monkeypatch.setattr(local_runs, "WATCHED_AT_ONCE", 3)  # so that it is not in one message
+    local_flyte.clear_calls()
+    told = changes(alice, family)
+    assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2
+    shown = sorted((each["phase"], bool(each["phases"])) for each in told)
+    assert shown == [("failed", True)] * 2 + [("succeeded", False)] * 2
+
+
+def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    log(*[lines("x" * 1_000_000)] * 10, envelope(b"{}", 2))
+    told = sent(alice, greeting, "logs", **{"Last-Event-ID": "1-1628"})
+    assert [event.id for event in told] == ["1-1629", "1-1630"]

@@ -1,0 +1,265 @@
+"""What one caller may take: requests, threads, bodies; and its name in the log."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.testclient import TestClient
+from flyte import remote
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.agents import serve_agents
+from passthrough.calls import turns
+from passthrough.calls.request_state import this_request
+from passthrough.dependencies import RequestBody
+from passthrough.http import exchange
+
+from ..faulty import connected, head
+from ..support import build_app
+
+router = APIRouter()
+MOST = 5
+go_on = threading.Event()
+entered = threading.Semaphore(0)
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events() -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=1)
+    await remote.User.get.aio()  # which the test makes hang
+
+
+@router.get("/thread")
+def thread() -> str:
+    return "served"
+
+
+@router.get("/thread-of-asyncio")
+async def thread_of_asyncio() -> str:
+    return await asyncio.to_thread(thread)
+
+
+@router.get("/held-thread")
+def held_thread() -> None:
+    entered.release()
+    go_on.wait()
+
+
+@router.get("/held-thread-of-asyncio")
+async def held_thread_of_asyncio() -> None:
+    await asyncio.to_thread(held_thread)
+
+
+class Given(RequestBody):
+    values: list[Any]
+
+
+@router.post("/length")
+async def length(given: Given) -> int:
+    return len(given.values)
+
+
+@router.post("/held-body")
+async def held_body(given: Given) -> int:
+    await held_thread_of_asyncio()
+    return len(given.values)
+
+
+@router.post("/upload", max_body_size=10_000_000)
+async def upload(request: Request) -> None:
+    async for _ in request.stream():
+        entered.release()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits() -> Iterator[None]:
+    go_on.clear()
+    yield
+    go_on.set()
+    while entered.acquire(blocking=False):
+        pass
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    with serving(build_app(router, open_requests_per_caller=MOST)) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "bearer   {token}"},
+        {"Authorization": "", "Cookie": "flyte_at={token}; flyte_at_2=invented-{0}"},
+    ],
+    ids=["another spelling", "two cookies"],
+)
+def test_a_caller_has_a_limited_number_of_open_requests(
+    url: str, bob: httpx.Client, local_flyte: LocalFlyte, headers: dict[str, str]
+) -> None:
+    token = PEOPLE["alice"].token
+    with local_flyte.hang("UserInfo"), client_of(url, "alice") as alice, ExitStack() as streams:
+        for number in range(MOST):
+            sent = {name: text.format(number, token=token) for name, text in headers.items()}
+            stream = streams.enter_context(alice.stream("GET", "/events", headers=sent))
+            assert stream.status_code == 200
+        refused = alice.get("/thread")
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        assert alice.get("/health").is_success  # which needs no credentials
+        assert bob.get("/thread").json() == "served"
+        streams.close()
+        wait_until(lambda: alice.get("/thread").status_code == 200)
+
+
+@pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])
+def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
+    most = 60  # more than the 40 threads that there are by default
+    app = build_app(router, open_requests_per_caller=most)
+    with (
+        serving(app) as url,
+        client_of(url, "alice") as alice,
+        client_of(url, "bob") as bob,
+        ThreadPoolExecutor(most) as do,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(go_on.set)  # also if this test fails
+        waiting = [do.submit(alice.get, path) for _ in range(most)]
+        for _ in range(most):
+            assert entered.acquire(timeout=60)
+        assert bob.get("/thread").json() == "served"
+        assert bob.get("/thread-of-asyncio").json() == "served"
+        go_on.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
+
+
+def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_restart(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logged(app: Any, token: str) -> str:
+        caplog.clear()
+        with TestClient(app) as client:
+            client.get("/thread", headers={"Authorization": f"Bearer {token}"})
+        (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
+        return str(fields["caller"])
+
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    app, restarted = build_app(router), build_app(router)
+    alice, bob = logged(app, "alices-token"), logged(app, "bobs-token")
+    assert len(alice) == len(bob) == 12
+    assert alice == logged(app, "alices-token")
+    assert len({alice, bob, logged(restarted, "alices-token")}) == 3
+
+
+LARGE = {"values": ["x" * 80_000]}
+
+
+@pytest.mark.parametrize(("seconds", "at_once"), [(3600.0, 2), (0.01, 3)])
+def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_some_seconds(
+    alice: httpx.Client, bob: httpx.Client, monkeypatch: Any, seconds: float, at_once: int
+) -> None:
+    monkeypatch.setattr(turns, "PLACE_SECONDS", seconds)
+    with (
+        client_of(str(alice.base_url), "victor") as victor,
+        ThreadPoolExecutor(4) as threads,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(go_on.set)
+        clients = [alice, alice, bob, victor]
+        large = [threads.submit(client.post, "/held-body", json=LARGE) for client in clients]
+        for _ in range(at_once):
+            assert entered.acquire(timeout=60)
+        for _ in range(20):  # small ones do not wait
+            assert alice.post("/length", json={"values": []}).json() == 0
+        assert not entered.acquire(blocking=False)
+        go_on.set()
+        assert [answer.result().json() for answer in large] == [1] * 4
+
+
+def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
+    sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
+    for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
+        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
+        with connected(url, request.encode()) as connection:  # and no byte of the body
+            assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None:
+    app = build_app(router, open_requests_per_caller=100)
+    upload = head("/upload", "Content-Length: 9000000").replace(b"GET", b"POST") + b"begun"
+    with serving(app) as url, client_of(url, "alice") as alice, ExitStack() as uploads:
+        for _ in range(5):
+            uploads.enter_context(connected(url, upload))
+            assert entered.acquire(timeout=60)
+        refused = alice.get("/thread")
+        assert refused.status_code == 429
+        assert "an upload counts as 20" in refused.json()["detail"]
+        uploads.close()
+        wait_until(lambda: alice.get("/thread").status_code == 200)
+
+
+@router.get("/unread")
+async def unread() -> Response:
+    await this_request().turn.begin()  # as what Flyte sends for a large answer does
+    entered.release()
+    return Response(bytes(10_000_000))
+
+
+def test_a_caller_has_one_large_answer_that_its_client_does_not_read_and_not_for_long(
+    url: str, alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "UNREAD_SECONDS", 3600.0)
+    first, second = (connected(url, head("/unread"), 4096) for _ in range(2))
+    with first, second:
+        assert entered.acquire(timeout=60)
+        assert len(bob.get("/unread").content) == 10_000_000
+        assert entered.acquire(timeout=60)
+        assert alice.get("/thread").json() == "served"
+        assert not entered.acquire(blocking=False)
+        first.close()
+        second.close()
+    monkeypatch.setattr(exchange, "UNREAD_SECONDS", 3.0)
+    with connected(url, head("/unread"), 4096) as third:
+        assert third.recv(12) == b"HTTP/1.1 200"
+        assert len(alice.get("/unread").content) == 10_000_000
+
+
+def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:
+    """Return the text of a tool's result."""
+    call = {"name": name, "arguments": arguments}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    accept = {"Accept": "application/json, text/event-stream"}
+    answer = client.post("/mcp", json=message, headers=accept)
+    return str(answer.json()["result"]["content"][0]["text"])
+
+
+def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PLACE_SECONDS", 3600.0)  # a second place would be waited for
+    app = build_app(router, flyte_timeout=10.0)
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
+        sent = [threads.submit(call_tool, alice, "length", body=LARGE) for _ in range(4)]
+        assert [answer.result() for answer in sent] == ["1"] * 4
+
+
+def test_a_tool_call_is_one_open_request(local_flyte: LocalFlyte) -> None:
+    app = build_app(router, open_requests_per_caller=2)
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(1) as thread:
+        held = thread.submit(call_tool, alice, "held_thread_of_asyncio")
+        assert entered.acquire(timeout=60)
+        assert alice.get("/thread").json() == "served"
+        go_on.set()
+        assert held.result() == "null"

@@ -1,0 +1,244 @@
+"""An endpoint's calls to Flyte end with its request, however the endpoint is written."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, BackgroundTasks, Request
+from flyte import remote
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.routers import streams
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.calls import request_state
+from passthrough.http import exchange
+
+from .. import naive_endpoints
+from ..faulty import connected, head
+from ..support import build_app
+
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+router.include_router(streams.router)
+VIEWERS = 20
+LENGTH = (b"content-length", b"2")
+MARK = ContextVar("mark", default="")
+kept: list[Any] = []
+"""Objects that an endpoint keeps."""
+heard: list[str] = []
+"""Results of work after the response."""
+client_has_left = threading.Event()
+
+
+@router.get("/runs/{name}/wait-sync")
+def sync_wait(name: str) -> str:
+    run = remote.Run.get(name)
+    run.wait(quiet=True)
+    return run.phase
+
+
+@router.get("/runs/{name}/logs-sync")
+def sync_logs(name: str) -> StreamingResponse:
+    return StreamingResponse(remote.Run.get(name).get_logs())
+
+
+@router.get("/runs-sync")
+def sync_list() -> list[str]:
+    return [run.name for run in remote.Run.listall()]
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """An app that waits for Flyte longer than the tests do: no deadline ends a call for it."""
+    with serving(build_app(router, flyte_timeout=3600.0)) as url:
+        yield url
+
+
+def used() -> float:
+    """Return the share of a core that this process uses for a moment."""
+    before, began = time.process_time(), time.monotonic()
+    time.sleep(0.2)
+    return (time.process_time() - before) / (time.monotonic() - began)
+
+
+def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
+    """Check that the calls end, that no others follow, and that the process is idle."""
+    wait_until(lambda: local_flyte.open_calls(call) == 0)
+    local_flyte.clear_calls()
+    wait_until(lambda: used() < 0.5)  # this process: the app, and an idle local Flyte
+    assert local_flyte.calls == []
+    assert local_flyte.open_calls(call) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "hangs"),
+    [
+        ("/runs/{run}/events", "WatchActions", False),
+        ("/runs/{run}/wait-sync", "WatchActionDetails", False),
+        ("/runs/{run}/logs", "TailLogs", False),
+        ("/runs/{run}/logs-sync", "TailLogs", False),
+        ("/runs/{run}/logs", "TailLogs", True),
+        ("/runs", "ListRuns", True),
+        ("/runs-sync", "ListRuns", True),
+    ],
+)
+def test_a_call_that_hangs_or_streams_ends_with_its_request(
+    *,
+    url: str,
+    local_flyte: LocalFlyte,
+    counting: str,
+    path: str,
+    call: str,
+    hangs: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flyte"), "propagate", True)
+    with local_flyte.hang(call) if hangs else nullcontext():
+        with ExitStack() as viewers:
+            for _ in range(VIEWERS):
+                viewers.enter_context(connected(url, head(path.format(run=counting))))
+            wait_until(lambda: local_flyte.open_calls(call) == VIEWERS)
+        all_is_quiet(local_flyte, call)
+    others = ("asyncio", "opentelemetry")
+    assert not [record for record in caplog.records if not record.name.startswith(others)]
+
+
+@router.get("/kept/{name}")
+async def keep(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    lines = run.get_logs.aio()
+    kept.append(lines)
+    await anext(lines)
+    return str(await anext(lines))
+
+
+@router.get("/sync/kept/{name}")
+def sync_keep(name: str) -> str:
+    lines = remote.Run.get(name).get_logs()
+    kept.append(lines)
+    return str(next(lines))
+
+
+@router.get("/background")
+async def background(tasks: BackgroundTasks) -> str:
+    async def after() -> None:
+        await asyncio.to_thread(client_has_left.wait)
+        for _ in range(10):  # the app could notice it meanwhile
+            heard.append((await remote.User.get.aio()).name())
+
+    tasks.add_task(after)
+    return "answered"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    kept.clear()
+    heard.clear()
+    yield
+    kept.clear()
+
+
+@pytest.mark.parametrize("path", ["/kept/{run}", "/sync/kept/{run}"])
+def test_an_unfinished_iterator_ends_with_the_request(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
+) -> None:
+    assert alice.get(path.format(run=counting)).text
+    all_is_quiet(local_flyte, "TailLogs")
+
+
+def test_a_background_task_still_acts_as_the_caller(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)
+    with client_of(url, "alice") as client:
+        assert client.get("/background").json() == "answered"
+    client_has_left.set()
+    wait_until(lambda: heard == ["Alice Adams"] * 10)
+
+
+@router.post("/slow-upload")
+async def upload(request: Request) -> None:
+    heard.append(str(len(await request.body())))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        heard.append("ended")
+
+
+def test_a_request_ends_with_its_client_also_after_a_slow_upload(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)  # while the app reads
+    begin = head("/slow-upload", "Content-Length: 2").replace(b"GET", b"POST", 1)
+    with connected(url, begin + b"x") as client:
+        client.sendall(b"y")
+        wait_until(lambda: heard == ["2"])
+    wait_until(lambda: heard == ["2", "ended"])
+
+
+@router.get("/mark")
+async def mark() -> str:
+    before = MARK.get()
+    MARK.set("left by the request before")
+    return before
+
+
+def test_the_next_request_on_a_connection_finds_nothing_of_the_one_before(url: str) -> None:
+    with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
+        answers = pipelined.makefile("rb").read()
+    assert answers.count(b'\r\n\r\n""') == 2
+    assert b"left by" not in answers
+
+
+async def waits_for_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+    """A mounted app that lasts until the server says that its client has left."""
+    while (await receive()).get("more_body"):
+        pass
+    for _ in range(10):  # the loop's turns, in which messages begin to be received ahead
+        await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
+    await send({"type": "http.response.body", "body": b"ok"})
+    heard.append((await receive())["type"])
+
+
+def test_an_app_hears_after_its_response_that_its_client_has_left(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)
+    app = build_app(router)
+    app.mount("/raw", waits_for_the_disconnect)
+    with serving(app) as url, client_of(url, "alice") as alice:
+        assert alice.get("/raw/").text == "ok"
+        wait_until(lambda: heard == ["http.disconnect"])
+
+
+@router.get("/name-sync")
+def sync_name() -> str:
+    return str(remote.User.get().name())
+
+
+def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
+    local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_state, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(request_state, "CALLS", 1 / 3600)  # a deadline long before a call gives up
+    app = build_app(router, flyte_timeout=3600.0)
+    with (
+        local_flyte.hang("UserInfo"),
+        serving(app) as url,
+        client_of(url, "alice") as alice,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        for answer in threads.map(alice.get, (f"/runs/{counting}/wait-sync", "/name-sync")):
+            assert answer.status_code == 504

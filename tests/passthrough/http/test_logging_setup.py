@@ -1,0 +1,146 @@
+"""What the log shows, and in which form."""
+
+import asyncio
+import io
+import json
+import logging
+import re
+from typing import Any
+
+import pytest
+from flyte import remote
+
+from passthrough.calls.redaction import REDACTED
+from passthrough.http.logging_setup import Console, LogFormatter, set_up_logging
+from passthrough.limits import DEFAULTS
+from passthrough.settings import Settings
+
+from ..support import run_python
+
+TOKEN = "a-token-of-somebody"
+
+
+class Writes(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.written = asyncio.Event()
+
+    def write(self, text: str) -> int:
+        self.number += 1
+        self.written.set()
+        return super().write(text)
+
+
+async def test_what_is_logged_in_a_moment_is_written_together_and_a_warning_at_once() -> None:
+    console, stream = Console(), Writes()
+    console.setStream(stream)
+    record = {"name": "app", "msg": "said", "levelno": logging.INFO}
+    for number in range(3):
+        console.handle(logging.makeLogRecord(record | {"msg": f"{number}"}))
+    console.handle(logging.makeLogRecord({"msg": "beware", "levelno": logging.WARNING}))
+    assert (stream.getvalue(), stream.number) == ("0\n1\n2\nbeware\n", 1)
+    stream.written.clear()
+    console.handle(logging.makeLogRecord(record))
+    await stream.written.wait()
+    assert stream.getvalue().endswith("beware\nsaid\n")
+    await asyncio.to_thread(console.handle, logging.makeLogRecord(record))
+    assert stream.getvalue().endswith("said\nsaid\n")
+
+
+FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            f"one\n{FORGED}\r\x1b[2K\u2028{FORGED}",
+            rf"ERROR flyte: one\n    {FORGED}\r\x1b[2K\u2028{FORGED}",
+        ),
+        (f"no {TOKEN}", f"ERROR flyte: no {REDACTED}"),
+        ("a" * 6000 + "b" * 6000, "ERROR flyte: " + "a" * 4998 + " … " + "b" * 4998),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_record_is_short_and_no_text_in_it_looks_like_another(
+    form: Any, message: str, shown: str
+) -> None:
+    settings = Settings().model_copy(update={"log_format": form})
+    record = logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message})
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
+        line = LogFormatter(settings).format(record)
+    if form == "text":
+        assert line.partition(" ")[2] == shown.replace(r"\n", "\n", 1)
+    else:
+        assert line.isprintable()
+        assert json.loads(line).items() >= {"level": "ERROR", "logger": "flyte"}.items()
+        assert len(json.loads(line)["message"]) <= DEFAULTS.log_record_chars
+
+
+APP = """
+import logging
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+from tests.passthrough.support import build_app
+
+router = APIRouter()
+
+@router.get("/logs")
+async def logs() -> None:
+    for name in ("app.routers.mine", "flyte", "others"):
+        logger = logging.getLogger(name)
+        logger.debug("unimportant")
+        logger.warning("one\\ntwo %s", "{token}")
+    raise KeyError("{token}")
+
+changed = dict(flyte_plaintext=True, flyte_endpoint="http://127.0.0.1:1", allow_anonymous=True)
+app = build_app(router, log_level="{level}", log_format="{form}", **changed)
+with TestClient(app, base_url="http://localhost") as client:
+    headers = {{"Authorization": "Bearer {token}", "X-Request-ID": "mine"}}
+    client.get("/logs?token=hidden", headers=headers)
+"""
+TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
+
+
+def printed(form: str, level: str) -> list[str]:
+    said = run_python(APP.format(token=TOKEN, form=form, level=level)).stderr
+    assert "hidden" not in said
+    assert TOKEN not in said
+    return said.splitlines()
+
+
+def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
+    lines = printed("text", "DEBUG")
+    away, *records = [re.sub(TIME, "", line) for line in lines if re.match(TIME, line)]
+    assert away.startswith("WARNING passthrough.start: Flyte cannot be reached at http://127.0.0.1")
+    assert records[:-1] == [
+        "DEBUG app.routers.mine: unimportant",
+        "WARNING app.routers.mine: one",
+        "WARNING flyte: one",
+        "WARNING others: one",
+        "ERROR passthrough.http.problems: GET /logs: status 500, KeyError",
+    ]
+    line = r"INFO app\.access: GET /logs 500 [\d.]+ 0\.0 mine [0-9a-f]{12} -"
+    assert re.fullmatch(line, records[-1])
+    others = [line for line in lines if not re.match(TIME, line)]
+    assert others.count(f"    two {REDACTED}") == 3
+    assert f"    KeyError: '{REDACTED}'" in others
+    assert any("/starlette/" in line for line in others)  # since it is DEBUG
+
+
+def test_as_json_each_record_is_a_line() -> None:
+    _, said, *_, bug, request = [json.loads(line) for line in printed("json", "INFO")]
+    assert (said["logger"], said["message"]) == ("app.routers.mine", f"one\ntwo {REDACTED}")
+    assert bug["message"].startswith("GET /logs: status 500, KeyError\nTraceback")
+    assert not re.search("/(starlette|passthrough)/", bug["message"])  # since it is INFO
+    expected = {"method": "GET", "route": "/logs", "status": 500, "request_id": "mine"}
+    assert request.items() >= expected.items()
+
+
+def test_an_owners_own_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = logging.StreamHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [own])
+    set_up_logging(Settings())
+    assert logging.getLogger().handlers == [own]
+    assert own.formatter is None

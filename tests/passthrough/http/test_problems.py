@@ -1,0 +1,319 @@
+"""Errors as problems (RFC 9457)."""
+
+import asyncio
+import http.client
+import logging
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import flyte
+import flyte.errors
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, BackgroundTasks, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.calls.sdk import DeadlineExceededError, TooLargeError
+from passthrough.http.door import Door
+from passthrough.http.problems import Problem
+from passthrough.settings import Settings
+from passthrough.values.inputs import InvalidInputs
+
+from ..faulty import connected, head
+from ..support import build_app
+
+router = APIRouter()
+entered, left = threading.Event(), threading.Event()
+SIGN_IN = "https://flyte.example/login"
+
+
+@router.get("/me")
+async def me() -> None:
+    await remote.User.get.aio()
+
+
+class UpstreamError(Exception):
+    """An HTTP client's error, with the headers of the server that it called."""
+
+    headers = {"set-cookie": "session=theirs", "content-length": "3"}  # noqa: RUF012
+
+
+KINDS: dict[str, Any] = {
+    "refusal": HTTPException(404),
+    "bug": KeyError,
+    "bug with headers": UpstreamError,
+    "cancellation": asyncio.CancelledError,
+}
+
+
+@router.get("/raise/events", response_class=EventSourceResponse)
+async def events(told: int) -> AsyncGenerator[ServerSentEvent]:
+    for number in range(told):
+        yield ServerSentEvent(data=number)
+    await me()
+
+
+@router.get("/raise/{place}")
+async def raise_at(place: str, kind: str, tasks: BackgroundTasks, told: int = 0) -> Any:
+    async def fail() -> None:
+        raise KINDS[kind]
+
+    async def lines() -> AsyncGenerator[str]:
+        for number in range(told):
+            yield f"data: {number}\n\n"
+        await fail()
+
+    if place == "here":
+        await fail()
+    if place == "background":
+        tasks.add_task(fail)
+        return None
+    return StreamingResponse(lines(), media_type=f"text/{place}")
+
+
+@router.get("/slow")
+async def slow() -> None:
+    entered.set()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        left.set()
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The address of an app that says where to sign in."""
+    with serving(build_app(router, sign_in_url=SIGN_IN)) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (Code.UNAUTHENTICATED, 401),
+        (Code.PERMISSION_DENIED, 403),
+        (Code.INVALID_ARGUMENT, 400),
+        (Code.DATA_LOSS, 502),
+        (Code.DEADLINE_EXCEEDED, 504),
+    ],
+)
+def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_fault(
+    *,
+    alice: httpx.Client,
+    anonymous: httpx.Client,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    code: Code,
+    status: int,
+) -> None:
+    said = "there is no such thing"
+    local_flyte.fail_next("UserInfo", code, message=said)
+    response = alice.get("/me")
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert response.json().get("refused_by") == ("flyte" if status == 403 else None)
+    assert response.json().get("sign_in") == (SIGN_IN if status == 401 else None)
+    assert anonymous.get("/me").json()["sign_in"] == SIGN_IN
+    # About a fault of its own, Flyte may say too much.
+    assert response.json().get("detail") == (said if status < 500 or status == 504 else None)
+    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.http.problems"]
+    call = "flyteidl2.auth.IdentityService/UserInfo"
+    expected = f"GET /me: status {status}, {code.name} from {call}"
+    is_logged = status == 400 or status >= 500  # a 400 may be the app's fault
+    assert [line.startswith(expected) for line in lines] == [True] * is_logged
+    assert "\n" not in "".join(lines)
+
+
+REFUSED = HTTPException(403, "not you")
+REFUSED.__cause__ = ConnectError(Code.NOT_FOUND, "the cause")
+NO_TASK = "no such task t in project None, domain None"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, NO_TASK[:14]),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
+        (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
+        (httpx.ReadError("dropped"), 502, None),
+        (TimeoutError(), 504, "this took too long; a run that was started goes on"),
+        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
+        (REFUSED, 403, "not you"),
+        (TooLargeError("larger"), 413, "larger"),
+        (HTTPException(418, [{"b": 1}]), 418, '[{"b": 1}]'),
+    ],
+)
+def test_exceptions_map_to_problems(error: Exception, status: int, detail: str | None) -> None:
+    wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
+    wrapped.__cause__ = error
+    calls = (ConnectError, DeadlineExceededError)
+    for raised in (error, wrapped) if isinstance(error, calls) else (error,):
+        problem = Problem.of_exception(raised)
+        assert (problem.status, problem.detail, problem.errors) == (status, detail, None)
+        assert problem.title == http.client.responses.get(status, "Error")
+
+
+def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
+    many = [{"loc": ("query", n), "msg": "no", "input": "s3cret"} for n in range(200)]
+    for error, expected in (
+        (InvalidInputs([(("a", 0), "wrong")]), [(["inputs", "a", 0], "wrong")]),
+        (RequestValidationError(many), [(["query", n], "no") for n in range(100)]),
+    ):
+        problem = Problem.of_exception(error)
+        assert problem.status == 422
+        assert [(value.location, value.detail) for value in problem.errors or ()] == expected
+        assert "s3cret" not in problem.model_dump_json()
+
+
+async def sent_by(
+    *messages: Message,
+    error: BaseException | None = None,
+    gone: Exception | None = None,
+) -> list[Message]:
+    """Return what arrives of an app that sends these messages, and then fails or returns.
+
+    The server raises ``gone``, if the client has left.
+    """
+    sent: list[Message] = []
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        if error:
+            raise error
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if gone:
+            raise gone
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    scope["query_string"] = b""
+    settings = Settings().model_copy(update={"access_log": False})
+    await Door(app, settings, set(), {})(scope, receive, send)
+    return sent
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+@pytest.mark.parametrize(
+    ("error", "status", "logged"),
+    [
+        (
+            ExceptionGroup("", [ClientDisconnect(), ConnectError(Code.UNAUTHENTICATED, "no")]),
+            401,
+            (),
+        ),
+        (ExceptionGroup("", [HTTPException(404), ValueError("a bug")]), 500, ["a bug"]),
+        (ExceptionGroup("", [ValueError("a bug"), KeyError("more")]), 500, ["a bug", "'more'"]),
+        (ClientDisconnect(), 500, ["ClientDisconnect"]),  # of a client who is there
+    ],
+)
+def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
+    error: BaseException, status: int, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    start, *_ = asyncio.run(sent_by(error=error))
+    assert start["status"] == status
+    assert caplog.text.count("status 500") == (status == 500)
+    assert all(text in caplog.text for text in logged)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/raise/events?", 502), ("/raise/event-stream?kind=refusal&", 404)]
+)
+def test_an_event_stream_that_fails_is_a_problem_or_ends_with_one(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    status: int,
+) -> None:
+    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=2)
+    first, later = (alice.get(f"{path}told={told}") for told in (0, 2))
+    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=0)
+    assert (first.status_code, first.json()["status"]) == (status, status)
+    assert first.headers["Content-Type"] == "application/problem+json"
+    assert later.status_code == 200
+    *events, last, end = later.text.split("\n\n")
+    assert (events, end) == (["data: 0", "data: 1"], "")
+    assert last.startswith('event: problem\ndata: {"type": "about:blank"')
+    assert f'"status": {status}' in last
+    assert caplog.text.count("status ") == (2 if status >= 500 else 0)  # once each
+
+
+INTERNAL = {"type": "about:blank", "title": "Internal Server Error", "status": 500}
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("here", "bug"),
+        ("here", "bug with headers"),
+        ("here", "cancellation"),
+        ("plain", "bug"),
+        ("background", "bug"),
+    ],
+)
+def test_a_bug_is_a_500_or_the_end_of_the_response_and_is_logged_once(
+    alice: httpx.Client, place: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    get = partial(alice.get, f"/raise/{place}", params={"kind": kind})
+    if place == "plain":
+        with pytest.raises(httpx.RemoteProtocolError):
+            get()
+    elif place == "background":
+        assert get().status_code == 200
+    else:
+        assert (response := get()).status_code == 500
+        assert response.json() == INTERNAL
+        assert response.headers["cache-control"] == "no-store"
+        assert "set-cookie" not in response.headers  # of an error's own headers
+    wait_until(lambda: "status 500" in caplog.text)
+    assert caplog.text.count("status 500") == 1
+
+
+def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = build_app(router)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[..., Awaitable[Response]]) -> Response:
+        if request.url.path == "/bug":
+            raise KeyError("what the guard says")
+        return Response(status_code=403) if request.url.path == "/me" else await call_next(request)
+
+    with serving(app) as url, client_of(url, None) as client:
+        assert client.get("/me").status_code == 403
+        assert client.get("/slow").json()["status"] == 401
+        assert client.get("/bug").json() == INTERNAL
+        caplog.set_level(logging.INFO, "app.access")
+        monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+        caplog.clear()
+        with connected(url, head("/slow")):
+            wait_until(entered.is_set)
+        wait_until(left.is_set)
+        wait_until(lambda: "GET /slow 499 " in caplog.text)
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    gone = RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+    start: Message = {"type": "http.response.start", "status": 200, "headers": []}
+    asyncio.run(sent_by(start, error=ValueError("a bug"), gone=gone))
+    assert caplog.records == []

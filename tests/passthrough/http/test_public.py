@@ -1,0 +1,52 @@
+"""What needs no credentials."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving
+
+from ..support import build_app
+
+router = APIRouter()
+TRUSTED = "https://trusted.example"
+
+
+@router.get("/things")
+@router.get("/swagger-ui.css", include_in_schema=False)
+@router.post("/things", operation_id="act")
+async def things() -> str:
+    return "things"
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The URL of an app that trusts the pages of one other origin."""
+    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
+    with serving(build_app(router, **changed)) as url:
+        yield url
+
+
+def test_the_documentations_routes_come_after_the_owners(local_flyte: LocalFlyte) -> None:
+    """A request is compared with each route before its own."""
+    owners = APIRouter()
+    owners.add_api_route("/docs/{name}", things)
+    with serving(build_app(owners)) as url, client_of(url, None) as client:
+        assert client.get("/docs/swagger-ui.css").json() == "things"
+        assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_public_paths_and_no_others_are_public_under_a_prefix(local_flyte: LocalFlyte) -> None:
+    """The server adds the prefix (--root-path), here a public path, and routing removes it."""
+    with serving(build_app(router), root_path="/docs") as url:
+        with client_of(url, None) as client:
+            for path in ("/health", "/docs", "/docs/swagger-ui.css"):
+                assert client.get(path).status_code == 200
+            for path in ("/things", "/docs/docs/swagger-ui.css", "/swagger-ui.css"):
+                assert client.get(path).status_code == 401
+        with client_of(url, "alice") as alice:
+            assert alice.get("/things").text == '"things"'
+            assert alice.get("/openapi.json").json()["servers"][0] == {"url": "/docs"}

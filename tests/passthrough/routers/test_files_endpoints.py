@@ -1,0 +1,92 @@
+"""Uploads."""
+
+import select
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.routers.files import router
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, serving, wait_until
+from passthrough.limits import Limits
+
+from ..faulty import connected
+from ..support import build_app
+
+__all__ = ["router"]
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files, which is empty before and after a test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    assert [*tmp_path.iterdir()] == []
+
+
+def begin(
+    url: str, length: int, person: str = "alice", kind: str = "application/octet-stream"
+) -> socket.socket:
+    """Send the headers of an upload."""
+    headers = f"Host: app\r\nAuthorization: {bearer(person)}\r\nContent-Type: {kind}"
+    start = f"POST /files HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n"
+    return connected(url, start.encode())
+
+
+def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
+    local_flyte.clear_calls()
+    for length, person, kind, status in (
+        (Limits().file_bytes + 1, "alice", "text/plain", b"413"),
+        (1000, "expired", "text/plain", b"401"),
+        (1000, "alice", "application/JSON", b"415"),  # else all of it would be in memory
+        (1000, "alice", "multipart/form-data; boundary=x", b"415"),
+    ):
+        with begin(url, length, person, kind) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 %b " % status)
+    assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
+
+
+def test_a_client_who_leaves_leaves_nothing(
+    url: str, local_flyte: LocalFlyte, temporary: Path
+) -> None:
+    with begin(url, 1000) as connection:
+        connection.sendall(b"x" * 10)
+        wait_until(lambda: [*temporary.iterdir()])
+    wait_until(lambda: not [*temporary.iterdir()])
+    with local_flyte.hang("CreateUploadLocation"):
+        with begin(url, 1) as connection:
+            connection.sendall(b"x")
+            wait_until(lambda: local_flyte.open_calls("CreateUploadLocation"))
+        wait_until(lambda: not local_flyte.open_calls("CreateUploadLocation"))
+        wait_until(lambda: not [*temporary.iterdir()])
+
+
+def test_a_file_may_arrive_slowly_because_the_deadline_is_for_the_response(
+    local_flyte: LocalFlyte,
+) -> None:
+    app = build_app(router, flyte_timeout=1.0)  # a response has twice that
+    with serving(app) as url, begin(url, 10) as connection:
+        for _ in range(9):
+            connection.sendall(b"x")
+            too_early, *_ = select.select([connection], [], [], 0.3)
+            assert not too_early, connection.recv(10_000)
+        connection.sendall(b"x")
+        assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
+
+
+NAMES = {
+    "towns 2026 (1).csv": "towns_2026_1_.csv",
+    "a/../b\\c.csv": "c.csv",
+    "..": "file",
+    "x" * 300: "x" * 200,
+    "\u6f22" * 100 + ".CSV": "\u6f22" * 65 + ".csv",  # three bytes each; the SDK reads only .csv
+}
+
+
+def test_a_file_is_called_like_the_callers_but_leads_nowhere(alice: httpx.Client) -> None:
+    answers = [alice.post("/files", params={"name": name}, content=b"x") for name in NAMES]
+    assert [Path(answer.json()["uri"]).name for answer in answers] == [*NAMES.values()]

@@ -1,0 +1,133 @@
+"""The endpoints of app/routers/runs.py: what they show, and what takes effect."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+
+from app.routers import conditions, runs, streams
+from local_flyte import Code, LocalFlyte
+from local_flyte.testing import client_of, ended, events, serving, start, wait_until
+
+from ...envoy import in_front_of
+from ..support import TASKS, build_app
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+for module in (conditions, runs, streams):
+    router.include_router(module.router)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that makes `family` fail as long as it exists."""
+    (file := tmp_path_factory.mktemp("family") / "broken").touch()
+    return file
+
+
+@pytest.fixture(scope="module")
+def family(local_flyte: LocalFlyte, broken: Path) -> str:
+    """A run of three children: one stumbles once, one fails. It has just started."""
+    return start("tests.family", broken=str(broken))
+
+
+# Actions
+
+
+def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
+    alice: httpx.Client, family: str, local_flyte: LocalFlyte
+) -> None:
+    listed = alice.get(f"/runs/{ended(family)}/actions").json()
+    root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
+    assert [root[key] for key in ("name", "title", "parent")] == ["a0", "family", None]
+    keys = ("parent", "group", "task", "type")
+    of_all = ["a0", "children", f"{TASKS}.stumble", "task"]
+    assert all([each[key] for key in keys] == of_all for each in children)
+    told = sorted((each["phase"], each["attempts"]) for each in children)
+    assert told == [("failed", 2), ("succeeded", 1), ("succeeded", 2)]
+    (failed,) = (each for each in children if each["phase"] == "failed")
+    assert "attempt 1 stumbles" in failed["error"]
+    phases = [each for each in failed["phases"] if each["attempt"] == 2]
+    assert [each["phase"] for each in phases][-2:] == ["running", "failed"]
+    for before, after in pairwise(phases):
+        assert before["ended_at"] == after["started_at"]
+
+    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as of a child just enqueued
+    again = alice.get(f"/runs/{family}/actions").json()
+    for key in ("name", "phase", "parent", "group", "started_at", "ended_at"):
+        assert [each[key] for each in again] == [each[key] for each in listed]
+    assert [each["title"] for each in again].count(None) == 1
+    last = alice.get(f"/runs/{family}/actions", params={"offset": 3, "limit": 3})
+    assert last.json() == listed[3:]
+
+
+def test_recovering_takes_over_what_has_succeeded(
+    bob: httpx.Client, family: str, broken: Path
+) -> None:
+    ended(family)
+    broken.unlink()
+    again = bob.post(f"/runs/{family}/rerun", json={"recover": True})
+    assert again.status_code == 201
+    actions = bob.get(f"/runs/{ended(again.json()['name'])}/actions").json()
+    phases = sorted(each["phase"] for each in actions if each["parent"])
+    assert phases == ["recovered", "recovered", "succeeded"]
+    assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
+
+
+def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
+    local_flyte: LocalFlyte, greeting: str, tmp_path: Path
+) -> None:
+    with (
+        serving(build_app(router), root_path="/flyte") as app,
+        in_front_of(tmp_path, int(app.rpartition(":")[2]), prefix="/flyte/") as outside,
+        client_of(f"http://127.0.0.1:{outside}", "alice") as alice,
+    ):
+        made = alice.post(f"/flyte/runs/{greeting}/rerun")
+        shown = alice.get(made.headers["Location"]).json()
+        assert shown["name"] == made.json()["name"]
+        told = events(alice.get(f"/flyte/runs/{greeting}/actions/events"))
+        assert next(told).type == "action"
+        assert alice.get("/runs").status_code == 404  # of Envoy
+
+
+# Reports
+
+
+def test_a_reports_address_is_not_logged(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = ended(start("tests.draw", html="<p>42</p>"))
+    answer = alice.get(f"/runs/{drawn}/report")
+    assert answer.status_code == 303
+    assert answer.headers["location"].partition("?")[0] not in caplog.text
+
+
+# What took effect
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "taken", "read"),
+    [
+        ("abort", {}, "AbortRun", "GetRunDetails"),
+        ("actions/a0/abort", {}, "AbortAction", "GetActionDetails"),
+        ("conditions/{action}", {"value": True}, "SignalEvent", "GetActionDetails"),
+    ],
+)
+def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
+    *, alice: httpx.Client, local_flyte: LocalFlyte, path: str, body: Any, taken: str, read: str
+) -> None:
+    run = start("tests.ask", prompts=["?"])
+    wait_until(lambda: alice.get(f"/runs/{run}/conditions").json())
+    (condition,) = alice.get(f"/runs/{run}/conditions").json()
+    with ThreadPoolExecutor(1) as thread:
+        with local_flyte.hang(taken):
+            answer = thread.submit(alice.post, f"/runs/{run}/{path.format(**condition)}", json=body)
+            wait_until(lambda: local_flyte.open_calls(taken))
+            local_flyte.fail_next(read, Code.UNKNOWN, times=100)
+        assert answer.result().is_success
+    local_flyte.fail_next(read, Code.UNKNOWN, times=0)
+    ended(run)

@@ -1,0 +1,33 @@
+"""The endpoints of app/routers/tasks.py."""
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyteidl2.task.task_service_pb2 import ListTasksRequest
+
+from app.routers import tasks
+
+from .. import naive_endpoints
+from ..elsewhere import Elsewhere
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+router.include_router(tasks.router)
+router.include_router(naive_endpoints.router)
+RUNS = "/tasks/tests.greet/runs"
+
+
+def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client) -> None:
+    for name in ("obj", "run_name"):
+        answer = alice.post(RUNS, json={"inputs": {"name": "Ada", name: 1}})
+        assert answer.status_code == 422, answer.text
+        assert f"{name} is the name of an argument" in answer.text
+
+
+def test_tasks_are_listed_in_the_largest_pages_that_flyte_allows(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    elsewhere.answers(b"")
+    assert there.get("/tasks").json() == []
+    (asked,) = (ListTasksRequest.FromString(call["body"]) for call in elsewhere.received)
+    assert asked.request.limit == 200

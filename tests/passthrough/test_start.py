@@ -1,0 +1,86 @@
+"""What the app refuses to start with."""
+
+import asyncio
+
+import pytest
+from starlette.types import Message
+from template import ROOT
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving
+from passthrough.calls.sdk import StartError
+from passthrough.settings import Settings
+from passthrough.start import connect, validated
+from passthrough.start import load_settings as load
+
+from ..baking import PROJECT
+from .elsewhere import Elsewhere
+from .own_settings import OwnSettings
+from .support import build_app
+
+
+def load_settings(**variables: str) -> Settings:
+    return load(Settings, variables)
+
+
+def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
+    assert "env_vars=validated(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
+    for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
+        with pytest.raises(StartError, match=f"{name} is not .* did you mean {meant}"):
+            validated(OwnSettings, {name: "5"})
+    names = "DO_NOT_TRACK", "FLYTE_INTERNAL_EXECUTION_ID", "PATH", "_U_ORG"
+    others = dict.fromkeys(names, "1")
+    assert validated(Settings, others) == others
+
+
+def test_a_misspelt_variable_is_told_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    """In `.env`, for example; the environment may have others that only look alike."""
+    load_settings(TRUSTED_ORIGIN="https://s3cret.example", PATH="/bin")
+    (message,) = caplog.messages
+    assert message == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?"
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"),
+        ({"FLYTE_ENDPOINT": "http://flyte.example"}, "would be plaintext .FLYTE_ENDPOINT"),
+        ({"_U_EP_OVERRIDE": "a.example:1", "_U_INSECURE": "1"}, "plaintext .*_U_INSECURE is set"),
+    ],
+)
+def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
+    variables: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(StartError, match=problem) as refused:
+        asyncio.run(connect(load_settings(**variables)))
+    assert "deployment.py" in str(refused.value)  # which says what Union and others need
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+async def test_a_refusal_at_start_is_one_message() -> None:
+    """For the server, which prints it without a traceback."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    app = build_app(flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True)
+    await app({"type": "lifespan", "app": app}, receive, send)
+    ((kind, message),) = (message.values() for message in sent)
+    assert kind == "lifespan.startup.failed"
+    assert message.startswith("cannot start: the connection to Flyte would be plaintext")
+
+
+def test_an_app_whose_flyte_is_away_starts_and_says_why(
+    elsewhere: Elsewhere, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", local_flyte.app_environment()["SSL_CERT_FILE"])
+        with serving(build_app(flyte_endpoint=elsewhere.address)) as url, client_of(url, None) as c:
+            assert c.get("/health").status_code == 200
+    (said,) = (one for one in caplog.messages if one.startswith("Flyte cannot be reached"))
+    assert said.startswith(f"Flyte cannot be reached at {elsewhere.address}: ")
+    assert "certificate" in said

@@ -1,0 +1,50 @@
+"""The work on values ends."""
+
+import json
+import time
+from typing import Any
+
+import msgpack
+import pytest
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+
+from passthrough.values.budget import Budget
+from passthrough.values.inputs import InvalidInputs, to_literals
+from passthrough.values.outputs import to_json
+
+from .hostile import TYPES, binary, generic
+
+
+def test_the_total_work_on_shown_literals_is_limited() -> None:
+    large = binary(msgpack.packb([{}] * 600))
+    shown = to_json([(name, large) for name in "abc"], Budget(1000))
+    too_large = {"kind": "too large", "size": large.ByteSize()}
+    assert shown == {"a": [{}] * 600, "b": too_large, "c": too_large}
+    unread = to_json([("a", binary(b"\xc1" * 64_000))], Budget(1000))["a"]  # is no msgpack
+    assert unread["kind"] == "too large"
+    text = to_json([("a", generic({"text": "x" * 64_000}))], Budget(1000))["a"]
+    assert text["kind"] == "too large"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("list of a file of a long format", ["s3://a"] * 100),
+        ("list of a union of a large type", [[]] * 100),
+        ("list of 10,000 required fields", [{"a": 1}] * 100),
+        ("an enum of 10,000", ["9999"] * 5_000),
+        ("unions doubling over 28 levels", "no"),
+        ("anything", {"a": json.loads("[" * 31 + "]" * 31)}),
+    ],
+)
+def test_a_value_is_too_large_if_its_type_makes_it_so(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInputs, match="too large"):
+        to_literals({"a": value}, {"a": TYPES[name]}, (), Budget())
+
+
+def test_a_union_of_many_types_takes_no_more_work_than_is_counted() -> None:
+    kind = LiteralType(union_type={"variants": [{"simple": SimpleType.INTEGER}] * 60_000})
+    began = time.process_time()
+    made = to_literals({"a": [1] * 20_000}, {"a": LiteralType(collection_type=kind)}, (), Budget())
+    assert len(made["a"].collection.literals) == 20_000
+    assert time.process_time() - began < 10  # not done today, if each value met all types

@@ -1,0 +1,112 @@
+"""Malicious literals: they stay data."""
+
+import math
+import pickle
+import random
+from typing import Any
+
+import msgpack
+import pytest
+from flyteidl2.core.interface_pb2 import Parameter
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.task.common_pb2 import NamedParameter
+
+from passthrough.values.budget import Budget
+from passthrough.values.outputs import to_json
+from passthrough.values.schemas import inputs_schema
+
+from .hostile import (
+    MEBIBYTE,
+    PICKLE,
+    SIMPLE,
+    as_sent,
+    binary,
+    generic,
+    interface_of,
+    only_data,
+    scalar,
+)
+
+
+def deep_list(levels: int) -> Literal:
+    return Literal(collection={"literals": [deep_list(levels - 1)] if levels else []})
+
+
+IN_UNION = scalar(union={"value": binary(PICKLE, "")})
+
+
+# Literals, and how they are shown: completely, or at least these parts of a reference.
+SIZE = len(PICKLE)
+
+
+LITERALS: dict[str, tuple[Literal, Any]] = {
+    "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
+    "pickle of another tag": (binary(PICKLE, "cloudpickle"), {"kind": "binary", "size": SIZE}),
+    "pickle in storage": (
+        scalar(blob={"uri": "file:///p", "metadata": {"type": {"format": "PythonPickle"}}}),
+        {"kind": "pickle", "uri": "file:///p"},
+    ),
+    "pickle in a union in a list in a map": (
+        Literal(map={"literals": {"k": {"collection": {"literals": [IN_UNION]}}}}),
+        {"k": [{"kind": "pickle", "size": SIZE}]},
+    ),
+    "offloaded file": (
+        Literal(offloaded_metadata={"uri": "file:///a", "size_bytes": 7}),
+        {"kind": "offloaded", "uri": "file:///a", "size": 7},
+    ),
+    "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
+    "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
+    "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), {"kind": "binary"}),
+    "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
+    "msgpack with keys of any kind": (
+        binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
+        {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
+    ),
+    "msgpack with a name twice": (
+        binary(b"\x82\x01\x02\xa11\x03"),
+        {"kind": "map", "entries": [[1, 2], ["1", 3]]},
+    ),
+    "lists 40 levels deep": (deep_list(40), {"kind": "too large"}),
+    "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
+    "struct with NaN": (
+        generic({"a": math.nan, "b": -math.inf, "c": math.inf, "d": 3.0, "e": 2.0**60, "f": -0.0}),
+        {"a": "NaN", "b": "-Infinity", "c": "Infinity", "d": 3, "e": 2.0**60, "f": -0.0},
+    ),
+    "time beyond time": (
+        scalar(primitive={"datetime": {"seconds": 2**62, "nanos": -1}}),
+        {"kind": "datetime", "seconds": 2**62},
+    ),
+    "duration beyond time": (
+        scalar(primitive={"duration": {"seconds": -(2**62), "nanos": -5}}),
+        f"-P{2**62 // 86_400}DT{2**62 % 86_400}.000000005S",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LITERALS)
+def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
+    literal, expected = LITERALS[name]
+    default = NamedParameter(name="a", parameter=Parameter(default=literal))
+    with only_data():
+        shown = to_json([("a", literal)])["a"]
+    with only_data():
+        schema = inputs_schema(interface_of(a=SIMPLE), [default], Budget())
+    assert len(as_sent([shown, schema])) < 4 * MEBIBYTE
+    assert schema["required"] == []
+    if isinstance(expected, dict) and "kind" in expected:
+        assert expected.items() <= shown.items()
+    else:
+        assert repr(shown) == repr(expected)
+
+
+def test_a_map_is_shown_in_the_order_of_its_names() -> None:
+    names = [f"{number:03}" for number in range(200)]
+    shuffled = random.sample(names, len(names))
+    literals = dict.fromkeys(shuffled, scalar(primitive={"integer": 1}))
+    for literal in (Literal(map={"literals": literals}), generic(dict.fromkeys(shuffled, 1))):
+        assert [*to_json([("a", literal)])["a"]] == names
+
+
+def test_the_audit_hook_detects_attacks() -> None:
+    with pytest.raises(AssertionError), only_data():
+        pickle.loads(PICKLE)

@@ -1,0 +1,1 @@
+"""The app as a whole: with a Flyte that fails, is counted, or traces."""

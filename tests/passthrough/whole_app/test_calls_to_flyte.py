@@ -1,0 +1,127 @@
+"""Which calls to Flyte each endpoint makes: those of docs/scaling.md, and no other."""
+
+import asyncio
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import httpx
+import pages
+import pytest
+from fastapi import APIRouter
+
+from app.routers import conditions, me, runs, streams, tasks
+from local_flyte import LocalFlyte
+from local_flyte.processes import Containers
+from local_flyte.testing import Event, ended, events, start, wait_until
+
+from ..support import build_app
+
+router = APIRouter()
+for module in (conditions, me, runs, streams, tasks):
+    router.include_router(module.router)
+ROWS = pages.data("calls")["rows"]
+BODIES: dict[str, Any] = {
+    "/tasks/{name}/runs": {"inputs": {"name": "Ada"}},
+    "/runs/{name}/conditions/{action}": {"value": True},
+}
+
+
+@pytest.fixture(scope="module")
+def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
+    """The names of runs in each state, and the action that asks."""
+    asking = start("tests.ask", prompts=["?"])
+    (found,) = (run for run in local_flyte._services.runs if run.id.name == asking)
+    wait_until(lambda: found.asks)
+    return {
+        "": greeting,
+        "failed": ended(start("tests.count", to=0)),
+        "drawn": ended(start("tests.draw", html="")),
+        "asking": asking,
+        "action": next(name for name in found.actions if name != "a0"),
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['request']} {row.get('run', '')}")
+def test_an_endpoint_makes_the_documented_calls_and_no_other(
+    alice: httpx.Client, local_flyte: LocalFlyte, examples: dict[str, str], row: dict[str, Any]
+) -> None:
+    method, _, path = row["request"].partition(" ")
+    state = row.get("run", "")
+    run = start("tests.count", to=100_000) if state == "running" else examples[state]
+    name = "tests.greet" if path.startswith("/tasks") else run
+    action = examples["action"] if "/conditions/" in path else "a0"
+    local_flyte.clear_calls()
+    headers = {"x-request-id": "00000000-calls"}
+    url = path.format(name=name, action=action)
+    response = alice.request(method, url, json=BODIES.get(path), headers=headers)
+    made = [each.method for each in local_flyte.calls if headers.items() <= each.headers.items()]
+    if state == "running":
+        alice.post(f"/runs/{run}/abort")
+    assert response.status_code < 400, response.text
+    while "recorded" in row.get("with", "") and made[-1] == made[-2]:
+        made.pop()  # the answer was not recorded yet
+    assert made == row["calls"]
+
+
+def test_every_operation_is_in_the_table() -> None:
+    paths = build_app(router).openapi()["paths"]
+    operations = {(method.upper(), path) for path in paths for method in paths[path]}
+    assert operations == {tuple(row["request"].partition("?")[0].split(" ")) for row in ROWS}
+
+
+def view(client: httpx.Client, run: str, kind: str) -> list[Event]:
+    """Read a stream of a run to its end, as the page does, with a request id of its own."""
+    headers = {"x-request-id": f"{run}-viewer"}
+    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+
+
+def calls_of_viewer(local_flyte: LocalFlyte, run: str) -> Counter[str]:
+    made = [each for each in local_flyte.calls if each.headers["x-request-id"] == f"{run}-viewer"]
+    return Counter(each.method for each in made)
+
+
+def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_start, execute = asyncio.Event(), Containers.run
+
+    async def wait(*args: Any, **options: Any) -> int:
+        await may_start.wait()
+        return await execute(*args, **options)
+
+    monkeypatch.setattr(Containers, "run", wait)
+    run = start("tests.greet", name="Ada")
+    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
+    wait_until(lambda: root.details.attempts)
+    with ThreadPoolExecutor(2) as threads:
+        actions = threads.submit(view, alice, run, "actions/events")
+        log = threads.submit(view, alice, run, "logs")
+        wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
+        for number in range(91):  # as in a minute of an image that cannot be pulled
+            local_flyte._background.call(partial(root.happens, f"Back-off {number}"))
+        made = calls_of_viewer(local_flyte, run)
+        assert made.total() <= 10, made
+        assert "TailLogs" not in made
+        local_flyte._background.call(may_start.set)
+    assert "greeting Ada" in [event.data for event in log.result()]
+    states = [json.loads(event.data) for event in actions.result()]
+    assert (states[0]["phase"], states[-1]["phase"]) == ("initializing", "succeeded")
+
+
+def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_action(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = start("tests.crowd", size=11)
+    actions = view(alice, run, "actions/events")
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 12
+    made = calls_of_viewer(local_flyte, run)
+    assert made.pop("GetActionDetails") <= 4 * 12
+    assert made == {"GetRunDetails": 1, "WatchActions": 1}
+    states = [json.loads(event.data) for event in actions]
+    phases = {each["name"]: each["phase"] for each in states}
+    assert phases == dict.fromkeys(found.actions, "succeeded")
+    assert len({*(event.data for event in actions)}) == len(actions)

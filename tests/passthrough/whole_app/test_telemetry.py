@@ -1,0 +1,114 @@
+"""OpenTelemetry: a span for each request, without credentials."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from fastapi.telemetry import _runtime
+from opentelemetry import metrics, trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import client_of, serving
+from passthrough.agents import serve_agents
+
+from .. import naive_endpoints
+from ..elsewhere import Elsewhere
+from ..support import build_app
+
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+TOKEN = PEOPLE["alice"].token
+SECRET = "sk-live-0123456789abcdef"
+BAGGAGE = "what-a-client-writes"
+
+
+@router.get("/raises")
+async def raises(request: Request) -> None:
+    raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
+
+
+@pytest.fixture(scope="module")
+def alice(local_flyte: LocalFlyte, plain: Elsewhere) -> Iterator[httpx.Client]:
+    """Her client of an app that exports, as do later ones in this process, but to nobody."""
+    app = build_app(router, credential_headers=("x-api-key",))
+    serve_agents(app)
+    plain.answers(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", plain.address)
+        with serving(app) as url, client_of(url, "alice") as client:
+            yield client
+        _runtime._shutdown()  # what FastAPI also calls at exit, once for each exporter
+
+
+def exported(plain: Elsewhere) -> dict[str, bytes]:
+    """Return what has been exported, by path."""
+    providers: list[Any] = [trace.get_tracer_provider(), metrics.get_meter_provider()]
+    for provider in providers:
+        provider.force_flush()
+    found = defaultdict[str, bytes](bytes)
+    for sent in plain.received:
+        found[sent["path"]] += sent["body"]
+    return found
+
+
+def spans(plain: Elsewhere, name: str) -> list[Any]:
+    """Return the exported spans of a request, such as ``GET /me``."""
+    # One after the other, messages of protobuf are one message with all of their items.
+    traces = ExportTraceServiceRequest.FromString(exported(plain)["/v1/traces"])
+    scopes = [scope for resource in traces.resource_spans for scope in resource.scope_spans]
+    return [span for scope in scopes for span in scope.spans if span.name == name]
+
+
+def test_a_request_is_a_span_that_flytes_own_can_join(
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
+) -> None:
+    local_flyte.clear_calls()
+    response = alice.get("/whoami?token=of-nobody")
+    (span,) = spans(plain, "GET /whoami")
+    attributes = {pair.key: pair.value.string_value for pair in span.attributes}
+    assert attributes["http.route"] == "/whoami"
+    assert attributes["request_id"] == response.headers["x-request-id"]
+    (call,) = (call for call in local_flyte.calls if call.method == "UserInfo")
+    joined = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-"
+    assert call.headers["traceparent"].startswith(joined)
+
+
+def test_no_span_metric_or_call_contains_a_credential(
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
+) -> None:
+    local_flyte.clear_calls()
+    everywhere = {
+        "X-Api-Key": SECRET,
+        "Cookie": f"flyte_at={SECRET}; other={SECRET}",
+        "X-Request-ID": f"Bearer {SECRET}",
+        "Baggage": f"key={BAGGAGE}",
+        "Traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
+    }
+    for authorization in (f"Bearer {TOKEN}", f"Basic {SECRET}", SECRET, f"Bearer {SECRET}"):
+        headers = everywhere | {"Authorization": authorization}
+        for path in ("/whoami", "/raises", "/runs/none", "/none", "/health"):
+            alice.get(path, headers=headers)
+        # The server reads the next request on this connection in this one's context.
+        inputs = {"name": SECRET, "excited": "x" * 200_000}
+        alice.post("/tasks/none/run", json=inputs, headers=headers)
+        for tool in ("status", "none"):
+            call = {"name": tool, "arguments": {"name": "none"}}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+            alice.post("/mcp", json=message, headers=headers)
+    alice.get("/projects")  # without a trace of its own
+
+    (last,) = spans(plain, "GET /projects")
+    assert not last.parent_span_id
+    assert spans(plain, "GET /whoami")[-1].trace_id.hex() == "1" * 32
+    everything = exported(plain)
+    assert everything.keys() == {"/v1/traces", "/v1/metrics"}
+    assert b"pyqwest" not in everything["/v1/traces"]  # their URLs may be signed
+    secrets = rb"%b|%b|x{100}" % (SECRET.encode(), TOKEN.encode())
+    assert not re.search(secrets, b"".join(everything.values()))
+    assert local_flyte.calls
+    assert not [call for call in local_flyte.calls if BAGGAGE in str(call.headers)]

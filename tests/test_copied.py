@@ -1,0 +1,122 @@
+"""The code of docs/copying-the-middleware.md, as it stands."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pages
+from packaging.requirements import Requirement
+from template import ROOT
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer
+
+from .middleware.test_sdk_class import FINDINGS
+from .walkthrough import code_blocks
+
+PAGE = ROOT / "docs" / "copying-the-middleware.md"
+TOLD = pages.data("copying")
+SOURCE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough"
+VISIT = """
+from fastapi.testclient import TestClient
+from main import app
+
+with TestClient(app) as client:
+    print([client.get(path).status_code for path in ("/", "/health")])
+import flyte.io
+try:
+    flyte.io.File(path="s3://bucket/file").download_sync()
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def copied_files() -> list[Path]:
+    return [
+        file
+        for name in TOLD["copies"]
+        for file in ([SOURCE / name] if name.endswith(".py") else (SOURCE / name).glob("*.py"))
+    ]
+
+
+def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
+    for file in copied_files():
+        copy = tmp_path / "passthrough" / file.relative_to(SOURCE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    [code] = code_blocks(PAGE, "The SDK made safe, too", "python")
+    (tmp_path / "main.py").write_text(code, "utf-8")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment["_U_EP_OVERRIDE"] = "dns:///flyte.example.com"
+    command = [sys.executable, "-W", "ignore", "-c", VISIT]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["[401, 404]", "NotForManyCallersError"], done.stderr
+
+
+COPIED_ALONE = """
+import flyte
+from fastapi import FastAPI
+from flyte import remote
+from passthrough_auth import FastAPIPassthroughAuthMiddleware
+
+app = FastAPI()
+app.add_middleware(FastAPIPassthroughAuthMiddleware)
+
+@app.get("/")
+async def me():
+    await flyte.init_passthrough.aio(project="flytesnacks", domain="development")
+    return (await remote.User.get.aio()).name()
+"""
+ASK = """
+import sys
+from fastapi.testclient import TestClient
+
+with TestClient(app, raise_server_exceptions=False) as client:
+    for who in sys.argv[1:]:
+        print(client.get("/", headers={"Authorization": who}).status_code)
+"""
+
+
+def test_a_token_that_flyte_refuses_is_a_500_until_the_handler_of_the_page_is_there(
+    flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    shutil.copy(SOURCE / "passthrough_auth.py", tmp_path)
+    [handler] = code_blocks(PAGE, "What to do", "python")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **flyte.app_environment()}
+    command = [sys.executable, "-W", "ignore", "main.py", bearer("alice"), "Bearer no-such-token"]
+    for code, expected in (("", ["200", "500"]), (handler, ["200", "401"])):
+        (tmp_path / "main.py").write_text(f"{COPIED_ALONE}\n{code}\n{ASK}", "utf-8")
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == expected, done.stderr
+
+
+def test_the_page_says_of_what_leaks_which_tests_the_sdks_class_fails() -> None:
+    section = PAGE.read_text("utf-8").split("\n## What leaks with the SDK's class\n")[1]
+    named = re.findall(r"`(test_\w+)`", section.split("\n## ")[0])
+    assert len(named) == 3
+    assert {*named} <= set(" ".join(FINDINGS.values()).split())
+
+
+def test_the_page_names_the_packages_that_it_needs() -> None:
+    modules = set()
+    for file in copied_files():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add((node.module or "").partition(".")[0])
+    named = {Requirement(line).name for line in TOLD["needs"]}
+    needed = [Requirement(line) for name in named for line in requires(name) or []]
+    there = named | {one.name for one in needed if "extra" not in str(one.marker)}
+    packages = packages_distributions()
+    for module in modules - sys.stdlib_module_names:
+        assert there & {name.replace("_", "-") for name in packages[module]}, module
