@@ -6,16 +6,11 @@ import uvicorn
 from fastapi import APIRouter, Request
 from template import ROOT
 
-from app.routers import tasks
 from passthrough import UVICORN
 
 from ..baking import PROJECT
-from . import naive_endpoints
 
-pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
-router.include_router(naive_endpoints.router)
-router.include_router(tasks.router)
 
 
 @router.get("/client")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from app.routers import conditions, runs, streams
+from app.routers import streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import Event, events, start
 from passthrough.extras.following import PART_CHARS
@@ -18,8 +18,7 @@ from ..elsewhere import Elsewhere, envelope, lines
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
-for module in (conditions, runs, streams):
-    router.include_router(module.router)
+router.include_router(streams.router)
 
 
 def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
@@ -31,9 +30,6 @@ def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> boo
     """Tell whether a stream goes on after any of its events."""
     rests = [sent(client, run, kind, **{"Last-Event-ID": event.id}) for event in told]
     return rests == [told[place + 1 :] for place, _ in enumerate(told)]
-
-
-# Attempts
 
 
 def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(alice: httpx.Client) -> None:

@@ -5,20 +5,17 @@ import re
 import flyte
 import flyte.io
 import httpx
-import pytest
 from fastapi import APIRouter
 from flyte import remote
 
-from app.routers import conditions, runs, streams, tasks
+from app.routers import runs, tasks
 from local_flyte import LocalFlyte
 from local_flyte.testing import (
     acting_as,
 )
 
-pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
-for module in (conditions, runs, streams):
-    router.include_router(module.router)
+router.include_router(runs.router)
 router.include_router(tasks.router)
 
 

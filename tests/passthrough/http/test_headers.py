@@ -1,6 +1,6 @@
 """Headers that responses have, and those that name the project."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import flyte
@@ -13,17 +13,12 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving
 from passthrough.http.headers import HEADERS
 
-from .. import naive_endpoints
 from ..support import build_app
 
 router = APIRouter()
-router.include_router(naive_endpoints.router)
-TRUSTED = "https://trusted.example"
 
 
 @router.get("/things")
-@router.get("/swagger-ui.css", include_in_schema=False)
-@router.post("/things", operation_id="act")
 async def things() -> str:
     return "things"
 
@@ -31,14 +26,6 @@ async def things() -> str:
 @router.get("/events", response_class=EventSourceResponse)
 async def events() -> AsyncGenerator[ServerSentEvent]:
     yield ServerSentEvent(data=1)
-
-
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """The URL of an app that trusts the pages of one other origin."""
-    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
-    with serving(build_app(router, **changed)) as url:
-        yield url
 
 
 def of_everywhere(headers: Any) -> dict[str, str]:

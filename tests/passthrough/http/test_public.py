@@ -1,9 +1,5 @@
 """What needs no credentials."""
 
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 from fastapi import APIRouter
 
 from local_flyte import LocalFlyte
@@ -12,22 +8,12 @@ from local_flyte.testing import client_of, serving
 from ..support import build_app
 
 router = APIRouter()
-TRUSTED = "https://trusted.example"
 
 
 @router.get("/things")
 @router.get("/swagger-ui.css", include_in_schema=False)
-@router.post("/things", operation_id="act")
 async def things() -> str:
     return "things"
-
-
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """The URL of an app that trusts the pages of one other origin."""
-    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
-    with serving(build_app(router, **changed)) as url:
-        yield url
 
 
 def test_the_documentations_routes_come_after_the_owners(local_flyte: LocalFlyte) -> None:

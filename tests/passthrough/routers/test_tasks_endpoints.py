@@ -7,13 +7,11 @@ from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from app.routers import tasks
 
-from .. import naive_endpoints
 from ..elsewhere import Elsewhere
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
 router.include_router(tasks.router)
-router.include_router(naive_endpoints.router)
 RUNS = "/tasks/tests.greet/runs"
 
 
