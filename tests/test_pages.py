@@ -57,5 +57,5 @@ def test_the_readme_lists_the_questions() -> None:
 def test_paths_that_contributing_names_exist() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     for folder in ("tests", "tools", "docs", "hooks"):
-        for path in re.findall(rf"`({folder}/[^`*]*)", page):
+        for path in re.findall(rf"`({folder}/[^`*]*)`", page):
             assert (ROOT / path).exists(), path
