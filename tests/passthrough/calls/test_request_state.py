@@ -151,11 +151,13 @@ def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
     counted: httpx.Client, counting: str, local_flyte: LocalFlyte
 ) -> None:
     (run,) = (each for each in local_flyte._services.runs if each.id.name == counting)
-    variables = run.actions["a0"].details.task.task_template.container.env
+    details = run.actions["a0"].details
+    variables = details.task.task_template.container.env
     before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
     try:
         for number in range(30_000):
             variables.add(key=f"{number:06}")
+            details.metadata.trigger_type.artifact.partitions[f"{number:06}"] = ""
         with ExitStack() as clients:
             for path in paths:
                 sent = head(f"/runs/{counting}{path}")
@@ -165,6 +167,7 @@ def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
             wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
     finally:
         del variables[:]
+        details.metadata.ClearField("trigger_type")
 
 
 def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(

@@ -1,6 +1,7 @@
 """Following an action's log, over all its attempts."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
@@ -26,6 +27,7 @@ LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
 
 PART_CHARS = 6 * 1024  # a longer message is yielded in parts
 LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
+PARTS_AT_ONCE = 1000  # the same while they are copied
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # until a log is asked for that Flyte did not have
 
 
@@ -114,10 +116,15 @@ class _Log:
         async with aclosing(messages):
             with state.at_end(texts.clear):
                 while message := await anext(messages, None):
-                    texts.extend(_parts_of(message))
+                    size = 0
+                    for number, text in enumerate(_parts_of(message)):
+                        texts.append(text)
+                        size += sys.getsizeof(text)  # with what an empty one takes
+                        if number % PARTS_AT_ONCE == 0:
+                            await asyncio.sleep(0)
                     message = None
                     await anext(messages)  # an empty one: the SDK keeps the last
-                    state.turn.keeps_line = sum(map(len, texts)) > LARGE_BYTES
+                    state.turn.keeps_line = size > LARGE_BYTES
                     while texts:
                         place, text = place + 1, texts.popleft()
                         if place % LINES_AT_ONCE == 0:

@@ -14,8 +14,9 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
+from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
-from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
+from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails, ActionMetadata
 
 from ..calls.json_values import translated
 from ..calls.request_state import this_request
@@ -82,7 +83,16 @@ def skip_unreadable() -> Generator[None]:
 def listed_details(action: Any) -> remote.ActionDetails:
     """Return a copy of what a list has of an action: a part would keep the page in memory."""
     pb2 = action.pb2
+    leave_out_large(pb2.metadata)
     return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
+
+
+def leave_out_large(metadata: ActionMetadata) -> None:
+    """Leave out, in place, what people can make large in many small parts, and nobody shows."""
+    metadata.ClearField("trigger_type")
+    if metadata.condition.HasField("type"):
+        kind = metadata.condition.type.simple  # which the SDK needs
+        metadata.condition.type.CopyFrom(LiteralType(simple=kind))
 
 
 async def read_details(
@@ -110,6 +120,7 @@ async def details_of(
 def state_of(details: remote.ActionDetails) -> remote.Action:
     """Return a copy of an action's state, with its attempts: its details may be large."""
     pb2 = details.pb2
+    leave_out_large(pb2.metadata)
     state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
     state.pb2.status.attempts = attempts_of(pb2)
     return state

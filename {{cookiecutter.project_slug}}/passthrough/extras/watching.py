@@ -23,7 +23,7 @@ from ..calls.sdk import TooLargeError, initialised
 from ..calls.turns import LARGE_BYTES
 from ..limits import limits
 from ..models import FAILED, WAITING, phase_of
-from .reading import call_each, listed_details, read_details, state_of
+from .reading import call_each, leave_out_large, listed_details, read_details, state_of
 
 Result = TypeVar("Result")
 
@@ -192,6 +192,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
         for action in (enriched.action for enriched in message.enriched_actions):
             has_ended |= action.id.name == ROOT and remote.Action(action).done()
             if only in {"", action.id.name}:
+                leave_out_large(action.metadata)
                 states[action.id.name] = action.SerializeToString(deterministic=True)
         return states
 
