@@ -26,7 +26,7 @@ What one asks first:
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
 - How does a watch end? Of a run, two seconds after its last news once its root action has ended;
   of one action, with it; and any, with its request: ``extras/watching.py``.
-- Where are headers added? In ``http/headers.py``; an owner adds some by ``App(headers={…})``.
+- Where are headers added? In ``http/exchange.py``; an owner adds some by ``App(headers={…})``.
 - Who says 413? ``limits.py`` lists them all.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.

@@ -75,7 +75,7 @@ class App(FastAPI):
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
             headers: Of every response that does not set them itself, besides those in
-                ``http/headers.py``, which they outrank.
+                ``http/exchange.py``, which they outrank.
             options: FastAPI's.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}

@@ -6,7 +6,7 @@ An owner changes them in ``app/settings.py``; the settings ``LARGEST_BODY`` and
 Who says 413, of what:
 
 - Starlette, of a request's body, by ``LARGEST_BODY`` or its route's ``max_body_size``: a file's is
-  ``file_bytes``. ``http/headers.py`` makes it a problem.
+  ``file_bytes``. ``http/exchange.py`` makes it a problem.
 - ``calls/request_state.py``, of what Flyte sends: ``answer_bytes`` and ``request_bytes``. A list is
   then asked for in parts (``calls/interceptor.py``).
 - Flyte, of inputs and outputs above 2 MiB (``calls/redaction.py`` knows the error's text).

@@ -21,7 +21,6 @@ from app.routers import streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import request_state
-from passthrough.http import exchange
 
 from .. import naive_endpoints
 from ..faulty import connected, head
@@ -157,10 +156,7 @@ def test_an_unfinished_iterator_ends_with_the_request(
     all_is_quiet(local_flyte, "TailLogs")
 
 
-def test_a_background_task_still_acts_as_the_caller(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)
+def test_a_background_task_still_acts_as_the_caller(url: str) -> None:
     with client_of(url, "alice") as client:
         assert client.get("/background").json() == "answered"
     client_has_left.set()
@@ -176,10 +172,7 @@ async def upload(request: Request) -> None:
         heard.append("ended")
 
 
-def test_a_request_ends_with_its_client_also_after_a_slow_upload(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)  # while the app reads
+def test_a_request_ends_with_its_client_also_after_a_slow_upload(url: str) -> None:
     begin = head("/slow-upload", "Content-Length: 2").replace(b"GET", b"POST", 1)
     with connected(url, begin + b"x") as client:
         client.sendall(b"y")
@@ -205,17 +198,14 @@ async def waits_for_the_disconnect(scope: Scope, receive: Receive, send: Send) -
     """A mounted app that lasts until the server says that its client has left."""
     while (await receive()).get("more_body"):
         pass
-    for _ in range(10):  # the loop's turns, in which messages begin to be received ahead
-        await asyncio.sleep(0)
     await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
     await send({"type": "http.response.body", "body": b"ok"})
     heard.append((await receive())["type"])
 
 
 def test_an_app_hears_after_its_response_that_its_client_has_left(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte,
 ) -> None:
-    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)
     app = build_app(router)
     app.mount("/raw", waits_for_the_disconnect)
     with serving(app) as url, client_of(url, "alice") as alice:

@@ -40,8 +40,7 @@ from ..limits import current_limits
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
-from .exchange import COME_BACK, Exchange
-from .headers import HEADERS, with_headers
+from .exchange import COME_BACK, HEADERS, Exchange
 from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
@@ -103,16 +102,16 @@ class Door:
         request_id = self._request_id(scope, sent)
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
-        exchange = Exchange(receive, send, self.settings.flyte_timeout, request_id)
+        timeout = self.settings.flyte_timeout
+        exchange = Exchange(receive, send, self._headers, timeout, request_id)
         current_request.set(exchange.calls)
-        answer = with_headers(exchange.send, exchange.calls, self._headers)
         try:
             with suppress(ClientDisconnect):
-                error = self._refusal(scope, sent) or await exchange.run(self.app, scope, answer)
+                error = self._refusal(scope, sent) or await exchange.run(self.app, scope)
                 if error:
-                    await self._tell(scope, exchange, error, answer)
-                elif exchange.events:
-                    await exchange.events.end(COME_BACK if exchange.was_cancelled else b"")
+                    await self._tell(scope, exchange, error)
+                elif exchange.is_event_stream:
+                    await exchange.end_events(COME_BACK if exchange.was_cancelled else b"")
         finally:
             if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 self._log(scope, exchange, time.perf_counter() - began)
@@ -145,24 +144,22 @@ class Door:
         # but also for browsers too old for Sec-Fetch-Site.
         return HTTPException(403, "Cross-site request refused")
 
-    async def _tell(
-        self, scope: Scope, exchange: Exchange, error: BaseException, send: Send
-    ) -> None:
+    async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer an error, if the client is still there, and log a bug.
 
         Of an event stream that has begun, the problem is the last event. Any other response that
         has begun is left unfinished: the server cuts it off, so nobody takes it for complete.
         """
         connection = HTTPConnection(scope)
-        if exchange.client.has_left:
+        if exchange.has_left:
             if not isinstance(error, ClientDisconnect):
                 problem_for(connection, error)  # logs it
         elif not exchange.status:
-            await problem_response(connection, error)(scope, exchange.client.receive, send)
+            await problem_response(connection, error)(scope, exchange.receive, exchange.send)
         else:
             data = bytes(problem_for(connection, error).response().body)
-            if exchange.events:
-                await exchange.events.end(b"event: problem\ndata: %b\n\n" % data)
+            if exchange.is_event_stream:
+                await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         calls = exchange.calls

@@ -1,6 +1,7 @@
 """One request: its client, its response, its deadline and its calls to Flyte."""
 
 import asyncio
+import math
 from concurrent import futures
 
 import anyio
@@ -13,7 +14,6 @@ from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.sdk import FLYTE_ERRORS
 from ..calls.turns import LARGE_BYTES
 
-LISTEN_AFTER = 1.0  # seconds; few requests take that long
 UNREAD_SECONDS = 10.0  # then a client is left, if something large waits until it reads
 PIECE_BYTES = 64 * 1024  # of a large body
 ENDED = (
@@ -26,86 +26,30 @@ ENDED = (
 EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
+HEADERS = {
+    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
+    "cache-control": "no-store",
+    # Pages load only the app's files and cannot be framed.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Other sites cannot embed a response, or keep a reference to a window that they open.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # URLs contain names of runs and tasks, which linked sites must not see.
+    "referrer-policy": "no-referrer",
+    # Browsers must never run task output as a script or show it as a page.
+    "x-content-type-options": "nosniff",
+}
+"""Of every response that does not set them itself."""
 
 
-class Client:
-    """What the client sends, and whether it has left.
-
-    A server tells that only to whoever receives. So after a second, messages are received ahead of
-    the app and kept for it, two at most: if the app leaves more of a body unread, for example,
-    nobody notices that its client leaves. When it does, the calls end, and the scope is cancelled.
-    """
-
-    def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestState) -> None:
-        self.has_left = False
-        self.may_leave = False  # the response is complete: leaving cancels no background task
-        self._receive, self._scope, self._calls = receive, scope, calls
-        self._is_receiving = False
-        self._ahead: asyncio.Queue[Message] | None = None
-        self.listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
-
-    async def receive(self) -> Message:
-        """Receive a message for the app."""
-        self._is_receiving = True
-        try:
-            return await (self._ahead.get() if self._ahead else self._next())
-        finally:
-            self._is_receiving = False
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.may_leave:
-            self.has_left = True
-            # Before the calls end: FastAPI takes a call's cancellation for one of its own.
-            self._scope.cancel()
-            # The calls end now: the request can't end while one of its threads waits for them.
-            self._calls.end()
-        if message.get("more_body"):  # the deadline is for the response, once the body has come
-            self._calls.deadline.extend()
-        return message
-
-    def listen_later(self) -> None:
-        """Receive ahead in a second."""
-        self.listener = asyncio.get_running_loop().call_later(LISTEN_AFTER, self._listen)
-
-    def _listen(self) -> None:
-        if self._is_receiving:  # only one task at a time may call the server's receive()
-            self.listen_later()
-        else:
-            self._ahead = asyncio.Queue(1)
-            self.listener = asyncio.create_task(self._receive_ahead(self._ahead))
-
-    async def _receive_ahead(self, ahead: asyncio.Queue[Message]) -> None:
-        while not self.has_left:
-            await ahead.put(await self._next())
-
-
-class EventStream:
-    """A response that is an event stream.
-
-    It starts with its first event: an endpoint that fails before that, for example because Flyte
-    knows no such run, is answered with the status of its error. `end` ends it, not the app: an
-    endpoint that fails later can still tell so in a last event.
-    """
-
-    def __init__(self, start: Message, send: Send) -> None:
-        self._start: Message | None = start
-        self._send = send
-
-    async def add(self, part: Message) -> None:
-        """Send a part of the body that the app has sent, unless it is empty."""
-        if part.get("body"):
-            await self._pass_on({**part, "more_body": True})
-
-    async def end(self, last_event: bytes) -> None:
-        """Send what the client reads last, such as an event or `COME_BACK`, and the end."""
-        await self._pass_on({"type": "http.response.body", "body": last_event})
-
-    async def _pass_on(self, part: Message) -> None:
-        start, self._start = self._start, None
-        if start:
-            await self._send(start)
-        await self._send(part)
+def size_of_body(scope: Scope) -> float:
+    """Return how many bytes a request's body has; infinity if that is not told."""
+    sent = dict(scope["headers"])
+    return math.inf if b"transfer-encoding" in sent else int(sent.get(b"content-length", 0))
 
 
 class Exchange:
@@ -114,37 +58,83 @@ class Exchange:
     The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes;
     those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
     stream also ends when the server is asked to stop.
+
+    A server tells that a client has left only to whoever receives. So a task does, once the body
+    has come: while the app leaves some of it unread, nobody notices.
+
+    An event stream starts with its first event: an endpoint that fails before that, for example
+    because Flyte knows no such run, is answered with the status of its error. `end_events` ends it,
+    not the app: an endpoint that fails later can still tell so in a last event.
     """
 
-    def __init__(self, receive: Receive, send: Send, timeout: float, request_id: str) -> None:
-        self.status = 0
-        """Of the response; 0 before it has begun."""
-        self.events: EventStream | None = None
-        """The response, if it is an event stream."""
-        self._send = send
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        timeout: float,
+        request_id: str,
+    ) -> None:
+        self.status = 0  # of the response; 0 before it has begun
+        self.has_left = False  # the client, before the response was complete
+        self.is_event_stream = False
+        self._receive, self._send, self._headers = receive, send, headers
+        self._empty_body: Message | None = None
+        self._listener: asyncio.Task[Message] | None = None
+        self._first: Message | None = None  # of an event stream, until its first event
+        self._is_complete = False
         self._cancel_scope = anyio.CancelScope()
         self.calls = RequestState(Deadline(timeout, self._cancel_scope), request_id)
-        self.client = Client(receive, self._cancel_scope, self.calls)
 
     @property
     def was_cancelled(self) -> bool:
         """Whether the deadline has passed, the client has left, or a signal has ended a stream."""
         return self._cancel_scope.cancel_called
 
-    async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
+    async def run(self, app: ASGIApp, scope: Scope) -> BaseException | None:
         """Have the app answer; return the error that the client must still be told, if any."""
-        self.client.listen_later()
         try:
             with self._cancel_scope:
-                await app(scope, self.client.receive, send)
+                if not size_of_body(scope):  # the app may not ask for it
+                    self._empty_body = await self.receive()
+                await app(scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
             return self._to_tell(error)
         finally:
             self._let_go()
-            if self.client.listener:
-                self.client.listener.cancel()
+            if self._listener:
+                self._listener.cancel()
             self.calls.end()
         return self._to_tell(None)
+
+    async def receive(self) -> Message:
+        """Receive a message from the client."""
+        if body := self._empty_body:
+            self._empty_body = None
+            return body
+        if self._listener:
+            return await asyncio.shield(self._listener)
+        message = await self._receive()
+        if message.get("more_body"):  # the deadline is for the response, once the body has come
+            self.calls.deadline.extend()
+        elif message["type"] == "http.request":
+            self._listener = asyncio.create_task(self._listen())
+        else:
+            self._leave()
+        return message
+
+    async def _listen(self) -> Message:
+        message = await self._receive()
+        self._leave()
+        return message
+
+    def _leave(self) -> None:
+        if not self._is_complete:  # else it cancels no background task
+            self.has_left = True
+            # Before the calls end: FastAPI takes a call's cancellation for one of its own.
+            self._cancel_scope.cancel()
+            # The calls end now: the request can't end while one of its threads waits for them.
+            self.calls.end()
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned.
@@ -161,20 +151,21 @@ class Exchange:
                     break  # the log shows all of them
                 found = found.exceptions[0]
             return found
-        if self.client.has_left:
+        if self.has_left:
             return ClientDisconnect()
         if self.was_cancelled or self.calls.deadline.seconds_left() < 0:
-            return None if self.events else TimeoutError()
+            return None if self.is_event_stream else TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise error  # the server cancels the request
         return error
 
     async def send(self, message: Message) -> None:
-        """Send a message to the client; the start of an event stream waits for its first event.
+        """Send a message to the client.
 
         Raises:
             ClientDisconnect: The client has left.
+            HTTPException: It is Starlette's own 413, to be sent as a problem.
         """
         if len(message.get("body", b"")) > LARGE_BYTES:
             await self._send_in_pieces(message)
@@ -183,11 +174,10 @@ class Exchange:
             if self.was_cancelled:
                 # An answer that was cut off, such as a log, must not begin as if it were whole.
                 await checkpoint_if_cancelled()
+            message = self._with_headers(message)
             self.calls.deadline.remove()
-            self.events = None
-            kind = dict(message.get("headers", ())).get(b"content-type", b"")
-            if kind.startswith(b"text/event-stream"):
-                self.events = EventStream(message, self._pass_on)
+            self._first = message if self.is_event_stream else None
+            if self.is_event_stream:
                 cancelled_at_stop.add(self._cancel_scope)
                 self.calls.sent_something()
                 return
@@ -195,7 +185,10 @@ class Exchange:
             self.calls.sent_something()
             if not message.get("more_body"):
                 self._let_go()
-        await (self.events.add if self.events else self._pass_on)(message)
+        if not self.is_event_stream:
+            await self._pass_on(message)
+        elif message.get("body"):
+            await self._pass_on({**message, "more_body": True})
 
     async def _send_in_pieces(self, message: Message) -> None:
         """Send a large body, of which a caller has one in memory, until its client has read it."""
@@ -209,12 +202,34 @@ class Exchange:
         turn.keeps_line = kept
         turn.let_go()
 
+    async def end_events(self, last: bytes) -> None:
+        """Send what the client reads last, such as an event or `COME_BACK`, and the end."""
+        await self._pass_on({"type": "http.response.body", "body": last})
+
+    def _with_headers(self, start: Message) -> Message:
+        sent = start.get("headers", ())
+        own = dict(sent)
+        kind = own.get(b"content-type", b"")
+        if start["status"] == 413 and kind.startswith(b"text/plain"):
+            raise HTTPException(413, "Content Too Large")
+        self.is_event_stream = kind.startswith(b"text/event-stream")
+        if self.is_event_stream:
+            own.pop(b"cache-control", None)  # FastAPI's "no-cache" lets caches store it
+        more = [*self._headers, (b"x-request-id", self.calls.request_id.encode())]
+        if self.calls.left_out:
+            more.append((b"x-left-out", b"%d" % self.calls.left_out))
+        headers = [pair for pair in sent if pair[0] in own]
+        return {**start, "headers": headers + [pair for pair in more if pair[0] not in own]}
+
     def _let_go(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
         cancelled_at_stop.discard(self._cancel_scope)
-        self.client.may_leave = True
+        self._is_complete = True
 
     async def _pass_on(self, message: Message) -> None:
+        if first := self._first:
+            self._first = None
+            await self._pass_on(first)
         self.status = message.get("status", self.status)
         try:
             async with asyncio.timeout(UNREAD_SECONDS if self.calls.turn.keeps_line else None):
@@ -223,5 +238,5 @@ class Exchange:
             # If the client has left, uvloop raises a RuntimeError, which says so.
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise
-            self.client.has_left = True
+            self.has_left = True
             raise ClientDisconnect from None

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from .headers import HEADERS
+from .exchange import HEADERS
 
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 """Paths that need no credentials: they reveal no more than the app's source code."""
