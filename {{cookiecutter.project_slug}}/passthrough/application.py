@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .calls.make_safe import make_safe
 from .calls.sdk import StartError
 from .http import public as public_routes
-from .http.callers import LargeBodies, OpenRequests
+from .http.bodies import Bodies
+from .http.callers import OpenRequests
 from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .http.strict_json import StrictJson
 from .limits import current_limits
 from .settings import Settings
 from .start import prepare_the_process, warn_if_flyte_is_away
@@ -106,8 +106,7 @@ class App(FastAPI):
             *self.user_middleware,
             Middleware(ExceptPublic, self._inner),
             Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
-            Middleware(LargeBodies),
-            Middleware(StrictJson),
+            Middleware(Bodies),
         ]
         return super().build_middleware_stack()
 

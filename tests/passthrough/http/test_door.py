@@ -1,11 +1,13 @@
 """Requests that are refused, and credentials that are taken."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
+import flyte
 import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from websockets.exceptions import InvalidStatus
@@ -92,6 +94,11 @@ async def things() -> str:
     return "things"
 
 
+@router.get("/events", response_class=EventSourceResponse)
+async def events() -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=1)
+
+
 @router.post("/read-more", max_body_size=2 * LARGEST, operation_id="read_more")
 @router.post("/read")
 async def read(request: Request) -> int:
@@ -118,6 +125,40 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 def of_everywhere(headers: Any) -> dict[str, str]:
     return {name: headers[name] for name in HEADERS}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/things", 200), ("/events", 200), ("/openapi.json", 200), ("/none", 404)]
+)
+def test_no_response_can_be_framed_cached_or_sniffed(
+    alice: httpx.Client, path: str, status: int
+) -> None:
+    response = alice.get(path)
+    assert response.status_code == status
+    assert of_everywhere(response.headers) == HEADERS
+
+
+def test_an_owner_may_add_headers_and_change_ours(local_flyte: LocalFlyte) -> None:
+    added = {"Strict-Transport-Security": "max-age=1", "Referrer-Policy": "same-origin"}
+    with serving(build_app(router, headers=added)) as url, client_of(url, "alice") as client:
+        for path in ("/things", "/events", "/health", "/none"):
+            sent = client.get(path).headers
+            assert {name: sent[name] for name in added} == added
+
+
+@router.get("/{project}/{domain}/where")
+async def where(project: str, domain: str) -> list[str | None]:
+    return [project, domain, flyte.current_project(), flyte.current_domain()]
+
+
+def test_the_project_and_the_domain_are_those_of_the_query_or_the_apps(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    asked = {"project": "two", "domain": "second"}
+    own = {"project": local_flyte.project, "domain": local_flyte.domain}
+    for query in (asked, {}):
+        called = (own | query).values()
+        assert alice.get("/a/b/where", params=query).json() == ["a", "b", *called]
 
 
 def test_a_query_has_a_limited_length(alice: httpx.Client, anonymous: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Who the caller is, and what one may take: requests that are open at once, and large bodies."""
+"""Who the caller is, and how many requests one may have open at once."""
 
 import hashlib
 import math
@@ -9,29 +9,20 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..calls.redaction import secrets_in
 from ..calls.request_state import this_request
 from ..calls.sdk import forwarded_credentials
 from ..models import Caller
 from ..settings import SETTINGS, Settings
-from .door import IS_PUBLIC
+from .exchange import size_of_body
 
 OUTER_TURN = "passthrough.outer_turn"
 """The key of ASGI's scope for the turn of an agent's message, in the request that it makes."""
-UNASKED = 4 * 1024  # bytes of a body that is read before Flyte is asked who sends it
-LARGE = 64 * 1024  # bytes of a body
 UPLOADS = 5  # that take all of a caller's requests
-
-
-def size_of_body(scope: Scope) -> float:
-    """Return how many bytes a request's body has; infinity if that is not told."""
-    headers = Headers(raw=scope.get("headers", ()))
-    return math.inf if "transfer-encoding" in headers else int(headers.get("content-length", 0))
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:
@@ -117,46 +108,3 @@ class OpenRequests:
             hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
             for secret in counted or [repr(own or credentials)]
         ]
-
-
-class LargeBodies:
-    """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
-
-    Only small ones come from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
-    A caller has one large JSON body in memory, from its first byte to the request's end: FastAPI
-    keeps it, parsed, and a megabyte of small values takes 25 MB. A body is read after routing, up
-    to its route's ``max_body_size``.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        size = 0 if OUTER_TURN in scope else size_of_body(scope)
-        if size > UNASKED and not scope[IS_PUBLIC]:
-            await find_caller(HTTPConnection(scope))
-        if size <= LARGE:
-            await self._app(scope, receive, send)
-            return
-        turn, parts = this_request().turn, list[bytes]()
-
-        async def receive_whole() -> Message:
-            if parts:  # the body has been received
-                return await receive()
-            await turn.begin(needs_place=False)
-            message: Message = {"more_body": True}
-            while message.get("more_body"):
-                message = await receive()
-                parts.append(message.get("body", b""))
-            body = b"".join(parts)
-            parts[:] = [b""]
-            if len(body) > LARGE:
-                turn.keeps_line = True
-                await turn.begin()
-            else:
-                turn.let_go()
-            return {**message, "body": body} if message["type"] == "http.request" else message
-
-        is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
-        await self._app(scope, receive_whole if is_json else receive, send)

@@ -6,11 +6,11 @@ A request is refused by the first of these that it meets:
 - `Door`, with 414 if its query is too long, and with 403 if it asks for a WebSocket, or a page of
   another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
-- ``callers.py``, with 429 if its caller has too many requests open, and with 401 if its body is
-  large and Flyte does not know the caller;
+- ``callers.py``, with 429 if its caller has too many requests open;
+- ``bodies.py``, with 401 if its body is large and Flyte does not know the caller;
 - FastAPI, with 404 or 405;
 - Starlette, with 413 if its body is too large (``limits.py`` says who else does);
-- ``strict_json.py``, with 422 if its JSON is ambiguous, such as one key twice;
+- ``bodies.py``, with 422 if its JSON is ambiguous, such as one key twice;
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 
@@ -193,7 +193,8 @@ class ExceptPublic:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        await (self._app if scope.get(IS_PUBLIC) else self._wrapped)(scope, receive, send)
+        is_open = scope.get(IS_PUBLIC, True)  # as is the lifespan
+        await (self._app if is_open else self._wrapped)(scope, receive, send)
 
 
 class _InProjectAndDomain:
@@ -204,7 +205,7 @@ class _InProjectAndDomain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if query := scope.get("query_string"):
+        if query := scope["query_string"]:
             asked = QueryParams(query)
             project, domain = asked.get("project"), asked.get("domain")
             if project or domain:

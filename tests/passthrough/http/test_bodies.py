@@ -1,4 +1,4 @@
-"""JSON that is refused although Python reads it."""
+"""Bodies whose JSON is refused although Python reads it."""
 
 from typing import Any
 

@@ -1,0 +1,86 @@
+"""Which bodies are read, from whom and how many at once, and which JSON is refused (422)."""
+
+import json
+import math
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..calls.request_state import this_request
+from .callers import OUTER_TURN, find_caller
+from .door import IS_PUBLIC
+from .exchange import size_of_body
+
+UNASKED = 4 * 1024  # bytes of a body that is read before Flyte is asked who sends it
+LARGE = 64 * 1024  # bytes of a body
+
+
+class Bodies:
+    """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
+
+    Only small ones come from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
+    A caller has one large JSON body in memory, from its first byte to the request's end: FastAPI
+    keeps it, parsed, and a megabyte of small values takes 25 MB. A body is read after routing, up
+    to its route's ``max_body_size``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        # An agent's message has been checked, with the bodies of its requests.
+        if scope["type"] != "http" or OUTER_TURN in scope:
+            await self._app(scope, receive, send)
+            return
+        size = size_of_body(scope)
+        if size > UNASKED and not scope[IS_PUBLIC]:
+            await find_caller(HTTPConnection(scope))
+        turn, parts = this_request().turn, list[bytes]()
+        message: Message = {"more_body": True}
+
+        async def receive_json() -> Message:
+            nonlocal message
+            if not message.get("more_body"):  # the body has been received
+                return await receive()
+            if size > LARGE:
+                await turn.begin(needs_place=False)
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+            body = b"".join(parts)
+            parts.clear()
+            if len(body) > LARGE:
+                turn.keeps_line = True
+                await turn.begin()
+            elif size > LARGE:
+                turn.let_go()
+            if message["type"] == "http.request":
+                _check(body)
+            return {**message, "body": body}
+
+        is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
+        await self._app(scope, receive_json if is_json else receive, send)
+
+
+def _check(body: bytes) -> None:
+    with suppress(ValueError, RecursionError):  # FastAPI answers what is no JSON
+        json.loads(body, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object of which some readers take the first value of a key, and others the last."""
+    if len(dict(pairs)) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise HTTPException(422, f"an object in the JSON has the key {key!r} twice")
+
+
+def _finite(number: str) -> None:
+    """Refuse NaN and the infinities, which JSON does not have, and 1e400, which becomes one."""
+    if not math.isfinite(float(number)):
+        raise HTTPException(422, f'{number} is no number: write "Infinity", "-Infinity" or "NaN"')
