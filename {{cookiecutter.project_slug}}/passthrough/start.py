@@ -49,12 +49,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     given = {name: value for name, value in environ.items() if value}
     for wrong in _misspelt(kind, given):
         logger.warning(wrong)
-    known, lines = _variables(kind), list[str]()
-    for old, instead in GONE.items():
-        name, _, value = old.partition("=")
-        if given.get(name) == value if value else name in given.keys() - known:
-            lines.append(f"{name}: this {instead}")
-            given.pop(name)
+    old = {*given, *map("=".join, given.items())} - _variables(kind)
+    lines = [f"{name}: this {instead}" for name, instead in GONE.items() if name in old]
     try:
         settings = kind.model_validate(given)
     except ValidationError as error:

@@ -126,14 +126,12 @@ def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
     others = [line for line in lines if not re.match(TIME, line)]
     assert others.count(f"    two {REDACTED}") == 3
     assert f"    KeyError: '{REDACTED}'" in others
-    assert any("/starlette/" in line for line in others)  # since it is DEBUG
 
 
 def test_as_json_each_record_is_a_line() -> None:
     _, said, *_, bug, request = [json.loads(line) for line in printed("json", "INFO")]
     assert (said["logger"], said["message"]) == ("app.routers.mine", f"one\ntwo {REDACTED}")
     assert bug["message"].startswith("GET /logs: status 500, KeyError\nTraceback")
-    assert not re.search("/(starlette|passthrough)/", bug["message"])  # since it is INFO
     expected = {"method": "GET", "route": "/logs", "status": 500, "request_id": "mine"}
     assert request.items() >= expected.items()
 

@@ -3,17 +3,13 @@
 import asyncio
 import json
 import logging
-import traceback
 from datetime import UTC, datetime
-from pathlib import PurePath
 
 from ..calls.redaction import redact
 from ..limits import limits
 from ..settings import Settings
 
 MOMENT = 0.05  # seconds
-FRAMEWORK = {"anyio", "fastapi", "passthrough", "starlette", "uvicorn"}
-logger = logging.getLogger(__name__)
 
 
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
@@ -71,8 +67,8 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
         message, fields = record.getMessage(), getattr(record, "fields", None)
-        if record.exc_info and record.exc_info[1]:
-            message += "\n" + traceback_of(record.exc_info[1])
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
         if not fields:  # else it is the line for a request, with no texts of others
             message, most = redact(message).rstrip(), limits().log_record_chars
             if len(message) > most:
@@ -89,16 +85,6 @@ class LogFormatter(logging.Formatter):
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return a traceback that begins at the endpoint, or with ``LOG_LEVEL=DEBUG`` at the server."""
-    frame = error.__traceback__
-    while frame and frame.tb_next and not logger.isEnabledFor(logging.DEBUG):
-        if FRAMEWORK.isdisjoint(PurePath(frame.tb_frame.f_code.co_filename).parts):
-            break
-        frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame))
 
 
 def set_up_logging(settings: Settings) -> None:

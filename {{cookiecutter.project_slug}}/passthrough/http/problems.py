@@ -30,7 +30,6 @@ from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..limits import limits
 from ..settings import SETTINGS
 from ..values.inputs import InvalidInputs
-from .logging_setup import traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -182,10 +181,10 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
         if method := getattr(one, "method", None):  # of Flyte's, set in calls/
             what += f" from {method}"
             break
+    request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
     if problem.status == 500:
-        text = "\n" + traceback_of(error)
-    request = f"{connection.scope['method']} {route_of(connection.scope)}"
-    logger.error("%s: status %d, %s%s", request, problem.status, what, text)
+        text, bug = "", error
+    logger.error("%s: status %d, %s%s", request, problem.status, what, text, exc_info=bug)
 
 
 def route_of(scope: Scope) -> str:
