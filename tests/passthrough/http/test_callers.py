@@ -171,11 +171,13 @@ def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_
     monkeypatch.setattr(turns, "PLACE_SECONDS", seconds)
     with (
         client_of(str(alice.base_url), "victor") as victor,
+        client_of(str(alice.base_url), None) as also_alice,
         ThreadPoolExecutor(4) as threads,
         ExitStack() as at_the_end,
     ):
         at_the_end.callback(go_on.set)
-        clients = [alice, alice, bob, victor]
+        also_alice.headers["Cookie"] = PEOPLE["alice"].cookie  # one may have many tokens, too
+        clients = [alice, also_alice, bob, victor]
         large = [threads.submit(client.post, "/held-body", json=LARGE) for client in clients]
         for _ in range(at_once):
             assert entered.acquire(timeout=60)

@@ -29,6 +29,7 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin without a turn; it is waited for in this event loop, by default in the first."""
         self.caller: str | None = None  # the hash of its credentials
+        self.person: str | None = None  # if Flyte has told: one may have many credentials
         self.keeps_line = False  # what is large stays in memory, whatever is sent or let go
         self._loop = loop
         self._has_ended = False
@@ -49,7 +50,8 @@ class Turn:
         try:
             async with self._waiting:  # other calls of the request wait for the same turn
                 if not self._line:
-                    line = self._lines.setdefault((id(loop), self.caller), asyncio.Lock())
+                    whose = self.person or self.caller
+                    line = self._lines.setdefault((id(loop), whose), asyncio.Lock())
                     await line.acquire()
                     self._line = line
                 if needs_place and not self._place:

@@ -24,9 +24,9 @@ class Bodies:
     """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
 
     Only small ones come from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
-    A caller has one large JSON body in memory, from its first byte to the request's end: FastAPI
-    keeps it, parsed, and a megabyte of small values takes 25 MB. A body is read after routing, up
-    to its route's ``max_body_size``.
+    A caller, by any of their tokens, has one large JSON body in memory, from its first byte to the
+    request's end: FastAPI keeps it, parsed, and a megabyte of small values takes 25 MB. A body is
+    read after routing, up to its route's ``max_body_size``.
     """
 
     def __init__(self, app: ASGIApp) -> None:

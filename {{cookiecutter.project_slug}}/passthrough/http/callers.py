@@ -30,6 +30,7 @@ async def find_caller(connection: HTTPConnection) -> Caller:
     state = this_request()
     state.caller = state.caller or await _ask_for_caller(connection)
     found: Caller = state.caller
+    state.turn.person = found.subject
     return found
 
 
