@@ -11,6 +11,7 @@ from flyteidl2.common.identity_pb2 import EnrichedIdentity, User, UserSpec
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 
+from passthrough import models
 from passthrough.models import Action, Caller, Condition, Identity
 
 
@@ -75,3 +76,15 @@ def test_a_name_of_a_person_is_on_one_line_and_short(chosen: str, shown: str) ->
     identity = Identity.of(EnrichedIdentity(user=user))
     assert identity == Identity(subject="alice-subject", name=shown)
     assert Caller(name=chosen, anonymous=False, sign_in=None).name == shown
+
+
+def test_an_answer_that_none_of_the_types_allows_is_not_translated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = details("ACTION_PHASE_SUCCEEDED", condition=pb.ConditionAction(prompt="May I?"))
+    output = answered.pb2.signal_info.output
+    output.scalar.primitive.boolean = True
+    assert Condition.of(answered).value is True
+    monkeypatch.setattr(models, "to_json", None)
+    output.collection.literals.add()
+    assert Condition.of(answered).value is None

@@ -113,7 +113,10 @@ def is_answered(details: remote.ActionDetails) -> bool:
 
 def answer_of(details: remote.ActionDetails) -> Answer | None:
     """Return the answer that Flyte has recorded; None if it is no boolean, number or text."""
-    value = to_json([("", details.pb2.signal_info.output)])[""]
+    output = details.pb2.signal_info.output
+    if not output.scalar.HasField("primitive"):  # who answers may send anything
+        return None
+    value = to_json([("", output)])[""]
     return value if isinstance(value, Answer) else None
 
 
