@@ -102,11 +102,12 @@ def code(text: str) -> str:
 
 def calls() -> str:
     """Return the calls to Flyte that each request makes."""
-    rows = []
+    requests: dict[str, list[str]] = {}
     for row in data("calls")["rows"]:
         state = ": ".join(row[key] for key in ("run", "with") if key in row)
         request = code(row["request"]) + (f", {state}" if state else "")
-        rows.append((request, ", ".join(row["calls"]) or "none"))
+        requests.setdefault(", ".join(row["calls"]) or "none", []).append(request)
+    rows = (("; ".join(asked), made) for made, asked in requests.items())
     return table("| request | calls |", rows)
 
 
@@ -121,10 +122,9 @@ def values() -> str:
     rows = []
     for row in data("values")["rows"]:
         refused = f"refused: {row['refused']}" if "refused" in row else ""
-        shown = "" if refused else row.get("shown", row["sent"])
         arrives = refused or code(row["arrives"])
-        rows.append((row["type"], code(row["sent"]), arrives, code(shown)))
-    return table("| Type | Sent | Arrives in the task as | Shown |", rows)
+        rows.append((row["type"], code(row["sent"]), arrives, code(row.get("shown", ""))))
+    return table("| Type | Sent | Arrives in the task as | Shown, if not as sent |", rows)
 
 
 def first_deployment() -> str:

@@ -36,7 +36,7 @@ class Limits:
     text_chars: int = 20_000
     """Of a text of Flyte's, such as a description or an error. The rest is cut off, which shows."""
     errors: int = 100
-    """In one answer. Further ones are left out: nobody reads more."""
+    """In one answer. Further ones are left out."""
     error_chars: int = 1000
     """Of an error's message. The rest is cut off."""
     log_record_chars: int = 10_000

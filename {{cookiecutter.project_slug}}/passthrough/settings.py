@@ -113,7 +113,7 @@ class Settings(BaseModel):
 
     public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
-    changes the ``Host`` header. Without it, the app uses the host that a request names."""
+    changes the ``Host`` header."""
 
     open_requests_per_caller: int = setting("OPEN_REQUESTS_PER_CALLER", default=100, gt=0)
     """Requests and streams that one caller may have open at once; further ones get a 429. A service

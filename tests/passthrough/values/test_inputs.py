@@ -53,7 +53,7 @@ Content = create_model("Content", content=bytes)
 Encoded = create_model("Encoded", content=Base64Bytes)
 Amount = create_model("Amount", amount=decimal.Decimal)
 Naive = create_model("Naive", at=NaiveDatetime)
-ROWS = pages.data("values")["rows"]
+ROWS = [row for rows in pages.data("values").values() for row in rows]
 TYPES: dict[str, Any] = {
     "integer": int, "number": float, "number or text": float | str, "boolean": bool, "text": str,
     "optional text": str | None, "date-time": dt.datetime, "naive date-time": dt.datetime,
@@ -65,7 +65,7 @@ TYPES: dict[str, Any] = {
     "model with a naive date-time": Naive, "dataclass with bytes": Raw,
     "dataclass with a duration": Wait,
 }  # fmt: skip
-"""The types of the table in docs/values.md."""
+"""The types in docs/tables/values.toml."""
 Square = make_dataclass("Square", [("side", float)])
 Flags = make_dataclass("Flags", [("names", dict[bool, str])])
 Due = make_dataclass("Due", [("day", bool | int | dt.date | None)])  # tries all with any text
