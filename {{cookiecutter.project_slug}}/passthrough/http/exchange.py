@@ -59,8 +59,8 @@ class Exchange:
     those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
     stream also ends when the server is asked to stop.
 
-    A server tells that a client has left only to whoever receives. So a task does, once the body
-    has come: while the app leaves some of it unread, nobody notices.
+    A server tells only those who receive that its client has left: here a task, once the body has
+    come. Nobody notices it while the app leaves some of the body unread.
 
     An event stream starts with its first event: an endpoint that fails before that, for example
     because Flyte knows no such run, is answered with the status of its error. `end_events` ends it,
@@ -79,7 +79,7 @@ class Exchange:
         self.has_left = False  # the client, before the response was complete
         self.is_event_stream = False
         self._receive, self._send, self._headers = receive, send, headers
-        self._empty_body: Message | None = None
+        self._empty_body: Message | None = None  # until the app asks for it
         self._listener: asyncio.Task[Message] | None = None
         self._first: Message | None = None  # of an event stream, until its first event
         self._is_complete = False
@@ -95,7 +95,7 @@ class Exchange:
         """Have the app answer; return the error that the client must still be told, if any."""
         try:
             with self._cancel_scope:
-                if not size_of_body(scope):  # the app may not ask for it
+                if not size_of_body(scope):  # the app may never ask for it
                     self._empty_body = await self.receive()
                 await app(scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
@@ -129,7 +129,7 @@ class Exchange:
         return message
 
     def _leave(self) -> None:
-        if not self._is_complete:  # else it cancels no background task
+        if not self._is_complete:  # afterwards, background tasks go on
             self.has_left = True
             # Before the calls end: FastAPI takes a call's cancellation for one of its own.
             self._cancel_scope.cancel()
@@ -170,7 +170,8 @@ class Exchange:
         if len(message.get("body", b"")) > LARGE_BYTES:
             await self._send_in_pieces(message)
             return
-        if message["type"] == "http.response.start":
+        begins = message["type"] == "http.response.start"
+        if begins:
             if self.was_cancelled:
                 # An answer that was cut off, such as a log, must not begin as if it were whole.
                 await checkpoint_if_cancelled()
@@ -179,12 +180,10 @@ class Exchange:
             self._first = message if self.is_event_stream else None
             if self.is_event_stream:
                 cancelled_at_stop.add(self._cancel_scope)
-                self.calls.sent_something()
-                return
-        else:
+        elif not message.get("more_body"):
+            self._let_go()
+        if self.is_event_stream or not begins:  # else a large body may follow at once
             self.calls.sent_something()
-            if not message.get("more_body"):
-                self._let_go()
         if not self.is_event_stream:
             await self._pass_on(message)
         elif message.get("body"):
