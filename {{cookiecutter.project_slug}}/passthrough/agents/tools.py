@@ -97,7 +97,9 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         with suppress(ValueError):  # such as an Infinity, which is no JSON
             value = from_json(texts[0], allow_inf_nan=False)
             # Versions of the protocol before 2026-07-28 take objects only.
-            structured["structuredContent"] = value if isinstance(value, dict) else {"result": value}
+            structured["structuredContent"] = (
+                value if isinstance(value, dict) else {"result": value}
+            )
     content = [{"type": "text", "text": text} for text in (*texts, note) if text]
     return {"resultType": "complete", "content": content, "isError": is_error, **structured}
 

@@ -193,7 +193,9 @@ class SchemaBuilder:
         if "properties" in kept:  # without a word, Pydantic would ignore other fields
             kept.setdefault("additionalProperties", False)
         if note := NOTES.get(kept.get("format", "")):
-            kept["description"] = f"{about} ({note})" if (about := kept.get("description")) else note
+            kept["description"] = (
+                f"{about} ({note})" if (about := kept.get("description")) else note
+            )
         if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
             kept.pop("type", None)
         return kept
