@@ -131,8 +131,10 @@ async def count(app: Any, token: str) -> int:
     async def lifespan() -> dict[str, Any]:
         return signals.pop() if signals else await asyncio.Future()
 
+    bodies = list[dict[str, Any]]()
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
+        return bodies.pop() if bodies else await asyncio.Future()
 
     async def send(message: dict[str, Any]) -> None:
         started.set()
@@ -143,6 +145,7 @@ async def count(app: Any, token: str) -> int:
     numbers = list[int]()
     for _ in range(30):
         calls.clear()
+        bodies[:] = [{"type": "http.request"}]
         sys.setprofile(lambda _, event, __: calls.update([event]))
         await asyncio.create_task(app(dict(scope), receive, send))
         sys.setprofile(None)

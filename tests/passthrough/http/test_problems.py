@@ -194,8 +194,10 @@ async def sent_by(
         if error:
             raise error
 
+    received: list[Message] = [{"type": "http.request"}]
+
     async def receive() -> Message:
-        return {"type": "http.request"}
+        return received.pop() if received else await asyncio.Future()
 
     async def send(message: Message) -> None:
         if gone:

@@ -124,7 +124,7 @@ class Exchange:
         return message
 
     async def _listen(self) -> Message:
-        message = await self._receive()
+        message = await self._receive()  # a disconnect: ASGI has nothing else after the body
         self._leave()
         return message
 
