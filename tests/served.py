@@ -92,7 +92,7 @@ def serving_app(
         if signs_in:
             app = "--factory local_flyte.sign_in:create_app"
             people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
-            variables |= sign_in.environment(people, restarts=False, secret=SECRET, port=port)
+            variables |= sign_in.environment(people, secret=SECRET, port=port)
         command = f"uvicorn {app} --fd {socket}"
         with started(command, project, f"{url}/health", variables, log, socket) as process:
             yield App(url, process.pid)

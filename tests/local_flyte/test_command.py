@@ -94,7 +94,7 @@ def project(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def command(project: Path) -> Iterator[Running]:
     """Start it where the address of another Flyte is exported."""
     elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
-    with started(project, "--no-reload", **elsewhere) as (command, _):
+    with started(project, **elsewhere) as (command, _):
         yield command
         check_ends(command, signal.SIGTERM)
         log = command.printed().partition(READY)[2]
@@ -219,7 +219,7 @@ def test_tasks_and_runs_are_kept_in_private_but_secrets_are_new_at_each_start(
     run(["git", "init", "--quiet"], project)
     printed = []
     for _ in range(2):
-        with started(project, "--no-reload", "--keep") as (command, told):
+        with started(project, "--keep") as (command, told):
             printed.append(told)
             browser.base_url = link_to(told).join("/")
             bob = re.findall(r"'(Authorization: Bearer bob\S+)'", told)[0].partition(": ")[2]

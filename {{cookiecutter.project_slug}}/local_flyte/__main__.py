@@ -34,8 +34,6 @@ from .serving import HOST, listen
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
-SAMPLE = "-tasks.greet"
-"""How the name of the task ends whose call is shown."""
 PORT = 8080
 PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
@@ -48,7 +46,6 @@ STOP_SECONDS = 5
 WAKE_SECONDS = 0.2
 TOKEN_SECONDS = 60  # between two looks at one's token
 SWITCHES = {
-    "--no-reload": "do not restart when files change",
     "--keep": f"keep runs and registered tasks in {FOLDER}/ for the next start with --keep",
     "--flyte-only": "start Flyte without the app, and print the settings for an app to use it",
 }
@@ -111,7 +108,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     # Taken now, so that nobody else can take it before the app listens.
     listener = stack.enter_context(_listen(options.port))
     port: int = listener.getsockname()[1]
-    url, reload = f"http://{HOST}:{port}", not options.no_reload
+    url = f"http://{HOST}:{port}"
     if options.flyte_only:
         listener.close()
     start = _flyte_elsewhere if options.flyte else _local_flyte
@@ -125,21 +122,15 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         **{f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()},
         **inherited_environment(),
         **flyte.variables,
-        **sign_in.environment(
-            flyte.people,
-            restarts=reload,
-            secret=secret,
-            port=port,
-            token_file=flyte.token_file,
-        ),
+        **sign_in.environment(flyte.people, secret=secret, port=port, token_file=flyte.token_file),
     }
-    app = stack.enter_context(_app(listener, environment, reload=reload))
+    app = stack.enter_context(_app(listener, environment))
     stack.callback(_ignore_further_signals)
     offered = _paths(app, url)
     notes = []
     if options.port is None and port != PORT:
         notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
-    if reload and not options.flyte:
+    if not options.flyte:
         notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
     print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
     while app.poll() is None:
@@ -164,7 +155,7 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
 
     def register_changes() -> None:
         nonlocal versions
-        if not options.no_reload and (found := _versions(files)) != versions:
+        if (found := _versions(files)) != versions:
             versions = found
             _register(local_flyte, options.files)
             print("Registered the tasks again.", flush=True)
@@ -178,7 +169,7 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
     banner = functools.partial(
         app_banner,
         local_flyte,
-        task=next((name for name in tasks if name.endswith(SAMPLE)), None),
+        task=next((name for name in tasks if name.endswith("-tasks.greet")), None),
         api_key_header=headers[0] if headers else None,
     )
     people = [someone for someone in PEOPLE.values() if someone.name != ONLY_FOR_TESTS]
@@ -268,13 +259,11 @@ def _listen(wanted: int | None) -> socket.socket:
 
 @contextlib.contextmanager
 def _app(
-    listener: socket.socket, environment: Mapping[str, str], *, reload: bool
+    listener: socket.socket, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
-    command += ["--fd", str(listener.fileno())]
-    command += ["--log-level", "warning"]
-    if reload:
-        command += ["--reload", "--reload-dir", PACKAGE]
+    command += ["--fd", str(listener.fileno()), "--log-level", "warning"]
+    command += ["--reload", "--reload-dir", PACKAGE]
     # In its own process group, so that only this process gets Ctrl-C, and can end the app with its
     # children.
     app = subprocess.Popen(

@@ -79,8 +79,7 @@ class Faults:
 
     def release(self, method: str) -> None:
         if method in self._held:
-            _, released = self._held.pop(method)
-            released.set()
+            self._held.pop(method)[1].set()
 
     def clear(self) -> None:
         self._errors.clear()
@@ -155,8 +154,6 @@ class Access:
 class ReceivedCall:
     """A call that was received, admitted or not."""
 
-    service: str
-    """Full name, such as ``flyteidl2.auth.IdentityService``."""
     method: str
     headers: Mapping[str, str] = field(repr=False)
     """By lower-case name; not in ``repr``, since they include credentials."""
@@ -185,7 +182,7 @@ class Gateway:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         someone = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
-        self.received.append(ReceivedCall(service, method, headers, someone))
+        self.received.append(ReceivedCall(method, headers, someone))
         CALLER.set(someone)
         if (application := self._services.get(f"/{service}")) is None:
             # Clients of streams take only the status, which means "unimplemented" in Connect.
@@ -204,8 +201,7 @@ class Gateway:
 async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let ``application`` answer a call, until its client leaves.
 
-    The Connect server notices that a client has left only when it sends something. A silent stream
-    never sends anything, nor does a call that hangs on purpose.
+    The Connect server would notice that only when it sends something.
     """
     messages: asyncio.Queue[Message] = asyncio.Queue()
 

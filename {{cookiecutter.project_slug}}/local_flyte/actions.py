@@ -18,8 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .access import found, key_of
 from .people import Person
 
-ROOT = "a0"
-"""The name of a run's first action, as on a Flyte cluster."""
+ROOT = "a0"  # the name of a run's first action, as on a Flyte cluster
 
 SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
 _MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
@@ -151,8 +150,8 @@ class Action:
     @property
     def record(self) -> run_definition_pb2.Action:
         """The action with all of its metadata."""
-        id_, status = self.details.id, self.details.status
-        return run_definition_pb2.Action(id=id_, metadata=self.details.metadata, status=status)
+        all_ = self.details
+        return run_definition_pb2.Action(id=all_.id, metadata=all_.metadata, status=all_.status)
 
     @property
     def summary(self) -> run_definition_pb2.Action:
@@ -247,15 +246,11 @@ class Run:
     @property
     def asks(self) -> bool:
         """Whether one of its actions waits for an answer, even if the run has failed."""
-        return any(
-            action.phase == phase_pb2.ACTION_PHASE_PAUSED for action in self.actions.values()
-        )
+        return phase_pb2.ACTION_PHASE_PAUSED in {one.phase for one in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:
         """Return the actions started by the action with this name."""
-        return [
-            action for action in self.actions.values() if action.details.metadata.parent == parent
-        ]
+        return [one for one in self.actions.values() if one.details.metadata.parent == parent]
 
     def descendants(self, parent: str) -> Iterator[Action]:
         """Return the actions started by the action with this name, or by their children."""

@@ -34,17 +34,13 @@ TAIL = 20  # lines of the log in the message about a failure
 def other_port(port: int) -> dict[str, str]:
     """Return variables that make the SDK serve an app on another port than the container's.
 
-    A container has all ports for itself; here, apps share the machine's ports. The SDK has these
-    variables for a development cluster, where apps on the host do the same.
+    It has them for a development cluster, where apps share the host's ports, too.
     """
     return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
 
 
 def free_port() -> int:
-    """Return a port that is free, and that the system does not give to others in the meantime.
-
-    It chooses ports from 32768 on (Linux), or from 49152 on.
-    """
+    """Return a free port that the system gives to nobody: it chooses from 32768 on."""
     while True:
         port = 16_384 + secrets.randbelow(16_384)
         with contextlib.suppress(OSError), socket.create_server((HOST, port)):

@@ -11,8 +11,7 @@ from . import PEOPLE, LocalFlyte
 from .clients import Elsewhere
 from .sign_in import choice, link
 
-ONLY_FOR_TESTS = "expired"
-"""The name of a person who is shown only with their token."""
+ONLY_FOR_TESTS = "expired"  # this person is shown only with their token
 
 IN_A_BROWSER = """Sign in to such an app in a browser: at its address, open the console of the
 developer tools, enter one of these lines, and load the page again:"""
@@ -34,14 +33,7 @@ def app_banner(
 ) -> str:
     """Return the app's address, and how to use it as different people.
 
-    Args:
-        local_flyte: The local Flyte that the app uses.
-        url: The app's address.
-        secret: The secret in the sign-in links.
-        offered: The paths of the app's OpenAPI document: its owner may have deleted some.
-        task: A task with a name as its input; None if there is none to show.
-        api_key_header: A header for API keys; None if there is none.
-        notes: Further lines.
+    The paths that the app has offered are those of its OpenAPI document. The task takes a name.
     """
     to_open = f"Open       {choice(url, secret)}"
     shown = [person for person in PEOPLE.values() if person.name != ONLY_FOR_TESTS]
@@ -66,9 +58,9 @@ def app_banner(
         parts.append(_lines("Start a run as alice or bob:", lines))
         title = "Victor may only view, so Flyte refuses to start his run (403):"
         parts.append(_lines(title, [_curl_to_run(runs, "Victor", victor)]))
-    parts += _flyte_commands(local_flyte, "alice")
-    deploy = f"{flyte_command(local_flyte)} deploy deployment.py app_env"
+    deploy = f"{flyte_command(local_flyte, 'alice')} deploy deployment.py app_env"
     parts += [
+        _flyte_commands(local_flyte, "alice"),
         _lines("Deploy the app to this Flyte:", [deploy]),
         f"To call the deployed app with curl, add: --cacert {local_flyte.ca_file}",
         to_open,  # again, because much comes in between
@@ -93,7 +85,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
             _lines("Settings for an app that uses this Flyte:", exports),
             _lines("The people, and their tokens:", people),
             _lines(IN_A_BROWSER, cookies),
-            *_flyte_commands(local_flyte, "alice", "bob", "victor", "carol"),
+            _flyte_commands(local_flyte, "alice", "bob", "victor", "carol"),
         ]
     )
 
@@ -108,14 +100,14 @@ def banner_elsewhere(
     return _joined([about, *notes, who])
 
 
-def _flyte_commands(local_flyte: LocalFlyte, *people: str) -> list[str]:
+def _flyte_commands(local_flyte: LocalFlyte, *people: str) -> str:
     """Return how to use Flyte's command line. The demo runs in another folder than its terminal."""
     lines = [f"cd {shlex.quote(str(Path.cwd()))}"]
     lines += [f"{flyte_command(local_flyte, name)} get run" for name in people]
-    return [_lines(f"Flyte's own command line, as {', '.join(people)}:", lines)]
+    return _lines(f"Flyte's own command line, as {', '.join(people)}:", lines)
 
 
-def flyte_command(local_flyte: LocalFlyte, person: str = "alice") -> str:
+def flyte_command(local_flyte: LocalFlyte, person: str) -> str:
     """Return how to call the ``flyte`` command as a person."""
     program, config = Path(sys.executable).with_name("flyte"), local_flyte.config_file(person)
     return f"{shlex.quote(str(program))} -c {shlex.quote(str(config))}"

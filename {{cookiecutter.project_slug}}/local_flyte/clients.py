@@ -54,8 +54,7 @@ CANNOT = (
 )
 NO_ANSWER = "No Flyte answers at {}: {}"
 ANSWER_SECONDS = 10
-DEPLOYMENT_FAILS, APP_FAILS = 3, 4
-"""The exit codes of `REGISTER` if a module of the project cannot be imported."""
+DEPLOYMENT_FAILS, APP_FAILS = 3, 4  # exit codes of REGISTER
 
 
 class AppFailsError(RuntimeError):
@@ -100,7 +99,6 @@ class Clients:
     """The folder of its keys, configuration and data, which no other user may read."""
     port: int
     project: str
-    """The only project, which people have rights on."""
     domain: str
     people: Directory
     mode: Mode
@@ -168,18 +166,13 @@ class Clients:
         if owner is None or self.mode is not Mode.UNION:
             config = self._write_config("nobody", "of-nobody")
         else:
-            # Every supported SDK can read its credentials from a mounted file; only newer ones can
-            # read them from variables (FLYTE_AUTH_TYPE).
             config = self.config_file(owner.name)
         return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
     def deploy(self, root: Path, file: str = "deployment.py", env: str | None = "task_env") -> str:
         """Run ``flyte deploy`` in ``root`` as alice, and return what it printed.
 
-        Without ``env``, it deploys all environments in the file.
-
-        Raises:
-            RuntimeError: With that output, if it failed.
+        Without ``env``, it deploys all. It raises RuntimeError, with that output, if it failed.
         """
         program = str(Path(sys.executable).with_name("flyte"))
         wanted = [file, env] if env else ["--all", file]
@@ -187,10 +180,7 @@ class Clients:
         return self._run(command, root, f"flyte deploy {' '.join(wanted)} failed:")
 
     def register(self, root: Path) -> list[str]:
-        """Register, as alice, the tasks that ``deployment.py`` in ``root`` deploys with its app.
-
-        Returns:
-            Their names.
+        """Register, as alice, the tasks that ``deployment.py`` deploys; return their names.
 
         Raises:
             AppFailsError: With the mistake, if the app cannot be imported.
@@ -232,9 +222,8 @@ class Clients:
 class Elsewhere:
     """A Flyte that a config of the ``flyte`` command describes, for an app on this machine.
 
-    The app acts as the person whom that config signs in: it gets their token in each request of
-    their browser, as from Flyte's own sign-in in front of a deployed app. Only public commands are
-    used: ``flyte whoami`` and ``keyring``.
+    The app gets the token of the person whom that config signs in, in each request of their
+    browser. Only public commands are used: ``flyte whoami`` and ``keyring``.
     """
 
     def __init__(self, file: Path) -> None:

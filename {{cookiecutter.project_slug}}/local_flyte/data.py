@@ -26,19 +26,15 @@ from .tasks import ProjectService, TaskService
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-MAX_MESSAGE = 2 * 2**20
-"""The most bytes of inputs or outputs that the control plane returns."""
+MAX_MESSAGE = 2 * 2**20  # the most bytes of inputs or outputs that the control plane returns
 MAX_SECONDS = 3600
-LINES = 1000
-"""The most lines of a log in one message."""
+LINES = 1000  # the most lines of a log in one message
 
 
 class Storage:
     """A folder in place of a Flyte cluster's object store; an ASGI application for signed URLs.
 
-    Files are uploaded with plain HTTP PUTs to URLs that nobody can guess, and reports are read with
-    GETs. They carry no credentials, so they need no TLS, for which every client would have to trust
-    our authority.
+    They carry no credentials, so they need no TLS, for which clients would have to trust us.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,18 +57,13 @@ class Storage:
         return folder.as_uri()
 
     def read(self, uri: str, kind: type[AnyMessage]) -> AnyMessage | None:
-        """Return the message stored at a URI, or None if there is none.
-
-        Raises:
-            ConnectError: INTERNAL, if it is larger than the control plane returns.
-        """
+        """Return the message stored at a URI, or None if there is none."""
         path = Path(unquote(urlsplit(uri).path))
         if not path.is_file():
             return None
         if (size := path.stat().st_size) > MAX_MESSAGE:
-            raise ConnectError(
-                Code.INTERNAL, f"limit exceeded. {size / 2**20:.6f}mb > {MAX_MESSAGE // 2**20}mb."
-            )
+            message = f"limit exceeded. {size / 2**20:.6f}mb > {MAX_MESSAGE // 2**20}mb."
+            raise ConnectError(Code.INTERNAL, message)
         return kind.FromString(path.read_bytes())
 
     def sign(self, method: str, path: Path) -> str:

@@ -26,10 +26,8 @@ from .processes import DONE, Containers, substituted
 
 ORG = "local"  # the organization for tasks; Flyte itself leaves it out
 TAIL = 20  # log lines to quote if an action ends without an error message
-RECORD_LAG_SECONDS = 0.5
-"""The time between an answer and its record: the asking task gets the answer at once."""
-RECORDING = "RecordAnswer"
-"""What hangs, in place of a method, while answers are not recorded."""
+RECORD_LAG_SECONDS = 0.5  # from an answer to its record: the asking task gets it at once
+RECORDING = "RecordAnswer"  # what hangs, in place of a method, while answers are not recorded
 
 _PAUSED = phase_pb2.ACTION_PHASE_PAUSED
 _KINDS = {
@@ -72,20 +70,20 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Mark ``action`` as aborted, even if it has ended, and stop everything it started.
+        """Mark ``action`` as aborted, even if it has ended, and stop all that it started.
 
-        Kubernetes deletes what it started, also its conditions. If it fails, they stay paused.
+        Its conditions, too, which stay paused if it fails.
         """
         action.abort(reason)
         self._cancel(run, action)
         for stopped in (action, *run.descendants(action.name)):
             if id(stopped) not in self._running:  # else its process ends first
                 stopped.pods.clear()
-            if stopped.phase == phase_pb2.ACTION_PHASE_PAUSED:
+            if stopped.phase == _PAUSED:
                 stopped.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     def release(self, run: Run) -> None:
-        """Let another run start, because this one has ended, or waits for an answer."""
+        """Let another run start: this one has ended, or waits for an answer."""
         if id(run) in self._with_slot:
             self._with_slot.remove(id(run))
             self._slots.release()
@@ -139,6 +137,8 @@ class Executor:
         tasks.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
         values = _template_values(action, self._work)
+        declared = {each.key: substituted(each.value, values) for each in container.env}
+        asked_for = {each.key: each.value for each in run.spec.envs.values}
         pod = Pod()
 
         def started() -> None:
@@ -154,11 +154,8 @@ class Executor:
                 [substituted(word, values) for word in (*container.command, *container.args)],
                 directory=directory,
                 environment={
-                    **{
-                        variable.key: substituted(variable.value, values)
-                        for variable in container.env
-                    },
-                    **{variable.key: variable.value for variable in run.spec.envs.values},
+                    **declared,
+                    **asked_for,
                     **_action_environment(action),
                     **self._cluster_environment(run.owner),
                 },
@@ -196,12 +193,7 @@ class Conditions:
     def signal(
         self, action: Action, payload: run_service_pb2.EventPayload, someone: Person | None
     ) -> None:
-        """Answer a condition as this person; the same answer may be given again.
-
-        Raises:
-            ConnectError: FAILED_PRECONDITION, if it is no condition, has ended, or has another
-                answer; INVALID_ARGUMENT for a value of another type.
-        """
+        """Answer a condition as this person; the same answer may be given again."""
         if (given := payload.WhichOneof("value")) is None:
             raise invalid("signal value must be a concrete bool/int/float/str literal")
         answer, (field, kind) = literals_pb2.Literal(), _KINDS[given]
@@ -211,8 +203,9 @@ class Conditions:
                 return
             raise ConnectError(Code.FAILED_PRECONDITION, "already signalled with a different value")
         if action.phase != _PAUSED:
-            message = f"{action.name} is no condition that waits"
-            raise ConnectError(Code.FAILED_PRECONDITION, message)
+            raise ConnectError(
+                Code.FAILED_PRECONDITION, f"{action.name} is no condition that waits"
+            )
         if action.details.condition.type.simple != kind:
             raise invalid("signal value type does not match declared condition type")
 

@@ -30,17 +30,15 @@ def page(
 
     Items that are equal in the requested order are sorted by name. In an eager list, a full page
     has a token even if it is the last one.
-
-    Raises:
-        ConnectError: INVALID_ARGUMENT for an invalid field, function, limit or token.
     """
     if request.limit > MAX_PAGE:
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
     limit = request.limit or PAGE
     found = sorted(matching(items, request, fields), key=name)
     if (sort := request.sort_by).key:
-        descending = sort.direction == list_pb2.Sort.DESCENDING
-        found.sort(key=_sort_key(_field(sort.key, fields)), reverse=descending)
+        field, descending = _field(sort.key, fields), sort.direction == list_pb2.Sort.DESCENDING
+        # None is greatest, and never compared.
+        found.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
     start = offset_of(request.token)
     end = start + limit
     more = end < len(found) or (eager and end == len(found))
@@ -67,18 +65,13 @@ def offset_of(token: str) -> int:
     return int(token or 0)
 
 
-def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Value]:
+def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Any]:
     if name not in fields:
         raise invalid(f"unknown field {name!r}; known are {', '.join(sorted(fields))}")
     return fields[name]
 
 
-def _sort_key(field: Callable[[Item], Value]) -> Callable[[Item], tuple[bool, Any]]:
-    return lambda item: (field(item) is None, field(item))  # None is greatest, and never compared
-
-
 def _matches(value: Value, compare: Callable[..., bool], wanted: Iterable[str]) -> bool:
-    """Tell whether there is a value, and compares to one of those in a filter."""
     return value is not None and any(compare(value, _parsed(text, value)) for text in wanted)
 
 

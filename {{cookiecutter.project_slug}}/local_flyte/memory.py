@@ -30,11 +30,7 @@ class Kept:
     """A folder that is the home of one local Flyte after the other."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        """Take it for this process.
-
-        Raises:
-            RuntimeError: If another process has it, or other users may read it.
-        """
+        """Take it for this process; raise RuntimeError if another has it, or others may read it."""
         if not folder.is_symlink():
             folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

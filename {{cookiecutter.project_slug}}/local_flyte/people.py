@@ -10,8 +10,7 @@ from typing import Any
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
-COOKIE = "flyte_at"
-"""The cookie with the access token, set by the sign-in page of a Flyte cluster."""
+COOKIE = "flyte_at"  # has the access token, and is set by the sign-in page of a Flyte cluster
 
 
 class Mode(StrEnum):
@@ -33,8 +32,8 @@ class Mode(StrEnum):
 class Person:
     """A person with credentials for the local Flyte.
 
-    The credentials are random, and new in each process: other users of this machine, who can also
-    reach its loopback interface, can't guess them. They are left out of ``repr``.
+    The credentials are random, and new in each process: other users of this machine cannot guess
+    them.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Person:
     can_run: bool = True
     """May deploy, start runs, and abort anyone's runs."""
     expired: bool = False
-    """The credentials are refused as no longer valid."""
+    """The credentials are refused."""
 
     @property
     def rights(self) -> str:
@@ -106,8 +105,7 @@ PEOPLE: dict[str, Person] = {
         person("expired", "Evans", expired=True),
     )
 }
-"""The people of every local Flyte in this process: alice and bob may view and run, victor may only
-view, carol has no rights on the project, and the credentials of expired are no longer valid."""
+"""The people of every local Flyte in this process."""
 
 
 class Directory:
@@ -133,8 +131,7 @@ class Directory:
     def find(self, headers: Mapping[str, str]) -> Person | None:
         """Return the person who makes a call with these lower-case headers, or None.
 
-        Only the first of these that is present counts: the Authorization header, the headers for
-        API keys, the sign-in cookie.
+        Authorization counts before the headers for API keys, and these before the cookie.
         """
         if (authorization := headers.get("authorization")) is not None:
             return self._by_credential.get(f"Bearer {_bearer(authorization)}")

@@ -12,9 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-SITE = Path(__file__).parent / "container"
-"""A folder with Python's own start-up code for a container."""
-
+SITE = Path(__file__).parent / "container"  # has Python's own start-up code for a container
 DONE = {0, -signal.SIGABRT}
 """Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts
 the process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
@@ -24,11 +22,7 @@ AT_START = ("LANG", "LC_", "LD_", "PATH", "PROTOCOL_BUFFERS", "PYTHON", "TZ")
 
 
 class Containers:
-    """Starts processes with the programs of one Python environment, isolated from this process.
-
-    Their environment consists of the container's variables and the few that any container has. They
-    inherit nothing, in particular no credentials.
-    """
+    """Starts processes with the programs of one Python environment, which inherit nothing."""
 
     def __init__(self, programs: Path, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -58,20 +52,10 @@ class Containers:
         output: Callable[[str], None],
         grace_seconds: float = 0,
     ) -> int:
-        """Run ``command`` to its end.
+        """Run a program of the Python environment to its end, and return its exit code.
 
-        When it is cancelled, or the process exits, all child processes are ended, too.
-
-        Args:
-            command: Program, looked up in the Python environment, and arguments.
-            directory: The working directory, which exists.
-            environment: The container's variables.
-            started: Called once the process runs.
-            output: Called with each line of output, line break included.
-            grace_seconds: The time it has to exit after SIGTERM, when cancelled.
-
-        Returns:
-            The exit code.
+        ``output`` gets each line, line break included. When it exits, or this is cancelled, all of
+        its child processes are ended, too; when cancelled, the grace seconds after a SIGTERM.
         """
         # Other systems' libraries must not be used in a fork.
         forks = command[0] == "a0" and sys.platform == "linux"

@@ -72,12 +72,11 @@ class RunService(run_service_connect.RunService):
         wanted = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
         id_ = identifier_pb2.ActionIdentifier(run=run_id, name=ROOT)
         metadata = _task_metadata(spec)
-        details = run_definition_pb2.ActionDetails(id=id_, metadata=metadata, task=spec)
-        action = Action(details, f"{inputs}/inputs.pb", base, wanted.changed)
-        action.details.metadata.source = request.source
+        metadata.source = request.source
         if wanted.owner is not None:
-            action.details.metadata.executed_by.CopyFrom(wanted.owner.identity)
-        wanted.actions[ROOT] = action
+            metadata.executed_by.CopyFrom(wanted.owner.identity)
+        details = run_definition_pb2.ActionDetails(id=id_, metadata=metadata, task=spec)
+        wanted.actions[ROOT] = Action(details, f"{inputs}/inputs.pb", base, wanted.changed)
         run = self._runs.add(wanted)
         if run is wanted:
             self._executor.start(run, run.root)
@@ -104,8 +103,7 @@ class RunService(run_service_connect.RunService):
         self, request: pb.AbortActionRequest, ctx: Context
     ) -> pb.AbortActionResponse:
         """Abort one action, and the actions that it started."""
-        run = self._runs.get(request.action_id.run)
-        action = self._runs.action(request.action_id)
+        run, action = self._runs.get(request.action_id.run), self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason or NO_REASON)
         return pb.AbortActionResponse()
 
@@ -320,9 +318,8 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
     """Return a page of actions, of one run or of many."""
     for asked in request.filters:  # becomes a statement that Flyte's database rejects
-        if asked.field == "phase" and (asked.function == asked.VALUE_IN) == (
-            len(asked.values) == 1
-        ):
+        is_list, has_one = asked.function == asked.VALUE_IN, len(asked.values) == 1
+        if asked.field == "phase" and is_list == has_one:
             message = f"unable to encode {asked.values[0]!r} into binary format for _int4"
             raise ConnectError(Code.INTERNAL, message)
 

@@ -53,7 +53,7 @@ class IdentityService(identity_connect.IdentityService):
 
 
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
-    """Returns where to sign in."""
+    """Returns where to sign in: here."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -80,10 +80,7 @@ class ClusterService(cluster_service_connect.ClusterService):
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
     ) -> cluster_pb2.SelectClusterResponse:
-        """Return the address that the caller used.
-
-        The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto.
-        """
+        """The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto."""
         here = f"{self._scheme}://{ctx.request_headers().get('host')}"
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)
 
@@ -91,17 +88,15 @@ class ClusterService(cluster_service_connect.ClusterService):
 class ImageService(image_service_connect.ImageService):
     """Says that every image has been built: the Python environment of this machine replaces all.
 
-    So deploying needs neither ``uv`` nor a package index. The open-source Flyte has no such
-    service: the SDK asks the registry that Docker pushes to.
+    The open-source Flyte has no such service: the SDK asks the registry that Docker pushes to.
     """
 
     async def get_image(
         self, request: image_pb2.GetImageRequest, ctx: Context
     ) -> image_pb2.GetImageResponse:
         built = f"local/{Path(request.id.name).name}"
-        return image_pb2.GetImageResponse(
-            image=image_definition_pb2.Image(id=request.id, fqin=built)
-        )
+        image = image_definition_pb2.Image(id=request.id, fqin=built)
+        return image_pb2.GetImageResponse(image=image)
 
 
 class Services:
@@ -160,9 +155,8 @@ class Services:
 class LocalFlyte(Clients):
     """A stand-in for a Flyte cluster, for development and tests. A context manager.
 
-    It listens on the loopback interface, with TLS and an authority of its own, identifies people by
-    their credentials, stores everything in memory and in ``home``, and executes runs and apps as
-    processes on this machine. It keeps nothing after it stops, unless it is told to.
+    It listens on the loopback interface, with TLS and an authority of its own, stores everything in
+    memory and in ``home``, and executes runs and apps as processes on this machine.
     """
 
     def __init__(
@@ -182,9 +176,9 @@ class LocalFlyte(Clients):
             domain: The domain in clients' configurations.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that replaces the image of tasks and apps; None for the current one.
-            credential_headers: Names of further headers that may contain a person's ``api_key``.
+            credential_headers: Further headers that may contain a person's ``api_key``.
             mode: The kind of Flyte that it acts like.
-            kept: Where its tasks and runs were kept, and will be when it stops.
+            kept: Where its tasks and runs are kept when it stops.
         """
         self.project = project
         self.domain = domain
@@ -315,7 +309,7 @@ class LocalFlyte(Clients):
         self._background.run(services.stop_runs(STOPPED), STOP_SECONDS)
         self._background.call(lambda: kept.save(services.tasks, services.runs))
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop every process, stream and connection."""
         self._running.close()
 

@@ -40,10 +40,7 @@ class Background:
     def add(
         self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
     ) -> None:
-        """Add an application, for requests that use this machine's own name.
-
-        With TLS, there is a file with the certificate chain and its key.
-        """
+        """Add an application; for TLS, the file has the certificate chain and its key."""
         config = uvicorn.Config(
             TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
             interface="asgi3",
@@ -71,11 +68,7 @@ class Background:
         return self.run(call())
 
     def run(self, coroutine: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
-        """Run a coroutine in the event loop to its end, and return what it returns.
-
-        Raises:
-            TimeoutError: If it takes too long.
-        """
+        """Run a coroutine in the event loop to its end, and return what it returns."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     def stop(self) -> None:

@@ -49,15 +49,10 @@ PAGE = """<!doctype html>
 """
 
 
-def environment(people: Iterable[Person], *, restarts: bool, **options: Any) -> dict[str, str]:
-    """Return the variables with which uvicorn serves ``create_app``.
-
-    With ``restarts``, uvicorn restarts the app when its files change, so an app that does not start
-    answers with the reason instead of ending. The options are those of `SignIn`.
-    """
+def environment(people: Iterable[Person], **options: Any) -> dict[str, str]:
+    """Return the variables with which uvicorn serves ``create_app``; the options of `SignIn`."""
     known = {person.name: [person.cookie.partition("=")[2], person.rights] for person in people}
-    settings = {"people": known, **options}
-    return {VARIABLE: json.dumps([restarts, settings]), "SIGN_IN_URL": URL}
+    return {VARIABLE: json.dumps({"people": known, **options}), "SIGN_IN_URL": URL}
 
 
 def choice(origin: str, secret: str) -> str:
@@ -72,16 +67,12 @@ def link(origin: str, name: str, secret: str) -> str:
 
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
-    restarts, settings = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
-    app = ReportsErrors() if restarts else importlib.import_module("app.main").app
-    return SignIn(app, **settings)
+    options = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
+    return SignIn(ReportsErrors(), **options)
 
 
 class ReportsErrors:
-    """The app or, if it does not start, an answer with the reason to each request.
-
-    uvicorn's process would end, and requests would wait for the next one.
-    """
+    """The app or, if it does not start, an answer with the reason to each request."""
 
     def __init__(self) -> None:
         try:

@@ -46,10 +46,7 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reading the system's author
 
 @contextmanager
 def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
-    """Serve an app from a thread on a port that the operating system chooses; yield its URL.
-
-    Options are uvicorn's. The block can only end when no request is left.
-    """
+    """Serve an app from a thread, with uvicorn's options, on any free port; yield its URL."""
     config = uvicorn.Config(app, port=0, **({"log_config": None} | UVICORN | options))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)  # a failing test may block it
@@ -157,9 +154,7 @@ def project_and_domain() -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
     """A local Flyte without deployments."""
-    assert not REAL_ENDPOINT, (
-        "a test that uses the local Flyte needs a mark: see NOT_ON_A_REAL_FLYTE"
-    )
+    assert not REAL_ENDPOINT, "a test that uses the local Flyte needs a mark"
     with LocalFlyte(*project_and_domain) as local_flyte:
         yield local_flyte
 

@@ -1,8 +1,7 @@
 """Python runs this at the start of every process that replaces a container.
 
-An editable install of the project (`pip install --editable` or `uv sync`) puts the source tree on
-`sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so code that was
-left out of the bundle must not be importable by accident.
+An editable install puts the source tree on `sys.path`, or an import hook for it on `sys.meta_path`.
+A container has neither: code that was left out of the bundle must not be importable by accident.
 """
 
 import os
