@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
     """Return a response as the result of a call: its text, and a note on what is missing."""
     kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
-    texts, structured = [body.decode("utf-8", "ignore")], dict[str, Any]()
+    texts, more = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
         stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]  # the rest is incomplete
         names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
@@ -97,11 +97,9 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         with suppress(ValueError):  # such as an Infinity, which is no JSON
             value = from_json(texts[0], allow_inf_nan=False)
             # Versions of the protocol before 2026-07-28 take objects only.
-            structured["structuredContent"] = (
-                value if isinstance(value, dict) else {"result": value}
-            )
+            more["structuredContent"] = value if isinstance(value, dict) else {"result": value}
     content = [{"type": "text", "text": text} for text in (*texts, note) if text]
-    return {"resultType": "complete", "content": content, "isError": is_error, **structured}
+    return {"resultType": "complete", "content": content, "isError": is_error, **more}
 
 
 def _texts_of(stream: str) -> list[str]:

@@ -47,10 +47,11 @@ class CallerInterceptor:
             _correct(request.request.filters)
         try:
             with state.include():
-                limit = deadline.limit(deadline.timeout)
                 if name == "CreateRun":
-                    deadline.extend()  # later, in the request's loop: the limit above is too short
+                    deadline.extend()  # takes effect later, in the request's loop
                     limit = asyncio.timeout(deadline.timeout)
+                else:
+                    limit = deadline.limit(deadline.timeout)
                 async with limit:
                     call_limit.set(limit)
                     answer = await (_in_parts(ask, request, output) if is_list else ask())

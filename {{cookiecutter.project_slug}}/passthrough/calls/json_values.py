@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from anyio import to_thread
 from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
+from flyteidl2.task.common_pb2 import Inputs, Outputs
 
 from ..values.budget import Budget, MoreWorkError
 from ..values.inputs import InvalidInputs, to_literals
@@ -29,6 +30,12 @@ async def translated(translate: Callable[[Budget], T]) -> T:
         async with state.deadline.limit(math.inf):
             await state.turn.begin()
         return await to_thread.run_sync(translate, Budget())
+
+
+async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:
+    """Return stored inputs or outputs as JSON, by their names."""
+    named = [(literal.name, literal.value) for literal in stored.literals]
+    return await translated(lambda budget: to_json(named, budget))
 
 
 @dataclass(eq=False)  # so it can be a key
@@ -84,23 +91,18 @@ def _change_reruns() -> None:
 
 
 def _change_outputs() -> None:
-    """Return a run's outputs, and its inputs, as JSON, by their declared names."""
+    """Return a run's inputs and outputs as JSON, by their names."""
     convert = sdk_object("flyte._internal.runtime.convert")
     outputs = sdk_object("flyte.remote:ActionOutputs")
     new_as_it_was = outputs.__new__
 
-    async def _shown(data: Any) -> dict[str, Any]:
-        named = [(literal.name, literal.value) for literal in data.literals]
-        return await translated(lambda budget: to_json(named, budget))
-
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
-        return await _shown(inputs.proto_inputs)
+        return await json_of(inputs.proto_inputs)
 
     async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
-        shown = await _shown(outputs.proto_outputs)
-        if not shown or not interface.outputs:
-            return {"o0": None}  # the SDK returns (None,) for a task without outputs
-        return {name: shown.get(name) for name in interface.outputs}
+        if shown := await json_of(outputs.proto_outputs):
+            return {name: shown.get(name) for name in interface.outputs}
+        return {"o0": None}  # the SDK returns (None,) for a task without outputs
 
     def new(cls: Any, pb2: Any, data: Any) -> Any:
         named = data[0] if data else {}

@@ -118,19 +118,12 @@ def _refuse_to_block(call: Any) -> None:
 
 def _change_lazy_tasks() -> None:
     """Fetch a task whenever it is run, as the caller: it may be defined at module level."""
-    lazy = sdk_object("flyte.remote._task:LazyEntity")
 
     async def fetch(self: Any) -> Any:
-        return await self._getter()
+        return self._task or await self._getter()  # there is one only after `override`
 
-    async def override(self: Any, **options: Any) -> Any:
-        async def overridden() -> Any:
-            return (await self.fetch.aio()).override(**options)
-
-        return lazy(self.name, overridden)
-
-    fetch.__qualname__, override.__qualname__ = "task.fetch", "task.override"  # for refusals
-    lazy.fetch, lazy.override = syncify(fetch), syncify(override)
+    fetch.__qualname__ = "LazyEntity.fetch"  # for refusals
+    sdk_object("flyte.remote._task:LazyEntity").fetch = syncify(fetch)
 
 
 def _change_uploads() -> None:

@@ -24,8 +24,8 @@ class Deadline:
     """The time by which the response must have begun: twice what a call to Flyte may take.
 
     It begins anew with each part of a body before its last, and when a run is started, because the
-    caller must learn that it was. It is removed when the response begins; that of an agent's
-    message when it makes a request, which has a deadline of its own.
+    caller must learn that it was. It is removed when the response begins. An agent's message has
+    none once it calls a tool: that is a request with a deadline of its own.
     """
 
     def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:

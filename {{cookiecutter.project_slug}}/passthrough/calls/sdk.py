@@ -1,7 +1,7 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
 Other modules use private names only through `sdk_object`. The names are checked at start-up; what
-objects have besides, such as ``LazyEntity._getter``, is tried only by the template's tests.
+objects have besides, such as ``LazyEntity._task``, is tried only by the template's tests.
 """
 
 import functools
@@ -76,9 +76,7 @@ SDK_NAMES = {
     "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
     "flyte.remote._data:hash_file": "",
     "flyte.remote._progress:_Installed.handler": "",
-    "flyte.remote._task:LazyEntity": "name getter",
     "flyte.remote._task:LazyEntity.fetch": "",
-    "flyte.remote._task:LazyEntity.override": "",
 }
 """By the module that changes or uses them, with the parameters that they must have."""
 

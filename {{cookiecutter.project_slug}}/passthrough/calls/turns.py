@@ -35,8 +35,7 @@ class Turn:
         self._has_ended = False
         self._waiting = asyncio.Lock()
         self._line: asyncio.Lock | None = None
-        self._place: asyncio.Semaphore | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._place: asyncio.TimerHandle | None = None  # of the place that it has: its end
 
     async def begin(self, *, needs_place: bool = True) -> None:
         """Wait for the turn; a list's calls need no place. May be called in any event loop."""
@@ -57,8 +56,7 @@ class Turn:
                 if needs_place and not self._place:
                     places = self._places.setdefault(loop, asyncio.Semaphore(PLACES))
                     await places.acquire()
-                    self._place = places
-                    self._timer = loop.call_later(PLACE_SECONDS, self._leave_place)
+                    self._place = loop.call_later(PLACE_SECONDS, self._leave_place)
         finally:
             if self._has_ended:
                 self.end()
@@ -73,10 +71,10 @@ class Turn:
             self._line = None
 
     def _leave_place(self) -> None:
-        if self._place and self._timer:
-            self._timer.cancel()
-            self._place.release()
+        if self._place and self._loop:
+            self._place.cancel()
             self._place = None
+            self._places[self._loop].release()
 
     def end(self) -> None:
         """End the turn, and have none from now on."""

@@ -5,7 +5,6 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -18,12 +17,11 @@ from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails, ActionMetadata
 
-from ..calls.json_values import translated
+from ..calls.json_values import json_of
 from ..calls.request_state import this_request
 from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
-from ..models import HAS_OUTPUTS, Identity, attempts_of, phase_of
-from ..values.outputs import to_json
+from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
 RUNS_THAT_ASK = 500  # runs whose owners take turns
@@ -50,8 +48,8 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    A caller's lists make `Limits.calls_at_once` such calls at a time: a list waits in the line of
-    its caller. If one call fails, the others are cancelled.
+    All lists of a caller together make `Limits.calls_at_once` such calls at a time, because each
+    waits in the caller's line. If one call fails, the others are cancelled.
     """
     await this_request().turn.begin(needs_place=False)
     at_once = asyncio.Semaphore(limits().calls_at_once)
@@ -96,7 +94,7 @@ def leave_out_large(metadata: ActionMetadata) -> None:
 
 
 async def read_details(
-    action: remote.Action, read: Callable[[remote.ActionDetails], Result]
+    action: remote.Action | remote.ActionDetails, read: Callable[[remote.ActionDetails], Result]
 ) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
@@ -112,9 +110,9 @@ async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them."""
-    states = [state_of(listed_details(action)) for action in actions]
-    del actions  # a page of a list, for which others of the caller's may have to wait
-    return await call_each(lambda action: read_details(action, read), states)
+    listed = [listed_details(action) for action in actions]
+    del actions  # or the page of the list would be kept while this waits for its turn
+    return await call_each(lambda action: read_details(action, read), listed)
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
@@ -129,14 +127,11 @@ def state_of(details: remote.ActionDetails) -> remote.Action:
 async def data_of(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return a run's inputs, and its outputs once it has succeeded, as JSON by their names.
 
-    The SDK's ``run.inputs`` and ``run.outputs`` hold the details of the run meanwhile.
+    The SDK's ``run.inputs`` and ``run.outputs`` fetch the run's details, too, and keep them.
     """
     asked = pb.GetActionDataRequest(action_id=run.action.action_id)
     data = await initialised().client.dataproxy_service.get_action_data(asked)
-    inputs, outputs = [
-        await translated(partial(to_json, [(each.name, each.value) for each in given.literals]))
-        for given in (data.inputs, data.outputs)
-    ]
+    inputs, outputs = await json_of(data.inputs), await json_of(data.outputs)
     has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
     return inputs, outputs or {"o0": None} if has_outputs else None
 
@@ -173,10 +168,10 @@ async def paused_actions(limit: int) -> list[remote.Action]:
 
 
 async def _owners_of_runs_that_ask() -> dict[str, str]:
-    owners: dict[str, str] = {}
+    owners = dict[str, str]()
     async for run in runs_that_ask():
-        owner = Identity.of(run.pb2.action.metadata.executed_by)
-        owners[run.name] = owner.subject if owner else ""
+        person = run.pb2.action.metadata.executed_by
+        owners[run.name] = person.user.id.subject or person.application.id.subject
         if len(owners) == RUNS_THAT_ASK:
             break
     return owners

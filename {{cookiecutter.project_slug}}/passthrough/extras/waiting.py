@@ -55,11 +55,11 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     The block is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's
     deadline, when the server is asked to stop, or at any error of Flyte's.
     """
-    calls = this_request()
-    left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
+    deadline = this_request().deadline
+    left = 0.9 * deadline.seconds_left()  # a tenth is left to write the answer
     with (
         suppress(*FLYTE_ERRORS),
-        anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit,
+        anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit,
     ):
         cancelled_at_stop.add(limit)
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Generic, TypeVar
 
 import anyio
@@ -65,7 +65,7 @@ async def states_of(action: remote.Action) -> AsyncGenerator[remote.Action]:
 async def watch_details(
     run: remote.Run, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
-    """Yield what is read from the details of each action of a run, now and whenever it differs.
+    """Yield what is read from the details of each action of a run, now and whenever it may differ.
 
     After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
     soon after the run (`QUIET_SECONDS`).
@@ -77,9 +77,9 @@ async def watch_details(
         with request.at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
                 due = viewer.due(at_once=listening.done())
-                fetched = await call_each(viewer.fetch, due) if due else ()
-                for result in chain.from_iterable(fetched):
-                    yield result
+                for results in await call_each(viewer.fetch, due) if due else ():
+                    for result in results:
+                        yield result
                 viewer.has_room()
                 request.sent_something()  # or has used what it has received
                 if not due:
@@ -121,10 +121,10 @@ class _Viewer(Generic[Result]):
                     await self._room.wait()
 
     def has_room(self) -> bool:
-        """Tell whether a further message may be read; if not, the caller's other requests wait."""
+        """Tell whether a further message may be read; if not, the viewer keeps its line."""
         is_full = sum(map(len, self.changed.values())) > LARGE_BYTES
         self._request.turn.keeps_line = is_full
-        self._room.set()
+        self._room.set()  # `listen` looks again
         return not is_full
 
     def due(self, *, at_once: bool) -> list[str]:
@@ -133,23 +133,20 @@ class _Viewer(Generic[Result]):
         return [*islice(found, self._limits.calls_at_once)]
 
     async def fetch(self, name: str) -> list[Result]:
-        """Return what is to be told of an action, if it is news."""
+        """Return what is to be told of an action; nothing if that has to wait for the others."""
         state, watched = self.changed.pop(name), self._known[name]
         action = _action(state)
         watched.fetched_at = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
         if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             try:
-                result = await read_details(action, self._read)
+                return [await read_details(action, self._read)]
             except TooLargeError:
                 if not self._request.received:  # it is too large even alone
                     raise
                 self.changed.setdefault(name, state)
                 return []
-        else:
-            result = self._read(listed_details(action))
-        before, watched.sent = watched.sent, hash(repr(result))
-        return [] if watched.sent == before else [result]
+        return [self._read(listed_details(action))]
 
 
 def _action(state: bytes) -> remote.Action:
@@ -158,19 +155,18 @@ def _action(state: bytes) -> remote.Action:
 
 @dataclass(slots=True)
 class _Watched:
-    """What a viewer knows of an action, as hashes: actions would fill the memory."""
+    """What a viewer knows of an action: of its state the hash, which is smaller."""
 
     has_details: bool
     state: int = 0
-    sent: int = 0
     fetched_at: float = -math.inf
     pause: float = 0.0
 
     def notice(self, state: bytes) -> bool:
         """Take a notification, and tell whether anything of the action may be new."""
-        before, self.state, action = self.state, hash(state), _action(state)
-        is_waiting = phase_of(action.raw_phase) in WAITING
-        self.pause = 0 if action.done() else WAITING_SECONDS if is_waiting else MERGED_SECONDS
+        before, self.state = self.state, hash(state)
+        is_waiting = phase_of(_action(state).raw_phase) in WAITING
+        self.pause = WAITING_SECONDS if is_waiting else MERGED_SECONDS
         return self.state != before or is_waiting
 
     def is_due(self) -> bool:

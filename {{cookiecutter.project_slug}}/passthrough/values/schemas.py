@@ -193,9 +193,8 @@ class SchemaBuilder:
         if "properties" in kept:  # without a word, Pydantic would ignore other fields
             kept.setdefault("additionalProperties", False)
         if note := NOTES.get(kept.get("format", "")):
-            kept["description"] = (
-                f"{about} ({note})" if (about := kept.get("description")) else note
-            )
+            about = kept.get("description")
+            kept["description"] = f"{about} ({note})" if about else note
         if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
             kept.pop("type", None)
         return kept
