@@ -19,9 +19,11 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
 from passthrough.calls import turns
+from passthrough.calls.json_values import translated
 from passthrough.calls.request_state import this_request
 from passthrough.dependencies import RequestBody
 from passthrough.http import exchange
+from passthrough.values.budget import Budget
 
 from ..faulty import connected, head
 from ..support import build_app
@@ -208,6 +210,49 @@ def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None
         assert "an upload counts as 20" in refused.json()["detail"]
         uploads.close()
         wait_until(lambda: alice.get("/thread").status_code == 200)
+
+
+has_left = threading.Event()
+
+
+def hold_until_its_client_leaves_and_longer() -> None:
+    entered.release()
+    request = this_request()
+    wait_until(lambda: request.has_ended or go_on.is_set(), 60)
+    has_left.set()
+    go_on.wait()
+
+
+@router.get("/thread-in-turn")
+def thread_in_turn() -> None:
+    asyncio.run(this_request().turn.begin())
+    hold_until_its_client_leaves_and_longer()
+
+
+@router.get("/translation")
+async def translation() -> None:
+    def translate(budget: Budget) -> None:
+        budget.spend(0, 1_000_000)  # too much for the loop
+        hold_until_its_client_leaves_and_longer()
+
+    await translated(translate)
+
+
+@pytest.mark.parametrize("path", ["/thread-in-turn", "/translation"])
+def test_a_turn_lasts_until_the_thread_has_ended_although_the_client_has_left(
+    url: str, alice: httpx.Client, path: str
+) -> None:
+    has_left.clear()
+    with connected(url, head(path)) as first:
+        assert entered.acquire(timeout=60)
+        with connected(url, head(path)) as second:
+            first.close()
+            assert has_left.wait(60)
+            for _ in range(20):  # what ends with the request has ended
+                assert alice.get("/thread").json() == "served"
+            assert not entered.acquire(blocking=False)
+            go_on.set()
+            assert second.recv(12) == b"HTTP/1.1 200"
 
 
 @router.get("/unread")

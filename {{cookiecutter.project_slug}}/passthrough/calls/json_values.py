@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from anyio import to_thread
 from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import Inputs, Outputs
@@ -29,7 +29,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
         state = this_request()
         async with state.deadline.limit(math.inf):
             await state.turn.begin()
-        return await to_thread.run_sync(translate, Budget())
+        return await state.turn.in_thread(partial(translate, Budget()))
 
 
 async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:

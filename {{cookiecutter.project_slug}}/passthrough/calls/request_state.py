@@ -137,13 +137,17 @@ class RequestState:
         self.received = 0
         self.turn.let_go()
 
-    def end(self) -> None:
+    def end_calls(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
-        self.turn.end()
         for loop, end in {*self._open}:  # once per task, although its entries may nest
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(end)
+
+    def end(self) -> None:
+        """End the calls, and the turn: the app has returned, also from its threads."""
+        self.end_calls()
+        self.turn.end()
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)

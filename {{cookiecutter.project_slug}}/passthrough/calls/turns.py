@@ -1,8 +1,13 @@
 """One request's turn to hold something large."""
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from anyio import to_thread
+
+T = TypeVar("T")
 
 LARGE_BYTES = 128 * 1024  # of a message of Flyte's
 PLACES = 2  # of requests that hold something large, of all callers together
@@ -34,6 +39,7 @@ class Turn:
         self._loop = loop
         self._has_ended = False
         self._waiting = asyncio.Lock()
+        self._threads = set[asyncio.Task[object]]()  # in which something large is in use
         self._line: asyncio.Lock | None = None
         self._place: asyncio.TimerHandle | None = None  # of the place that it has: its end
 
@@ -61,9 +67,24 @@ class Turn:
             if self._has_ended:
                 self.end()
 
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call this in a thread, until whose end the turn lasts: a thread cannot be cancelled."""
+        return await asyncio.shield(self._begin_thread(function))
+
+    def _begin_thread(self, function: Callable[[], T]) -> asyncio.Task[T]:
+        def has_ended(thread: asyncio.Task[T]) -> None:
+            self._threads.discard(thread)
+            if self._has_ended and self._loop:
+                self._loop.call_soon_threadsafe(self.let_go)
+
+        thread = asyncio.create_task(to_thread.run_sync(function))
+        self._threads.add(thread)
+        thread.add_done_callback(has_ended)
+        return thread
+
     def let_go(self) -> None:
         """End the turn, in the request's event loop: nothing large is in use any more."""
-        if self._waiting.locked():  # a call of the request is about to hold something
+        if self._waiting.locked() or self._threads:  # a call of the request will hold something
             return
         self._leave_place()
         if self._line and not self.keeps_line:

@@ -134,7 +134,7 @@ class Exchange:
             # Before the calls end: FastAPI takes a call's cancellation for one of its own.
             self._cancel_scope.cancel()
             # The calls end now: the request can't end while one of its threads waits for them.
-            self.calls.end()
+            self.calls.end_calls()
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned.
