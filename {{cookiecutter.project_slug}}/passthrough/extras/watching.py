@@ -3,6 +3,8 @@
 import asyncio
 import math
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -102,7 +104,8 @@ class _Viewer(Generic[Result]):
         self.changed = dict[str, bytes]()
         self.news = asyncio.Event()
         self._read, self._request, self._limits = read, this_request(), limits()
-        self._known = dict[str, _Watched]()
+        self._known = dict[str, _Watched]()  # those whose details are read
+        self._states = _States()  # of the others
         self._room = asyncio.Event()
 
     async def listen(self, run: RunIdentifier) -> None:
@@ -110,15 +113,19 @@ class _Viewer(Generic[Result]):
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
-                    has_details = len(self._known) < self._limits.watched_details
-                    watched = self._known.setdefault(name, _Watched(has_details))
-                    if watched.notice(state):
+                    if self._is_news(name, state):
                         self.changed[name] = state
                 states.clear()
                 self.news.set()
                 while not self.has_room():
                     self._room.clear()
                     await self._room.wait()
+
+    def _is_news(self, name: str, state: bytes) -> bool:
+        if len(self._known) < self._limits.watched_details:
+            self._known.setdefault(name, _Watched())
+        watched = self._known.get(name)
+        return watched.notice(state) if watched else self._states.replace(name, state)
 
     def has_room(self) -> bool:
         """Tell whether a further message may be read; if not, the viewer keeps its line."""
@@ -129,16 +136,18 @@ class _Viewer(Generic[Result]):
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the next actions to fetch, of those that may be fetched again, or of all."""
-        found = (name for name in self.changed if at_once or self._known[name].is_due())
+        known = self._known
+        found = (name for name in self.changed if at_once or name not in known or known[name].is_due())
         return [*islice(found, self._limits.calls_at_once)]
 
     async def fetch(self, name: str) -> list[Result]:
         """Return what is to be told of an action; nothing if that has to wait for the others."""
-        state, watched = self.changed.pop(name), self._known[name]
+        state, watched = self.changed.pop(name), self._known.get(name)
         action = _action(state)
-        watched.fetched_at = time.monotonic()
+        if watched:
+            watched.fetched_at = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
-        if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+        if watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             try:
                 return [await read_details(action, self._read)]
             except TooLargeError:
@@ -155,9 +164,8 @@ def _action(state: bytes) -> remote.Action:
 
 @dataclass(slots=True)
 class _Watched:
-    """What a viewer knows of an action: of its state the hash, which is smaller."""
+    """What a viewer knows of an action whose details it reads."""
 
-    has_details: bool
     state: int = 0
     fetched_at: float = -math.inf
     pause: float = 0.0
@@ -172,6 +180,24 @@ class _Watched:
     def is_due(self) -> bool:
         """Tell whether the action may be fetched again."""
         return time.monotonic() >= self.fetched_at + self.pause
+
+
+class _States:
+    """Hashes of actions' states, in 16 bytes each: a run may have tens of thousands."""
+
+    def __init__(self) -> None:
+        self._names, self._states = array("q"), array("q")  # the names' hashes are sorted
+
+    def replace(self, name: str, state: bytes) -> bool:
+        """Note an action's state, and tell whether it is another than before."""
+        key, new = hash(name), hash(state)
+        place = bisect_left(self._names, key)
+        if self._names[place : place + 1] != array("q", [key]):
+            self._names.insert(place, key)
+            self._states.insert(place, new)
+            return True
+        before, self._states[place] = self._states[place], new
+        return before != new
 
 
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
