@@ -116,8 +116,10 @@ class Settings(BaseModel):
     changes the ``Host`` header."""
 
     open_requests_per_caller: int = setting("OPEN_REQUESTS_PER_CALLER", default=100, gt=0)
-    """Requests and streams that one caller may have open at once; further ones get a 429. A service
-    that sends the requests of many people with one token needs more."""
+    """Requests and streams that one caller may have open at once; further ones get a 429. A caller
+    is a token: a person with two may have twice as many, and a service that sends the requests of
+    many people with one needs more. With ``COOKIE_NAMES=*``, it limits nobody who signs in
+    by cookie."""
 
     largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
     """The largest body of a request, in bytes. As JSON, it may take 20 times as much memory."""

@@ -126,12 +126,24 @@ def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
                 assert secrets or shown == text[:40]
 
 
+@router.get("/quote-authorization")
+async def quote_authorization(request: Request) -> None:
+    raise HTTPException(404, f"not with {request.headers['authorization']}")
+
+
 @router.get("/quote/{kind}")
 async def quote(kind: str, request: Request) -> None:
     text = f"not with {request.headers['x-key']} nor {request.cookies['flyte_at']}"
     if kind == "refusal":
         raise HTTPException(404, text)
     raise RuntimeError(text)
+
+
+def test_an_authorization_that_is_not_forwarded_is_a_secret(local_flyte: LocalFlyte) -> None:
+    sent = {"X-Token": PEOPLE["alice"].token, "Authorization": f"Bearer {TOKEN}"}
+    with serving(build_app(router, token_header="x-token")) as url, client_of(url, None) as client:
+        answer = client.get("/quote-authorization", headers=sent)
+    assert answer.json()["detail"] == "not with Bearer ***"
 
 
 @pytest.mark.parametrize("path", ["/quote/refusal", "/quote/bug", "/inner/quote"])

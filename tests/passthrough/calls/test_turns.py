@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import threading
 
 import pytest
 
 from passthrough.calls import turns
+from passthrough.calls.json_values import IN_THE_LOOP, translated
 from passthrough.calls.request_state import RequestState, current_request, this_request
 from passthrough.extras.reading import call_each
+from passthrough.values.budget import Budget
 
 pytestmark = pytest.mark.anyio
 
@@ -103,3 +106,28 @@ async def test_a_place_is_passed_on_and_the_line_is_not(monkeypatch: pytest.Monk
     assert not waiting.done()
     first.turn.let_go()
     await waiting
+
+
+async def test_a_place_is_kept_while_a_thread_translates_even_if_the_client_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "PLACE_SECONDS", 0.01)
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def held(budget: Budget) -> None:
+        for _ in range(IN_THE_LOOP + 1):
+            budget.spend(0)
+        begun.release()
+        may_end.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(turns.PLACES):
+            state = request_of(f"caller {number}")
+            group.create_task(translated(held))
+            assert await asyncio.to_thread(begun.acquire, timeout=10)
+            state.end()
+        waiting = group.create_task(request_of("another").turn.begin())
+        await asyncio.sleep(0.1)
+        is_kept = not waiting.done()
+        may_end.set()
+    assert is_kept

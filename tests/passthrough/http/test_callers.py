@@ -98,18 +98,26 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("settings", "headers"),
     [
-        {"Authorization": "bearer   {token}"},
-        {"Authorization": "", "Cookie": "flyte_at={token}; flyte_at_2=invented-{0}"},
+        ({}, {"Authorization": "bearer   {token}"}),
+        ({}, {"Authorization": "", "Cookie": "flyte_at={token}; flyte_at_2=invented-{0}"}),
+        ({"cookie_names": None}, {"Cookie": "any-cookie=invented-{0}"}),
     ],
-    ids=["another spelling", "two cookies"],
+    ids=["another spelling", "two cookies", "all cookies"],
 )
 def test_a_caller_has_a_limited_number_of_open_requests(
-    url: str, bob: httpx.Client, local_flyte: LocalFlyte, headers: dict[str, str]
+    local_flyte: LocalFlyte, settings: dict[str, Any], headers: dict[str, str]
 ) -> None:
     token = PEOPLE["alice"].token
-    with local_flyte.hang("UserInfo"), client_of(url, "alice") as alice, ExitStack() as streams:
+    app = build_app(router, open_requests_per_caller=MOST, **settings)
+    with (
+        serving(app) as url,
+        local_flyte.hang("UserInfo"),
+        client_of(url, "alice") as alice,
+        client_of(url, "bob") as bob,
+        ExitStack() as streams,
+    ):
         for number in range(MOST):
             sent = {name: text.format(number, token=token) for name, text in headers.items()}
             stream = streams.enter_context(alice.stream("GET", "/events", headers=sent))

@@ -26,7 +26,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     The queries of URLs are left out, too. It is cut off after so many ``chars``, or, if it contains
     credentials, a bit before: first, because a search takes as long as the text.
     """
-    credentials = forwarded_credentials() or this_request().credentials
+    credentials = {*forwarded_credentials(), *this_request().credentials}
     if len(secrets := secrets_in(credentials)) > 100:  # to look for each would take too long
         return REDACTED
     longest = len(secrets[0]) if secrets else 0

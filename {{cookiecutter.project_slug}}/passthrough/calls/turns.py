@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 LARGE_BYTES = 128 * 1024  # of a message of Flyte's
 PLACES = 2  # of requests that hold something large, of all callers together
-PLACE_SECONDS = 5.0  # then the place is another's
+PLACE_SECONDS = 5.0  # then the place is another's, unless a thread is at work
 
 
 class Turn:
@@ -94,6 +94,9 @@ class Turn:
     def _leave_place(self) -> None:
         if self._place and self._loop:
             self._place.cancel()
+            if self._threads:
+                self._place = self._loop.call_later(PLACE_SECONDS, self._leave_place)
+                return
             self._place = None
             self._places[self._loop].release()
 

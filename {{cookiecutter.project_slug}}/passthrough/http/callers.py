@@ -9,6 +9,7 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,10 +59,10 @@ class OpenRequests:
     """Middleware that refuses a caller who has too many requests open, streams included.
 
     It stands inside the passthrough middleware, which has chosen the credentials. A request counts
-    for each of its secrets, so adding a cookie gives no second allowance. Headers that are not
-    ``Authorization`` or ``Cookie`` count only without those: many people may share one. One with an
-    upload counts as many, because of the disk. A caller is a hash with a key that is new at each
-    start: nobody can find credentials by it.
+    for each of its secrets, so adding a cookie gives no second allowance. If all cookies are
+    forwarded, they count only without ``Authorization``, and other headers only without both: many
+    people may share one, or it changes. One with an upload counts as many, because of the disk. A
+    caller is a hash with a key that is new at each start: nobody can find credentials by it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -76,8 +77,11 @@ class OpenRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
-        state.credentials = forwarded_credentials()
-        callers = self._callers(state.credentials)
+        # An Authorization that is not forwarded (`token_header`) is secret, too.
+        sent = Headers(scope=scope).getlist("authorization")
+        forwarded = forwarded_credentials()
+        state.credentials = (*forwarded, *(("authorization", text) for text in sent))
+        callers = self._callers(forwarded)
         if turn := scope.get(OUTER_TURN):  # not counted again
             state.turn = turn
             await self._app(scope, receive, send)
@@ -104,8 +108,9 @@ class OpenRequests:
 
     def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         own = [pair for pair in credentials if pair[0] in ("authorization", "cookie")]
-        counted = secrets_in(own) if self._cookies_are_chosen else []
+        chosen = [pair for pair in own if self._cookies_are_chosen or pair[0] == "authorization"]
+        counted = secrets_in(chosen)
         return [
             hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
-            for secret in counted or [repr(own or credentials)]
+            for secret in counted or [repr(chosen or own or credentials)]
         ]
