@@ -8,7 +8,7 @@ import pytest
 
 from passthrough.calls import turns
 from passthrough.calls.json_values import IN_THE_LOOP, translated
-from passthrough.calls.request_state import RequestState, current_request, this_request
+from passthrough.calls.request_state import RequestState, call_limit, current_request, this_request
 from passthrough.extras.reading import call_each
 from passthrough.values.budget import Budget
 
@@ -131,3 +131,18 @@ async def test_a_place_is_kept_while_a_thread_translates_even_if_the_client_has_
         is_kept = not waiting.done()
         may_end.set()
     assert is_kept
+
+
+async def test_of_messages_below_a_large_one_a_caller_has_one_whatever_places_are_free() -> None:
+    for number in range(turns.PLACES):
+        await request_of(f"caller {number}").turn.begin()
+    first, second = (request_of("one") for _ in range(2))
+    async with asyncio.timeout(None) as limit:
+        call_limit.set(limit)
+        await first.begin_turn(turns.LARGE_BYTES)
+        await second.begin_turn(turns.LINE_BYTES)
+        waiting = asyncio.create_task(second.begin_turn(turns.LINE_BYTES + 1))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        first.turn.let_go()
+        await waiting

@@ -16,6 +16,7 @@ from flyteidl2.project import project_service_pb2 as pb
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
+from passthrough.calls import turns
 from passthrough.calls.request_state import RequestState, call_limit, current_request
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS, Limits
@@ -182,7 +183,7 @@ async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
     asyncio.get_running_loop().call_later(0.2, first.turn.let_go)
     async with asyncio.timeout(0.1) as limit:
         call_limit.set(limit)
-        await second.begin_turn()
+        await second.begin_turn(turns.LARGE_BYTES + 1)
     assert second.seconds < -0.1
 
 

@@ -12,7 +12,7 @@ import anyio
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .turns import Turn
+from .turns import LARGE_BYTES, LINE_BYTES, Turn
 
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
 GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
@@ -90,13 +90,15 @@ class RequestState:
             raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
         self.received += size
 
-    async def begin_turn(self) -> None:
-        """Wait for the turn to hold what a call receives. That time is not Flyte's."""
+    async def begin_turn(self, size: int) -> None:
+        """Wait for the turn to hold so many bytes of a call's. That time is not Flyte's."""
+        if size <= LINE_BYTES:
+            return
         limit, began = call_limit.get(), time.perf_counter()
         until = limit.when()
         left = self.deadline.seconds_left() + GRACE_SECONDS
         limit.reschedule(asyncio.get_running_loop().time() + left if left < math.inf else None)
-        await self.turn.begin()
+        await self.turn.begin(needs_place=size > LARGE_BYTES)
         waited = time.perf_counter() - began
         limit.reschedule(until + waited if until else None)
         self.seconds -= waited

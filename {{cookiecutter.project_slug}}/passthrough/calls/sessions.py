@@ -14,7 +14,6 @@ from ..limits import limits
 from .interceptor import CallerInterceptor
 from .request_state import this_request
 from .sdk import NotForManyCallersError, sdk_object
-from .turns import LARGE_BYTES
 
 
 def change_sessions() -> None:
@@ -107,8 +106,7 @@ async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
         state, message, most = this_request(), bytearray(), limits().answer_bytes
         async for part in response.content:
             message += part
-            if len(message) > LARGE_BYTES:  # then what follows is not read before it is its turn
-                await state.begin_turn()
+            await state.begin_turn(len(message))  # if it is large, the rest is read in turn
             if len(message) > most:
                 break
         state.receive(len(message))
@@ -135,8 +133,7 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
         while not is_last:
             message = await read(5)
             size = 5 + int.from_bytes(message[1:])
-            if size > LARGE_BYTES:
-                await state.begin_turn()
+            await state.begin_turn(size)
             state.receive(size)
             message += await read(size - len(message))
             if len(message) < size:

@@ -9,7 +9,8 @@ from anyio import to_thread
 
 T = TypeVar("T")
 
-LARGE_BYTES = 128 * 1024  # of a message of Flyte's
+LINE_BYTES = 32 * 1024  # of a message of Flyte's: a caller has one above it at a time
+LARGE_BYTES = 128 * 1024  # of one that also takes a place
 PLACES = 2  # of requests that hold something large, of all callers together
 PLACE_SECONDS = 5.0  # then the place is another's, unless a thread is at work
 
@@ -17,7 +18,7 @@ PLACE_SECONDS = 5.0  # then the place is another's, unless a thread is at work
 class Turn:
     """A request's turn to hold something large: a body, a message of Flyte's, a translation.
 
-    A decoded message may take 60 times its size in memory, until it is let go. So a request first
+    A decoded message may take 80 times its size in memory, until it is let go. So a request first
     waits in the line of its caller, then for a place. It never waits for what it has.
 
     - Nobody waits for ever. Who waits in a line has nothing, who waits for a place has only the
