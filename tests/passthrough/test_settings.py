@@ -77,6 +77,11 @@ def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_
     load_settings(PUBLIC_URL="https://app.example:8443/pre/fix", TRUSTED_ORIGINS=origins)
 
 
+def test_a_setting_without_a_variable_is_refused_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r'^team: .* setting\("TEAM", default=…\)'):
+        type("Plain", (Settings,), {"__annotations__": {"team": str}, "team": "blue"})
+
+
 def test_a_setting_of_an_earlier_version_is_refused_with_what_is_instead() -> None:
     for name, instead in {"FLYTE_PLAINTEXT": "write http://", "ACCESS_LOG": "LOG_FORMAT="}.items():
         with pytest.raises(StartError, match=rf"\n  {name}.*: .*{instead}"):

@@ -136,6 +136,13 @@ class Settings(BaseModel):
     sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Refuse settings that no variable would set."""
+        for name, field in cls.model_fields.items():
+            if not isinstance(field.validation_alias, AliasChoices):
+                raise TypeError(f'{name}: give it a variable, setting("{name.upper()}", default=…)')
+
     @model_validator(mode="before")
     @classmethod
     def _an_explicit_endpoint_outranks_what_is_injected(cls, values: Any) -> Any:
