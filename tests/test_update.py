@@ -206,6 +206,7 @@ def install_uvx(project: Path) -> str:
     return path_with_tools(project / ".venv/bin")
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_make_update_says_what_did_not_merge_and_a_lock_follows(
     baker: Baker, tmp_path: Path
