@@ -1,5 +1,6 @@
 """What is logged, and how: one formatter for the app, the SDK and the server."""
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime
@@ -8,7 +9,47 @@ from ..calls.redaction import redact
 from ..limits import limits
 from ..settings import Settings
 
-CONSOLE = logging.StreamHandler()
+MOMENT = 0.05  # seconds
+
+
+class Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to standard error: a warning at once, other records of a moment together.
+
+    A write lets another thread go first, so one for each request takes long. ``MemoryHandler`` is
+    no use: it formats a record later, when nobody knows its caller's credentials any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._since = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, now or in a moment."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            loop = asyncio._get_running_loop()  # None in a thread
+            if len(self._lines) == 1 and loop:
+                self._since = record.created
+                loop.call_later(MOMENT, self.flush)
+            is_late = record.created > self._since + 2 * MOMENT  # such as if that loop has ended
+            if not loop or is_late or record.levelno >= logging.WARNING:
+                self.flush()
+        except Exception:  # noqa: BLE001 - as any handler does
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what has been kept."""
+        self.acquire()
+        try:
+            lines, self._lines = "".join(self._lines), []
+            self.stream.write(lines)
+            super().flush()
+        finally:
+            self.release()
+
+
+CONSOLE = Console()
 
 
 class LogFormatter(logging.Formatter):
