@@ -208,7 +208,8 @@ function choice({ id, value, schema }) {
   const all = options(schema);
   const texts = all.map(asText);
   const told = (each, index) =>
-    texts.filter((text) => text === texts[index]).length > 1 ? stringify(each) : texts[index]; // 1, "1"
+    // 1 and "1" are one text
+    texts.filter((text) => text === texts[index]).length > 1 ? stringify(each) : texts[index];
   const node = h(
     "select",
     { id },
