@@ -191,7 +191,7 @@ def test_to_answer_no_to_agents_is_to_take_them_out(
     [
         pytest.param(("agents", "who I am, projects", "tasks"), marks=pytest.mark.weekly),
         pytest.param(("streams, logs", "the page", "sample tasks"), marks=pytest.mark.weekly),
-        (),
+        pytest.param((), marks=pytest.mark.weekly),
     ],
 )
 def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_its_tests(

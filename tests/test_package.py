@@ -117,6 +117,7 @@ def test_a_moved_project_passes_tests_and_checks_and_goes_back(
     assert of_the_package(project) == of_the_package(default_project)
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_an_update_does_not_bring_the_folders_back(baker: Baker, tmp_path: Path) -> None:
     """Not even what is new in them, where a folder is left that git ignores."""
