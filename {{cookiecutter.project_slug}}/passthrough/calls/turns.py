@@ -23,8 +23,8 @@ class Turn:
 
     - Nobody waits for ever. Who waits in a line has nothing, who waits for a place has only the
       line of its own caller, and who has a place waits for neither: there is no circle. The turn
-      ends when the request sends something, lets go of what is large, or ends; a place is passed on
-      after `PLACE_SECONDS` at the latest, for example if Flyte hangs.
+      ends when the request sends something, lets go of what is large, or ends. If Flyte hangs, a
+      place is passed on after `PLACE_SECONDS`; while a thread of the request is at work, it is not.
     - No caller starves another. Of each line only the first waits for a place, and places are given
       in the order of asking: a caller with a hundred requests delays others by one.
     """
