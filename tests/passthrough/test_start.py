@@ -6,15 +6,12 @@ import pytest
 from starlette.types import Message
 from template import ROOT
 
-from local_flyte import LocalFlyte
-from local_flyte.testing import client_of, serving
 from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings
 from passthrough.start import connect, validated
 from passthrough.start import load_settings as load
 
 from ..baking import PROJECT
-from .elsewhere import Elsewhere
 from .own_settings import OwnSettings
 from .support import build_app
 
@@ -72,15 +69,3 @@ async def test_a_refusal_at_start_is_one_message() -> None:
     ((kind, message),) = (message.values() for message in sent)
     assert kind == "lifespan.startup.failed"
     assert message.startswith("cannot start: the connection to Flyte would be plaintext")
-
-
-def test_an_app_whose_flyte_is_away_starts_and_says_why(
-    elsewhere: Elsewhere, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", local_flyte.app_environment()["SSL_CERT_FILE"])
-        with serving(build_app(flyte_endpoint=elsewhere.address)) as url, client_of(url, None) as c:
-            assert c.get("/health").status_code == 200
-    (said,) = (one for one in caplog.messages if one.startswith("Flyte cannot be reached"))
-    assert said.startswith(f"Flyte cannot be reached at {elsewhere.address}: ")
-    assert "certificate" in said

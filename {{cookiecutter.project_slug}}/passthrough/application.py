@@ -24,7 +24,7 @@ from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
 from .limits import current_limits
 from .settings import Settings
-from .start import prepare_the_process, warn_if_flyte_is_away
+from .start import prepare_the_process
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
@@ -120,7 +120,6 @@ class App(FastAPI):
             if message["type"] == "lifespan.startup.complete":
                 prepare_the_process(self.settings)
                 set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
-                await warn_if_flyte_is_away(self.settings)
             # StartError is reported below, without its traceback.
             if not isinstance(sys.exception(), StartError):
                 await send(message)

@@ -12,20 +12,15 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import anyio
-import flyte.errors
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
-from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
-from flyteidl2.auth.auth_service_pb2 import GetOAuth2MetadataRequest
+import flyte
 from pydantic import ValidationError
 
 from .calls.request_state import cancelled_at_stop
-from .calls.sdk import StartError, initialised
+from .calls.sdk import StartError
 from .settings import Settings, variables_of
 
 logger = logging.getLogger(__name__)
 WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
-TRY_SECONDS = 2.0
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -112,27 +107,6 @@ async def connect(settings: Settings) -> None:
         auth_type="Passthrough",
         batch_size=200,  # the most that Flyte lists at once
     )
-
-
-async def warn_if_flyte_is_away(settings: Settings) -> None:
-    """Ask Flyte what it tells without credentials, and log why it does not answer, if so.
-
-    The app starts nevertheless: Flyte may be restarting.
-    """
-    why: str | None = None
-    try:
-        service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        async with asyncio.timeout(TRY_SECONDS):
-            await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
-    except (flyte.errors.InitializationError, AttributeError):
-        return  # the owner's app does not use it, or has no address for it
-    except TimeoutError:
-        why = f"no answer in {TRY_SECONDS:.0f} seconds"
-    except ConnectError as error:
-        if error.code is Code.UNAVAILABLE:  # with any other, it has answered
-            why = error.message
-    if why:
-        logger.warning("Flyte cannot be reached at %s: %s", settings.flyte_endpoint, why)
 
 
 def prepare_the_process(settings: Settings) -> None:

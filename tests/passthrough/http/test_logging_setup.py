@@ -112,9 +112,8 @@ def printed(form: str, level: str) -> list[str]:
 
 def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
     lines = printed("text", "DEBUG")
-    away, *records = [re.sub(TIME, "", line) for line in lines if re.match(TIME, line)]
-    assert away.startswith("WARNING passthrough.start: Flyte cannot be reached at http://127.0.0.1")
-    assert records[:-1] == [
+    *records, last = [re.sub(TIME, "", line) for line in lines if re.match(TIME, line)]
+    assert records == [
         "DEBUG app.routers.mine: unimportant",
         "WARNING app.routers.mine: one",
         "WARNING flyte: one",
@@ -122,14 +121,14 @@ def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
         "ERROR passthrough.http.problems: GET /logs: status 500, KeyError",
     ]
     line = r"INFO app\.access: GET /logs 500 [\d.]+ 0\.0 mine [0-9a-f]{12} -"
-    assert re.fullmatch(line, records[-1])
+    assert re.fullmatch(line, last)
     others = [line for line in lines if not re.match(TIME, line)]
     assert others.count(f"    two {REDACTED}") == 3
     assert f"    KeyError: '{REDACTED}'" in others
 
 
 def test_as_json_each_record_is_a_line() -> None:
-    _, said, *_, bug, request = [json.loads(line) for line in printed("json", "INFO")]
+    said, *_, bug, request = [json.loads(line) for line in printed("json", "INFO")]
     assert (said["logger"], said["message"]) == ("app.routers.mine", f"one\ntwo {REDACTED}")
     assert bug["message"].startswith("GET /logs: status 500, KeyError\nTraceback")
     expected = {"method": "GET", "route": "/logs", "status": 500, "request_id": "mine"}
