@@ -121,15 +121,15 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
 
 
 class Condition(BaseModel):
-    """What a run asks people, and the answer. Show no buttons below a prompt that is cut off."""
+    """What a run asks people, and the answer. Show no buttons below a text that is cut off."""
 
     run: TruncatedText
     action: TruncatedText = Field(description="The name of its action")
     name: TruncatedText
-    prompt: str = Field(description="Other people's text: never show it as HTML")
+    prompt: TruncatedText = Field(description="Other people's text: never show it as HTML")
     prompt_type: Literal["text", "markdown"]
-    prompt_is_cut: bool = Field(description="Or the description is; the run's list has both")
-    description: str | None
+    prompt_is_cut: bool = Field(description="Or the description is")
+    description: TruncatedText | None
     type: AnswerType | None
     phase: ActionPhase | None
     asked_at: datetime | None
@@ -138,20 +138,18 @@ class Condition(BaseModel):
     value: bool | int | float | TruncatedText | None
 
     @classmethod
-    def of(cls, details: remote.ActionDetails, *, whole: bool = False) -> Self:
-        """Convert the details of a condition's action; a long prompt is cut off, or ``whole``."""
+    def of(cls, details: remote.ActionDetails) -> Self:
+        """Convert the details of a condition's action."""
         pb2, asked = details.pb2, details.pb2.condition
-        whole_texts = asked.prompt, asked.description
-        texts = whole_texts if whole else tuple(map(_cut, whole_texts))
         is_markdown = asked.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
         return cls(
             run=details.run_name,
             action=details.name,
             name=asked.name,
-            prompt=texts[0],
+            prompt=asked.prompt,
             prompt_type="markdown" if is_markdown else "text",
-            prompt_is_cut=texts != whole_texts,
-            description=texts[1] or None,
+            prompt_is_cut=max(len(asked.prompt), len(asked.description)) > limits().text_chars,
+            description=asked.description or None,
             type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),

@@ -13,6 +13,5 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
     ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
     ("POST", "/files"): {"content": b"of a file"},
-    ("GET", "/runs/{name}/conditions/{action}"): {"status": 404},
     ("GET", "/runs/{name}/report"): {"status": 404},
 }

@@ -94,7 +94,7 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
         assert calling(client)("list_tasks") == (["there is no tool 'list_tasks'"], True)
     names = {tool["name"] for tool in listed["tools"]}
-    assert names == {"me", "list_waiting", "list_conditions", "get_condition", "answer_condition"}
+    assert names == {"me", "list_waiting", "list_conditions", "answer_condition"}
 
 
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:

@@ -1,5 +1,5 @@
 // What runs ask (Flyte's conditions), and the controls to answer. Prompts are other people's text.
-import { get, part, post, stringify } from "./api.js";
+import { part, post, stringify } from "./api.js";
 import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { link, person, personAndSubject, problemBox, session } from "./session.js";
@@ -88,7 +88,7 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
       heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 
-  function show(key, condition, { ended = "", here = false, text = textOf(condition, ended) }) {
+  function show(key, condition, { ended = "", here = false }) {
     const element = question(
       condition,
       { scope, ended, here, everywhere },
@@ -103,15 +103,12 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
           count();
           answered?.();
         },
-        whole(found) {
-          show(key, found, { text });
-          shown.get(key).element.querySelector(".told").focus();
-        },
       },
     );
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
     else list.append(element);
+    const text = textOf(condition, ended);
     shown.set(key, { text, condition, element, here, waits: isOpen(condition) && !ended });
   }
 
@@ -131,7 +128,7 @@ function resultOf(condition) {
   return [personAndSubject(by), " answered: ", h("strong", name(said))];
 }
 
-function question(condition, { scope, ended, here, everywhere }, { sending, sent, whole }) {
+function question(condition, { scope, ended, here, everywhere }, { sending, sent }) {
   const id = newId();
   const problem = h("div");
   const of = session.asking.find((run) => run.name === condition.run);
@@ -161,14 +158,6 @@ function question(condition, { scope, ended, here, everywhere }, { sending, sent
       sending(false);
     }
   }
-  /** Show all of a prompt that was cut off: nobody answers what they could not read. */
-  async function load() {
-    try {
-      whole(await get(`${path}/${part(condition.action)}`, scope));
-    } catch (error) {
-      problem.replaceChildren(problemBox(error));
-    }
-  }
   const element = h(
     "div.question",
     { role: "group", "aria-labelledby": id },
@@ -182,15 +171,15 @@ function question(condition, { scope, ended, here, everywhere }, { sending, sent
       ? h("p.text", resultOf(condition))
       : ended
         ? h("p.text", h("strong", ended))
-        : condition.prompt_is_cut
-          ? still(h("div.actions", button("Show the whole question", load)))
-          : controls(condition, send),
+        : controls(condition, send),
     problem,
   );
   return element;
 }
 
-function controls({ type }, send) {
+function controls({ type, prompt_is_cut: isCut }, send) {
+  // Nobody answers what they could not read.
+  if (isCut) return h("p.hint", "It is too long to be shown here, so it can’t be answered here.");
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
   if (type === "boolean") {
     const yes = button("Yes", () => send(true), { class: "primary" });

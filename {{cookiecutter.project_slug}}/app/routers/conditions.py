@@ -1,6 +1,5 @@
 """Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException, Query, Response
@@ -49,19 +48,9 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
 async def list_conditions(
     run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
 ) -> list[Condition]:
-    """List what the run has asked so far, with the answers; what waits comes first.
-
-    Questions are whole here, however long they are.
-    """
+    """List what the run has asked so far, with the answers; what waits comes first."""
     found = await conditions_of(run.name)
-    return await details_of(found[offset : offset + limit], partial(Condition.of, whole=True))
-
-
-@router.get("/runs/{name}/conditions/{action}", summary="Get a condition")
-async def get_condition(name: str, action: str) -> Condition:
-    """Return what is asked, whole, however long it is, and the answer if there is one."""
-    details = await remote.ActionDetails.get.aio(run_name=name, name=action)
-    return _condition_of(details, whole=True)
+    return await details_of(found[offset : offset + limit], Condition.of)
 
 
 @router.post(
@@ -80,7 +69,9 @@ async def answer_condition(
     If Flyte takes long to record the answer, the status is 202, and the condition is as before.
     """
     details = await remote.ActionDetails.get.aio(run_name=run.name, name=action)
-    asked = _condition_of(details)
+    if not details.pb2.HasField("condition"):
+        raise HTTPException(404, f"the action {action!r} is not a condition")
+    asked = Condition.of(details)
     if asked.type == "number" and type(value) is int:
         value = float(value)
     if TYPES[type(value)] != asked.type:
@@ -101,9 +92,3 @@ async def answer_condition(
     else:
         response.status_code = 202
     return Condition.of(details)
-
-
-def _condition_of(details: remote.ActionDetails, *, whole: bool = False) -> Condition:
-    if not details.pb2.HasField("condition"):
-        raise HTTPException(404, f"the action {details.name!r} is not a condition")
-    return Condition.of(details, whole=whole)
