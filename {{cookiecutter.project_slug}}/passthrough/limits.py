@@ -34,8 +34,8 @@ class Limits:
     levels: int = 30
     """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
     text_chars: int = 20_000
-    """Of a text of Flyte's, such as an error. The rest is cut off, which shows; then the page has no
-    buttons to answer a question."""
+    """Of a text of Flyte's, such as an error. The rest is cut off, which shows; a question that is
+    cut off has no buttons on the page."""
     errors: int = 100
     """In one answer. Further ones are left out."""
     error_chars: int = 1000

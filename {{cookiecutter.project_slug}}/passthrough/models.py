@@ -11,7 +11,7 @@ from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
-from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN, ActionDetails
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from pydantic import AfterValidator, BaseModel, Field
 
 from .limits import limits
@@ -34,10 +34,8 @@ def _cut(text: str) -> str:
 
 def _on_one_line(name: str) -> str:
     # Marks that nobody sees become blanks, but for the joiners of scripts and emojis.
-    if not name.isprintable():
-        shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
-        name = "".join(shown)
-    name = " ".join(name.split())
+    shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
+    name = " ".join("".join(shown).split())
     return name if len(name) <= 100 else f"{name[:99]}…"
 
 
@@ -127,7 +125,6 @@ class Condition(BaseModel):
     action: TruncatedText = Field(description="The name of its action")
     name: TruncatedText
     prompt: TruncatedText = Field(description="Other people's text: never show it as HTML")
-    prompt_type: Literal["text", "markdown"]
     prompt_is_cut: bool = Field(description="Or the description is")
     description: TruncatedText | None
     type: AnswerType | None
@@ -141,13 +138,11 @@ class Condition(BaseModel):
     def of(cls, details: remote.ActionDetails) -> Self:
         """Convert the details of a condition's action."""
         pb2, asked = details.pb2, details.pb2.condition
-        is_markdown = asked.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
         return cls(
             run=details.run_name,
             action=details.name,
             name=asked.name,
             prompt=asked.prompt,
-            prompt_type="markdown" if is_markdown else "text",
             prompt_is_cut=max(len(asked.prompt), len(asked.description)) > limits().text_chars,
             description=asked.description or None,
             type=ANSWERS.get(asked.type.simple),
@@ -163,7 +158,6 @@ class Event(BaseModel):
     """What happened on the cluster to an action that waits for it."""
 
     message: TruncatedText = Field(examples=["Back-off pulling image"])
-    count: int = Field(description="How often it was seen; Flyte repeats some with each status")
     last_at: datetime | None
 
 
@@ -237,13 +231,11 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last five, each once. After a restart they say why."""
-    merged: dict[str, Event] = {}
+    """Return the last five, each once: Flyte repeats some. After a restart they say why."""
+    last: dict[str, Event] = {}
     for attempt in attempts[-2:]:
         for event in attempt.cluster_events[-50:]:
             message = event.message or event.reason
-            before = merged.pop(message, None)
-            count = max(event.count, before.count + 1 if before else 1)  # Kubernetes counts, too
-            at = time_of(event.occurred_at)
-            merged[message] = Event(message=message, count=count, last_at=at)
-    return [*merged.values()][-5:]
+            last.pop(message, None)  # the last comes last
+            last[message] = Event(message=message, last_at=time_of(event.occurred_at))
+    return [*last.values()][-5:]

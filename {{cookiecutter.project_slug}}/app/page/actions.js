@@ -149,8 +149,7 @@ export function actionsPanel(choose) {
   return { node, draw, get };
 }
 
-const event = ({ message, count, last_at: at }) =>
-  h("li", name(message), count > 1 && ` (seen ${count} times)`, at && [", ", when(at)]);
+const event = ({ message, last_at: at }) => h("li", name(message), at && [", ", when(at)]);
 
 /** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
 function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {
