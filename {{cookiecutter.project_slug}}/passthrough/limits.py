@@ -51,8 +51,5 @@ class Limits:
 DEFAULTS = Limits()
 current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAULTS)
 """The limits of the app that serves the current request; the door sets it."""
-
-
-def limits() -> Limits:
-    """Return the limits of the current request's app; outside of a request, the defaults."""
-    return current_limits.get()
+limits = current_limits.get
+"""Return the limits of the current request's app; outside of a request, the defaults."""

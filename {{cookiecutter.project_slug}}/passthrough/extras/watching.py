@@ -136,8 +136,8 @@ class _Viewer(Generic[Result]):
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the next actions to fetch, of those that may be fetched again, or of all."""
-        known = self._known
-        found = (name for name in self.changed if at_once or name not in known or known[name].is_due())
+        known, changed = self._known, self.changed
+        found = (name for name in changed if at_once or name not in known or known[name].is_due())
         return [*islice(found, self._limits.calls_at_once)]
 
     async def fetch(self, name: str) -> list[Result]:
