@@ -44,12 +44,6 @@ UVICORN: dict[str, Any] = {
     "timeout_graceful_shutdown": 20,
 }
 """Options of ``uvicorn.Config``, the same however the app is started."""
-SCHEMAS = "#/components/schemas/"
-PROBLEM: dict[str, Any] = {
-    "description": "A problem (RFC 9457)",
-    "content": {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
-}
-"""Any other response of an operation: the middleware or Flyte may refuse each request."""
 PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     {"name": name, "in": "query", "schema": {"type": "string"}, "description": "Default: the app's"}
     for name in ("project", "domain")
@@ -88,7 +82,7 @@ class App(FastAPI):
             redirect_slashes=False,  # a redirect would contain the client's Host header
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
-            responses={"default": PROBLEM},
+            responses={"default": {"model": Problem, "description": "A problem (RFC 9457)"}},
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
@@ -143,10 +137,7 @@ class App(FastAPI):
         document = super().openapi()
         # FastAPI puts the server's prefix (--root-path) before it.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
-        problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
-        components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
-        components["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
+        document["components"]["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
             schemes[name] = {"type": "apiKey", "in": "header", "name": name}
         security: list[Any] = [{name: []} for name in schemes]
@@ -158,7 +149,10 @@ class App(FastAPI):
                     parameters = operation.setdefault("parameters", [])
                     own = {each["name"] for each in parameters if each["in"] == "query"}
                     parameters += [one for one in PROJECT_AND_DOMAIN if one["name"] not in own]
-                for response in operation["responses"].values():
+                for status, response in operation["responses"].items():
+                    content = response.get("content", {})
+                    if status == "default":
+                        response["content"] = {"application/problem+json": content.popitem()[1]}
                     # OpenAPI before 3.2 cannot describe the events of a stream.
-                    response.get("content", {}).get("text/event-stream", {}).clear()
+                    content.get("text/event-stream", {}).clear()
         return document
