@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import venv
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_flyte.processes import Containers
+from local_flyte.testing import wait_until
 
 started_and_forked = pytest.mark.parametrize("program", ["python", "a0"])
 
@@ -73,6 +75,25 @@ def test_actions_start_after_the_process_that_forks_them_was_killed(programs: Pa
     grandparent = "open(f'/proc/{os.getppid()}/stat').read().split()[3]"
     kill = f"import os; os.kill(int({grandparent}), 9)"
     assert output_of(programs, "a0", kill, "print('started')") == ["started\n", "exit code 0"]
+
+
+@started_and_forked
+def test_a_process_ends_with_who_has_started_it(programs: Path, program: str) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    start = f"run_in(Path({str(programs)!r}), {program!r}, {code!r}, output=print)"
+    script = f"import asyncio; from {__name__} import *; asyncio.run({start})"
+    command = [sys.executable, "-uc", script]
+    with subprocess.Popen(command, env={"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=-1) as own:
+        assert own.stdout
+        process = int(own.stdout.readline())
+        own.terminate()
+
+    def is_gone() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            return bool(os.kill(process, 0))
+        return True
+
+    wait_until(is_gone)
 
 
 # An editable install makes a source tree importable in one of two ways: a path or an import hook.

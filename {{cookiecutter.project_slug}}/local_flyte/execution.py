@@ -162,8 +162,6 @@ class Executor:
                 started=started,
                 output=output,
             )
-        except OSError as failure:  # the program cannot be started
-            return _no_result(str(failure))
         finally:
             pod.running = False
         return _error(action, pod, code)
@@ -254,7 +252,6 @@ def _action_environment(action: Action) -> dict[str, str]:
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": id_.run.domain,
         "_U_ORG_NAME": ORG,
         "_U_RUN_BASE": action.output_base,
-        "FSSPEC_FILE_AUTO_MKDIR": "true",  # object stores need no folders; this one does
     }
 
 
