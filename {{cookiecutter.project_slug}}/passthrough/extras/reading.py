@@ -199,14 +199,12 @@ async def conditions_of(run: str) -> list[remote.Action]:
 
 
 async def report_address(action: remote.Action) -> str:
-    """Return the address of an action's report, which Flyte signs for the caller.
+    """Return the address of the report of an `ActionDep`, which Flyte signs for the caller.
 
     Redirect the browser there. Whoever has the address can read the report: don't log it. If there
     is no report, the error is NOT_FOUND.
     """
-    number = action.pb2.status.attempts  # in a list, a parent's is 0
-    if not number:
-        number = await read_details(action, lambda details: attempts_of(details.pb2))
+    number = action.pb2.status.attempts
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
     answer = await initialised().client.dataproxy_service.create_download_link(
         pb.CreateDownloadLinkRequest(
