@@ -32,13 +32,11 @@ def test_a_changed_demo_is_kept_and_an_unchanged_one_is_generated_anew(
     removed = project / "app" / "removed.py"
     removed.write_text("", "utf-8")
     record.write_text(json.dumps(demo.generated_files(project)), "utf-8")
-    for kept in (".venv", ".local_flyte"):
-        (project / kept).mkdir()
-        (project / kept / "kept").touch()
+    (project / ".venv").mkdir()
+    (project / ".venv" / "kept").touch()
     demo.generate()
     assert not removed.exists()
     assert (project / ".venv" / "kept").exists()
-    assert (project / ".local_flyte" / "kept").exists()
     assert capsys.readouterr().out == ""
 
 

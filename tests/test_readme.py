@@ -33,7 +33,6 @@ ELSEWHERE = {
     ".venv/bin/python tools/demo.py": "test_demo.py::test_the_demo_without_make",
     "make update": "test_update.py::test_make_update_says",
     "make dev": "test_demo.py::test_make_demo_in_a_fresh_clone",
-    "make dev ARGS=--keep": "local_flyte/test_command.py::test_tasks_and_runs_are_kept_in_private",
     "make dev FLYTE=.flyte/config.yaml": "local_flyte/test_command.py::test_the_app_runs_on_the",
     "make test": "test_readme.py::test_make_test_passes_in_the_generated_project",
     "make deploy": "test_deployed.py::test_make_deploy_builds_the_image",

@@ -17,7 +17,6 @@ from template import ROOT, copy_template
 
 DEMO = ROOT / ".demo"
 PROJECT = "my-flyte-app"
-KEPT = {".venv", ".local_flyte"}
 """What a new generation leaves in place: the environment, and what ``make dev`` remembers."""
 CHANGED = """.demo/{} has changes, such as {}: it runs as it is.
 To generate it anew, move what you want to keep, and delete the folder."""
@@ -25,7 +24,7 @@ To generate it anew, move what you want to keep, and delete the folder."""
 
 def generated_files(project: Path) -> dict[str, str]:
     """Return the hash of each file of a project, without those that tools have made."""
-    made = {*KEPT, "__pycache__", "app.egg-info", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    made = {".venv", "__pycache__", "app.egg-info", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
     files = (path for path in project.rglob("*") if path.is_file())
     own = (file for file in files if not made & {*file.relative_to(project).parts})
     return {
@@ -46,7 +45,7 @@ def first_change(project: Path, record: Path) -> str | None:
 def remove_generated_files(project: Path) -> None:
     """Remove the files of an earlier run, which the template may no longer have."""
     for path in project.iterdir() if project.exists() else ():
-        if path.is_dir() and path.name not in KEPT:
+        if path.is_dir() and path.name != ".venv":
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()

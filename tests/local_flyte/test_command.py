@@ -15,15 +15,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from local_flyte import LocalFlyte, Mode
-from local_flyte.__main__ import PORT
+from local_flyte.__main__ import PORT, _listen
 from local_flyte.clients import Elsewhere
 from local_flyte.testing import wait_until
 from passthrough.settings import Settings
 from passthrough.start import load_settings
 
-from ..baking import Baker, run
+from ..baking import Baker, edit, run
+from ..conformance.client import Flyte, Person
 from ..long_running import READY, Running, curl_lines, running
 
 PORT_OF_NOBODY = 9  # the discard service's, which has gone out of use
@@ -83,23 +85,21 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def project(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the default project, in which runs leave bytecode."""
-    project = shutil.copytree(default_project, tmp_path_factory.mktemp("command") / "project")
-    (project / ".env").write_text("UNUSED=1\n")
+def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with a header for API keys and a file of settings, without ``GET /me``."""
+    project = baker(tmp_path_factory.mktemp("command"), credential_headers="X-Api-Key, X-Tenant")
+    settings = "ACCESS_LOG=true\nLOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n"
+    (project / ".env").write_text(settings)
+    (project / "app/routers/me.py").unlink()
+    edit(project / "app/main.py", "    me,\n", "")
     return project
 
 
 @pytest.fixture(scope="module")
 def command(project: Path) -> Iterator[Running]:
-    """Start it where the address of another Flyte is exported."""
-    elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
-    with started(project, **elsewhere) as (command, _):
+    with started(project, FLYTE_ADMIN_ENDPOINT="dns:///127.0.0.1:9") as (command, _):
         yield command
-        check_ends(command, signal.SIGTERM)
-        log = command.printed().partition(READY)[2]
-        assert "GET" not in log  # what was printed stays in sight
-        assert "secret=" not in log
+        check_ends(command, signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -113,42 +113,51 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_an_exported_address_and_a_port_in_use_are_told(printed: str) -> None:
-    """The printed ``curl`` lines are tried in test_demo.py."""
+def test_an_address_a_file_of_settings_and_a_port_in_use_are_told(
+    project: Path, printed: str
+) -> None:
     assert re.search(r"^Port 8080 is in use, so .* --port <number>$", printed, re.MULTILINE)
     assert "Using the variables in .env.\n" in printed
-    assert "Not used by make dev" in printed
-    assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
-
-
-def test_a_port_that_is_asked_for_is_the_one_or_an_error(project: Path) -> None:
+    assert "Not used by make dev: FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT\n" in printed
+    run(["git", "init", "--quiet"], project)
+    assert run(["git", "check-ignore", ".env"], project) == ".env\n"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        said = refusal(project, "--port", port)
-    assert f"Cannot listen on port {port}: Address already in use. Choose another" in said
+        port = taken.getsockname()[1]
+        with pytest.raises(RuntimeError, match=f"port {port}: Address already in use. Choose ano"):
+            _listen(port)
+
+
+def test_the_printed_curl_lines_are_for_what_the_app_has(command: Running, printed: str) -> None:
+    """Those of the default project are tried in test_demo.py."""
+    lines = curl_lines(printed)
+    paths = {httpx.URL(line[-1]).path for line in lines}
+    assert paths == {"/tasks", "/tasks/my-flyte-app-tasks.greet/runs"}  # no /me
+    (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
+    assert "my-flyte-app-tasks.greet" in run([*line, "--silent", "--noproxy", "*"], Path.cwd())
+    wait_until(lambda: '"route": "/tasks"' in command.printed())
 
 
 def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
     """One for each, and first one to a choice of people."""
     links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
     assert list(links) == ["alice", "bob", "victor", "carol"]
-    me = httpx.URL(links["alice"]).join("/me")
-    assert browser.get(links["bob"]).status_code == 303
-    assert browser.get(me).json()["subject"] == "bob-subject"
+    tasks = httpx.URL(links["alice"]).join("/tasks")
+    for name, status in (("bob", 200), ("carol", 403)):
+        assert browser.get(links[name]).status_code == 303
+        assert browser.get(tasks).status_code == status
     browser.cookies.clear()
-    assert browser.get(me).json()["sign_in"] == "/sign-in"
+    assert browser.get(tasks).json()["sign_in"] == "/sign-in"
     first = link_to(printed)
     assert browser.get(first.copy_with(query=None)).status_code == 403
     assert browser.get(first).is_success
     assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
 
 
-def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
-    command: Running, printed: str, project: Path, tmp_path: Path
+def test_the_app_is_deployed_as_printed_without_such_a_sign_in(
+    printed: str, project: Path, tmp_path: Path
 ) -> None:
-    *_, deploy = commands = flyte_lines(printed)
-    for words in commands:
-        said = flyte(words, project, tmp_path)
+    *_, deploy = flyte_lines(printed)
+    said = flyte(deploy, project, tmp_path)
     home = Path(deploy[2]).parent
     own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
     (host,) = set(re.findall(r"https://(127\.0\.0\.1:\d+)", said)) - own
@@ -171,89 +180,39 @@ def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in
 
 
 def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_why(
-    baker: Baker, tmp_path: Path, browser: httpx.Client
+    command: Running, printed: str, project: Path, browser: httpx.Client
 ) -> None:
-    """With a file of settings and a header for API keys, and without ``GET /me``."""
-    root = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
-    settings = "ACCESS_LOG=true\nLOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n"
-    (root / ".env").write_text(settings)
-    run(["git", "init", "--quiet"], root)
-    assert run(["git", "check-ignore", ".env"], root) == ".env\n"
-    app = root / "app"
-    tasks, streams, main = app / "tasks.py", app / "routers/streams.py", app / "main.py"
-    (app / "routers/me.py").unlink()
-    correct = main.read_text().replace("    me,\n", "")
-    main.write_text(correct)
-    with started(root) as (command, printed):
-        assert "Not used by make dev: FLYTE_ENDPOINT\n" in printed
-        lines = curl_lines(printed)
-        paths = {httpx.URL(line[-1]).path for line in lines}
-        assert paths == {"/tasks", "/tasks/my-flyte-app-tasks.greet/runs"}  # no /me
-        (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
-        assert "my-flyte-app-tasks.greet" in run([*line, "--silent", "--noproxy", "*"], root)
-        wait_until(lambda: '"route": "/tasks"' in command.printed())
-        url = str(link_to(printed).join("/")).rstrip("/")
-        text = streams.read_text()
-        streams.write_text("a mistake")
-        wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))
-        wait_until(lambda: "\napp/routers/streams.py, line 1: SyntaxError: " in command.printed())
-        tasks.write_text(tasks.read_text().replace("async def count(", "async def count_on("))
-        streams.write_text(text)
-        wait_until(lambda: "Registered the tasks again." in command.printed())
-        said = flyte([*flyte_lines(printed)[0][:3], "get", "task"], root, tmp_path)
-        assert "my-flyte-app-tasks.count_on" in said
-        wait_until(lambda: health(browser, url, 200))
+    """The last test of this command."""
+    app = project / "app"
+    url = str(link_to(printed).join("/")).rstrip("/")
+    text = (app / "routers/streams.py").read_text()
+    (app / "routers/streams.py").write_text("a mistake")
+    wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))
+    wait_until(lambda: "\napp/routers/streams.py, line 1: SyntaxError: " in command.printed())
 
-        main.write_text(correct.replace("await connect(", "int("))
-        wait_until(lambda: health(browser, url, 503, "TypeError: int() argument must be"))
-        told = re.compile(r"^app/main.py, line \d+: TypeError: int\(\) argument", re.MULTILINE)
-        wait_until(lambda: told.search(command.printed()))
-        check_ends(command, signal.SIGINT)
-
-
-def test_tasks_and_runs_are_kept_in_private_but_secrets_are_new_at_each_start(
-    baker: Baker, tmp_path: Path, browser: httpx.Client
-) -> None:
-    project = baker(tmp_path)
-    memory = project / ".local_flyte"
-    run(["git", "init", "--quiet"], project)
-    printed = []
-    for _ in range(2):
-        with started(project, "--keep") as (command, told):
-            printed.append(told)
-            browser.base_url = link_to(told).join("/")
-            bob = re.findall(r"'(Authorization: Bearer bob\S+)'", told)[0].partition(": ")[2]
-            browser.headers["Authorization"] = bob
-            seen = browser.get("/runs").json()
-            if len(printed) == 1:  # another one that keeps its runs there is refused
-                said = refusal(project, "--keep", "--port", "0")
-                assert "Another make dev keeps its runs in" in said
-                runs = "/tasks/my-flyte-app-tasks"
-                body = {"inputs": {"name": "Ada"}}
-                greeting = browser.post(f"{runs}.greet/runs?wait=60", json=body).json()
-                assert greeting["phase"] == "succeeded", greeting
-                counting = browser.post(f"{runs}.count/runs", json={"inputs": {"to": 99999}}).json()
-            check_ends(command, signal.SIGTERM)
-        assert memory.stat().st_mode & 0o777 == 0o700
-    secrets = [{*re.findall(r"secret=(\S+)|Bearer (\S+)'", told)} for told in printed]
-    assert len(secrets[0]) == len(secrets[1]) > 1
-    assert not secrets[0] & secrets[1]
-    phases = {run["name"]: run["phase"] for run in seen}
-    assert phases == {greeting["name"]: "succeeded", counting["name"]: "aborted"}
-    assert run(["git", "status", "--porcelain", "--", ".local_flyte"], project) == ""
-    memory.chmod(0o750)
-    assert "it is not a folder that only you may read" in refusal(project, "--keep")
+    edit(app / "tasks.py", "async def count(", "async def count_on(")
+    edit(app / "main.py", "await connect(", "int(")
+    (app / "routers/streams.py").write_text(text)
+    wait_until(lambda: "Registered the tasks again." in command.printed())
+    config = Path(flyte_lines(printed)[0][2])
+    there = Flyte(config, "union", {})
+    alice = Person(there, config.with_name("alice.token").read_text().strip())
+    known = alice.tasks.list_tasks(ListTasksRequest(project_id=there.scope)).tasks
+    assert "my-flyte-app-tasks.count_on" in [task.task_id.name for task in known]
+    wait_until(lambda: health(browser, url, 503, "TypeError: int() argument must be"))
+    told = re.compile(r"^app/main.py, line \d+: TypeError: int\(\) argument", re.MULTILINE)
+    wait_until(lambda: told.search(command.printed()))
 
 
 def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
-    baker: Baker, tmp_path: Path, browser: httpx.Client
+    default_project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
     """That Flyte is a local one, started alone in a project without tasks."""
-    there, here = baker(tmp_path / "there"), baker(tmp_path / "here")
+    here = shutil.copytree(default_project, tmp_path / "here")
+    there = shutil.copytree(default_project, tmp_path / "there")
     (there / "app" / "tasks.py").unlink()
-    deployment = there / "deployment.py"
-    text = deployment.read_text().replace("    depends_on=[task_env],\n", "")
-    deployment.write_text(text.replace("from app.tasks import task_env\n", ""))
+    edit(there / "deployment.py", "    depends_on=[task_env],\n", "")
+    edit(there / "deployment.py", "from app.tasks import task_env\n", "")
     with started(there, "--flyte-only") as (flyte_command, printed):
         assert "names no tasks in depends_on" in printed
         assert "\n  export _U_EP_OVERRIDE=dns:///127.0.0.1:" in printed
@@ -277,6 +236,9 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
             assert token.stat().st_mode & 0o777 == 0o600
             check_ends(command, signal.SIGTERM)
             assert not token.exists()
+            log = command.printed().partition(READY)[2]
+            assert "GET" not in log  # what was printed stays in sight
+            assert "secret=" not in log
         known = Path(words[2]).read_text()
         (without := tmp_path / "token.yaml").write_text(known.replace("alice.token", "no.token"))
         with pytest.raises(RuntimeError, match="Your token for 127"):

@@ -27,8 +27,14 @@ from passthrough import UVICORN, Settings, load_settings
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
-from .clients import AppFailsError, Elsewhere, in_short, inherited_environment, leads_elsewhere
-from .memory import FOLDER, Kept, write
+from .clients import (
+    AppFailsError,
+    Elsewhere,
+    in_short,
+    inherited_environment,
+    leads_elsewhere,
+    write,
+)
 from .people import Person, person
 from .serving import HOST, listen
 
@@ -45,10 +51,6 @@ STOP_SECONDS = 5
 # one, although Python handles signals here.
 WAKE_SECONDS = 0.2
 TOKEN_SECONDS = 60  # between two looks at one's token
-SWITCHES = {
-    "--keep": f"keep runs and registered tasks in {FOLDER}/ for the next start with --keep",
-    "--flyte-only": "start Flyte without the app, and print the settings for an app to use it",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=files)
     where = "port of the app (default: 8080, or a free one)"
     parser.add_argument("--port", type=int, metavar="PORT", help=where)
-    for option, meaning in SWITCHES.items():
-        parser.add_argument(option, action="store_true", help=meaning)
+    alone = "start Flyte without the app, and print the settings for an app to use it"
+    parser.add_argument("--flyte-only", action="store_true", help=alone)
     use = "run the app as you on the Flyte of this config of the flyte command, not on a local one"
     parser.add_argument("--flyte", type=Path, metavar="CONFIG", help=use)
     options = parser.parse_args(arguments)
     if (options.port or 0) not in range(65_536):
         parser.error("a port is a number from 0 to 65535")
-    if options.flyte and (options.keep or options.flyte_only or options.files):
-        parser.error("--keep, --flyte-only and files are about the local Flyte")
+    if options.flyte and (options.flyte_only or options.files):
+        parser.error("--flyte-only and files are about the local Flyte")
     if not Path(PACKAGE, "main.py").exists():
         options.flyte_only = True
     if str(Path.cwd()) not in sys.path:
@@ -144,9 +146,7 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
     headers = list(settings.credential_headers) if settings else []
     scope = (settings.flyte_project, settings.flyte_domain) if settings else ()
     print("Starting local Flyte…", flush=True)
-    local_flyte = stack.enter_context(
-        LocalFlyte(*scope, credential_headers=headers, kept=Kept() if options.keep else None)
-    )
+    local_flyte = stack.enter_context(LocalFlyte(*scope, credential_headers=headers))
     stack.callback(_ignore_further_signals)
     print("Registering the tasks…", flush=True)
     files = options.files or [Path(DEPLOYMENT)]

@@ -92,6 +92,14 @@ def _is_own(file: str) -> bool:
     return not first.startswith("<") and first not in {"..", ".venv", "local_flyte", "passthrough"}
 
 
+def write(file: Path, text: str) -> Path:
+    """Write a file for this user only, and at once: a client may be reading an earlier copy."""
+    partial = file.with_name(f"{file.name}.{threading.get_ident()}")
+    partial.touch(mode=0o600)
+    partial.write_text(text, "utf-8")
+    return partial.replace(file)
+
+
 class Clients:
     """Configures clients in the same way as for any Flyte."""
 
@@ -129,7 +137,7 @@ class Clients:
         return someone.token if self.mode is Mode.UNION else someone.jwt
 
     def _write_config(self, name: str, token: str) -> Path:
-        file = self._write(f"{name}.token", f"{token}\n")
+        file = write(self.home / f"{name}.token", f"{token}\n")
         login = {
             "authType": "ExternalCommand",
             # A token in a command's arguments would be visible to anyone on this machine.
@@ -146,7 +154,7 @@ class Clients:
         }
         # JSON is valid YAML, and takes care of quoting.
         lines = (f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
-        return self._write(f"{name}.yaml", "".join(lines))
+        return write(self.home / f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
         """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
@@ -211,12 +219,6 @@ class Clients:
             is_told = result.returncode == DEPLOYMENT_FAILS
             raise RuntimeError(result.stdout if is_told else f"{failure}\n{result.stdout}")
         return result.stdout
-
-    def _write(self, file: str, text: str) -> Path:
-        # A client may be reading an earlier copy.
-        partial = self.home / f"{file}.{threading.get_ident()}"
-        partial.write_text(text)
-        return partial.replace(self.home / file)
 
 
 class Elsewhere:

@@ -23,12 +23,11 @@ from flyteidl2.imagebuilder import service_connect as image_service_connect
 from starlette.types import ASGIApp
 
 from .access import Access, Context, Faults, Gateway, ReceivedCall, known_caller
-from .actions import TERMINAL, Runs
+from .actions import Runs
 from .apps import POLL_SECONDS, AppService
 from .clients import Clients
 from .data import DataProxyService, Storage
 from .execution import Conditions, Executor
-from .memory import STOPPED, Kept
 from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
 from .runs import ActionsService, RunService
@@ -135,16 +134,6 @@ class Services:
         served.append(_application(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {one.path: one for one in served}
 
-    async def stop_runs(self, reason: str) -> None:
-        """Abort what has not ended, and wait until all processes have ended."""
-        open_runs = [run for run in self.runs if run.root.phase not in TERMINAL]
-        for run in open_runs:
-            self.executor.abort(run, run.root, reason)
-        await self.executor.close()
-        for action in (action for run in open_runs for action in run.actions.values()):
-            if action.phase not in TERMINAL:
-                action.abort(reason)
-
     async def reset(self) -> None:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""
         self.faults.clear()
@@ -167,7 +156,6 @@ class LocalFlyte(Clients):
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
         mode: Mode = Mode.UNION,
-        kept: Kept | None = None,
     ) -> None:
         """Configure it; entering the context starts it.
 
@@ -178,14 +166,12 @@ class LocalFlyte(Clients):
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Further headers that may contain a person's ``api_key``.
             mode: The kind of Flyte that it acts like.
-            kept: Where its tasks and runs are kept when it stops.
         """
         self.project = project
         self.domain = domain
         self.people = Directory(PEOPLE.values(), credential_headers)
         self.mode = mode
         self._programs = app_bin or Path(sys.executable).parent
-        self._kept = kept
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is up, and return its address.
@@ -271,11 +257,8 @@ class LocalFlyte(Clients):
     def __enter__(self) -> Self:
         """Start, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
-            if (kept := self._kept) is not None:
-                self.home = kept.home
-            else:
-                temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
-                self.home = Path(stack.enter_context(temporary)).resolve()
+            temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
+            self.home = Path(stack.enter_context(temporary)).resolve()
             listener = stack.enter_context(listen())
             self.port = listener.getsockname()[1]
             authority = trustme.CA()
@@ -298,16 +281,8 @@ class LocalFlyte(Clients):
             background.start()
             stack.callback(background.stop)
             stack.callback(lambda: background.run(services.reset(), STOP_SECONDS))
-            if kept is not None:
-                background.call(lambda: kept.load(services.tasks, services.runs))
-                stack.callback(self._keep, kept)
             self._running = stack.pop_all()
         return self
-
-    def _keep(self, kept: Kept) -> None:
-        services = self._services
-        self._background.run(services.stop_runs(STOPPED), STOP_SECONDS)
-        self._background.call(lambda: kept.save(services.tasks, services.runs))
 
     def __exit__(self, *_: object) -> None:
         """Stop every process, stream and connection."""

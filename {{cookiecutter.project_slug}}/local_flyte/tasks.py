@@ -77,17 +77,12 @@ class TaskService(task_service_connect.TaskService):
 
     def __init__(self, projects: ProjectService) -> None:
         self._projects = projects
-        self.by_name: dict[tuple[str, str, str], dict[str, _Task]] = {}
+        self._by_name: dict[tuple[str, str, str], dict[str, _Task]] = {}
         """The versions of each task."""
-
-    def add(self, task: _Task) -> None:
-        """Store a version of a task, replacing one with the same name."""
-        versions = self.by_name.setdefault(key_of(task.task_id), {})
-        versions[task.task_id.version] = task
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
         """Return one version of a task, or raise NOT_FOUND."""
-        versions = self.by_name.get(key_of(id_), {})
+        versions = self._by_name.get(key_of(id_), {})
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
         return found(versions.get(id_.version), name)
 
@@ -100,14 +95,15 @@ class TaskService(task_service_connect.TaskService):
         if not request.HasField("spec"):
             raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         id_.org = ""
-        earlier = self.by_name.get(key_of(id_), {}).get(id_.version)
+        versions = self._by_name.setdefault(key_of(id_), {})
+        earlier = versions.get(id_.version)
         metadata = task_definition_pb2.TaskMetadata(
             deployed_at=earlier.metadata.deployed_at if earlier else now(),
             short_name=spec.short_name,
             environment_name=spec.environment.name,
             short_description=spec.documentation.short_description,
         )
-        self.add(_Task(task_id=id_, spec=spec, metadata=metadata))
+        versions[id_.version] = _Task(task_id=id_, spec=spec, metadata=metadata)
         return task_pb2.DeployTaskResponse()
 
     async def get_task_details(
@@ -122,7 +118,7 @@ class TaskService(task_service_connect.TaskService):
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
             version
-            for (project, domain, _), versions in self.by_name.items()
+            for (project, domain, _), versions in self._by_name.items()
             if (project, domain) == scope and not request.known_filters  # by who deployed it
             for version in versions.values()
         )
