@@ -5,10 +5,11 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, TypeVar
 
 import anyio
@@ -35,17 +36,24 @@ GONE = {
 """Settings of earlier versions, and what is instead."""
 
 
-def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
+def load_settings(
+    kind: type[AnySettings], environ: Mapping[str, str] = os.environ, *, strict: bool = False
+) -> AnySettings:
     """Read the settings from the environment, and warn of variables that look misspelt.
 
     Raises:
         StartError: Lists what is wrong and what to give, but no value: it may be a credential.
+            With ``strict``, what looks misspelt is wrong.
     """
     given = {name: value for name, value in environ.items() if value}
-    for wrong in _misspelt(kind, given):
-        logger.warning(wrong)
-    old = {*given, *map("=".join, given.items())} - _variables(kind)
+    names = [variables_of(field) for field in kind.model_fields.values()]
+    others = given.keys() - {*chain(*names)}
+    old = {*others, *map("=".join, given.items())}
     lines = [f"{name}: this {instead}" for name, instead in GONE.items() if name in old]
+    for name in others:
+        for meant in get_close_matches(name, [first for first, *_ in names], n=1, cutoff=0.87):
+            wrong = f"{name} is not a setting of the app; did you mean {meant}?"
+            (lines.append if strict else logger.warning)(wrong)
     try:
         settings = kind.model_validate(given)
     except ValidationError as error:
@@ -60,26 +68,9 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
 
 
 def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
-    """Return the variables of a deployment if the app will start with them.
-
-    Raises:
-        StartError: One has a wrong value, or looks like a misspelt setting.
-    """
-    for wrong in _misspelt(kind, variables):
-        raise StartError(wrong)
-    load_settings(kind, variables)
+    """Return the variables of a deployment if the app will start with them, or raise StartError."""
+    load_settings(kind, variables, strict=True)
     return variables
-
-
-def _misspelt(kind: type[Settings], names: Iterable[str]) -> Iterator[str]:
-    own = [variables_of(field)[0] for field in kind.model_fields.values()]  # none that is injected
-    for name in {*names} - _variables(kind):
-        for meant in get_close_matches(name, own, n=1, cutoff=0.87):
-            yield f"{name} is not a setting of the app; did you mean {meant}?"
-
-
-def _variables(kind: type[Settings]) -> set[str]:
-    return {name for field in kind.model_fields.values() for name in variables_of(field)}
 
 
 async def connect(settings: Settings) -> None:
