@@ -43,7 +43,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as 
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
-    """Return the variable that keeps the credentials: the only one that ``auth_metadata`` sets."""
+    """Return the variable that keeps the credentials: ``auth_metadata`` sets no other."""
     with remote.auth_metadata(("authorization", "probe")):
         found = list(contextvars.copy_context())
     if len(found) != 1:
@@ -51,7 +51,8 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     return found[0]
 
 
-_METADATA = contextvars.Context().run(_find_metadata_var)  # which Flyte has no public name for
+# Flyte has no public name for this variable. In an empty context it is the only one that is set.
+_METADATA = contextvars.Context().run(_find_metadata_var)
 if getattr(sys.flags, "thread_inherit_context", False):  # threads of a pool outlive their request
     raise ImportError("cannot isolate callers: start Python with -X thread_inherit_context=0")
 
@@ -72,9 +73,9 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
-    In them a server may start the connection's next request, such as after a large upload (CPython
-    issue 140947), which would have this one's credentials. With ``vary``, the response tells caches
-    that it depends on the cookie.
+    While they run, a server may start the connection's next request, for example after a large
+    upload (CPython issue 140947): it would start with this request's credentials. With ``vary``,
+    the response tells caches that it depends on the cookie.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -118,8 +119,9 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     """Serves HTTP requests and WebSockets with the Flyte credentials of their senders.
 
     A request is refused with 401 if it has no credentials, with 400 or 431 if they are ambiguous or
-    cannot be forwarded unchanged, and with 403 if a page of another origin may be using them
-    without knowing them. A WebSocket is refused before it is accepted. CORS preflights pass.
+    cannot be forwarded unchanged, and with 403 if a page of another origin may have sent it: the
+    browser adds cookies, which the page itself cannot read. A WebSocket is refused before it is
+    accepted. CORS preflights pass.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -149,7 +151,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             cookie_names: the cookies to forward as credentials; None means the whole header.
             trusted_origins: other origins whose pages may send unsafe requests and open WebSockets
                 without a bearer token; anything but an origin is a ValueError.
-            assume_ambient: whether a proxy turns cookies into bearer tokens, which then don't help.
+            assume_ambient: whether a proxy may turn cookies into bearer tokens: a page of another
+                origin is then refused with a bearer token, too.
             refusal_handler: makes the response to a refused request; default: ``{"detail": ...}``.
         """
         super().__init__(app)
@@ -239,7 +242,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         # Browsers since 2023 send where a request comes from, and pages cannot change it.
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
-        # An older browser or, without Origin, none. Behind a proxy, the scheme may be another one.
+        # An older browser, or none, which sends no Origin. A proxy may have changed the scheme.
         host = headers.get(b"host", b"").decode("latin-1").lower()
         return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 
@@ -291,7 +294,7 @@ def _ask(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, byte
 
 
 def _as_bytes(value: str) -> bytes:
-    """Encode a value: as Latin-1, which Starlette decodes headers as, or as UTF-8 if it must be."""
+    """Encode a value as Latin-1, as Starlette has decoded it, or else as UTF-8."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
@@ -306,7 +309,7 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 def _sendable(value: bytes) -> str:
     """Return the text that the SDK will encode (as UTF-8) to exactly these bytes, or refuse."""
-    if len(value) > 65_536:  # servers and proxies before Flyte have lower limits
+    if len(value) > 65_536:  # more than servers, or proxies in front of Flyte, let through
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
     if "\ufffd" in text or value.translate(None, _FIELD_BYTES):
