@@ -22,10 +22,10 @@ from passthrough import (
     best_effort,
     data_of,
     details_of,
+    listed_details,
     location,
     report_address,
     runs_that_ask,
-    state_of,
     take,
     wait_for,
     watch_details,
@@ -136,19 +136,14 @@ async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
 
 
 @router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")
-async def abort_action(
-    name: str, action: str, abort: Annotated[Abort | None, Body()] = None
-) -> Action:
+async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()] = None) -> Action:
     """Ask Flyte to abort an action. Flyte decides whether the caller may do that."""
-    details = await remote.ActionDetails.get.aio(run_name=name, name=action)
-    shown, state = Action.of(details), state_of(details)
-    del details  # they may be large, and Flyte may hang
-    if state.done():
-        raise HTTPException(409, f"the action {action!r} has already ended")
-    await state.abort.aio((abort or Abort()).reason)
+    if action.done():
+        raise HTTPException(409, f"the action {action.name!r} has already ended")
+    await action.abort.aio((abort or Abort()).reason)
     async with best_effort():  # the caller must learn that it was aborted, even if this fails
-        (shown,) = await details_of([state], Action.of)
-    return shown
+        return (await details_of([action], Action.of))[0]
+    return Action.of(listed_details(action))
 
 
 @router.get("/runs/{name}/report", response_class=RedirectResponse, status_code=303)
