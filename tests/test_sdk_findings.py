@@ -1,16 +1,16 @@
 """docs/sdk-findings.md lists exactly those findings that can still be reproduced."""
 
-import ast
 import re
 import sys
 from pathlib import Path
 
+import pages
 import pytest
 from template import ROOT
 
 from .baking import PROJECT, ended
 
-PAGE = (ROOT / "docs/sdk-findings.md").read_text("utf-8")
+ROWS = pages.data("sdk_findings")["rows"]
 SCRIPTS = sorted((ROOT / "docs/sdk-findings").glob("f*.py"))
 
 
@@ -26,20 +26,9 @@ def test_the_finding_can_still_be_reproduced(script: Path) -> None:
     )
 
 
-def test_the_table_lists_each_script() -> None:
-    rows = re.findall(r"^\| \[(\d+)\]\((\S+)\) \| (.+?) \|", PAGE, re.MULTILINE)
-    assert [path for _, path, _ in rows] == [
-        str(script.relative_to(ROOT / "docs")) for script in SCRIPTS
-    ]
-    for number, path, _ in rows:
-        assert Path(path).name.startswith(f"f{number:0>2}_")
-        assert (ast.get_docstring(ast.parse((ROOT / "docs" / path).read_text("utf-8"))) or "")[0]
-
-
-def test_names_of_what_can_be_deleted_exist() -> None:
-    files = [*(ROOT / PROJECT).glob("passthrough/**/*.py"), *(ROOT / PROJECT).glob("app/**/*.py")]
-    code = "\n".join(path.read_text("utf-8") for path in files)
-    last = [row.rpartition(" | ")[2] for row in PAGE.splitlines() if row.startswith("| [")]
-    named = [name for cell in last for name in re.findall(r"`(.+?)`", cell)]
-    assert len(named) > 10
+def test_the_table_has_each_script_and_what_can_be_deleted_exists() -> None:
+    assert [row["script"] for row in ROWS] == [script.name for script in SCRIPTS]
+    files = [file for part in ("passthrough", "app") for file in (ROOT / PROJECT / part).rglob("*")]
+    code = "".join(file.read_text("utf-8") for file in files if file.suffix == ".py")
+    named = [name for row in ROWS for name in re.findall(r"`(.+?)`", row["delete"])]
     assert [name for name in named if name.split(".")[-1] not in code] == []

@@ -157,6 +157,15 @@ def copies() -> str:
     return table("| copy | they need |", map(tuple, rows))
 
 
+def sdk_findings() -> str:
+    """Return what the SDK does, each with its script."""
+    rows = []
+    for number, row in enumerate(data("sdk_findings")["rows"], 1):
+        script = f"[{number}](sdk-findings/{row['script']})"
+        rows.append((script, row["what"], row["severity"], row["delete"]))
+    return table("| | What happens | Severity | What to delete once it is fixed |", rows)
+
+
 def works_with() -> str:
     """Return the versions that the middleware works with."""
     rows = (tuple(row.values()) for row in data("copying")["works_with"])
@@ -169,9 +178,17 @@ def versions() -> str:
     return table("| version | SHA-256 |", rows)
 
 
-FROM_CODE = (settings, limits)
-FROM_DATA = (calls, copies, faults, first_deployment, flyte_remote, taking_out, values, versions)
-TABLES = {made.__name__: made for made in (*FROM_CODE, *FROM_DATA, works_with)}
+def webhook() -> str:
+    """Return what does here what the operations of the SDK's app do."""
+    found = data("webhook")["rows"]
+    rows = ((", ".join(map(code, row["operations"])), row["here"]) for row in found)
+    return table("| operations | here |", rows)
+
+
+FROM_CODE = [settings, limits]
+FROM_DATA = [calls, copies, faults, first_deployment, flyte_remote, sdk_findings, taking_out]
+FROM_DATA += [values, versions, webhook, works_with]
+TABLES = {made.__name__: made for made in FROM_CODE + FROM_DATA}
 TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAGES = [path for path in tracked_files() if path.suffix == ".md"]
 
