@@ -206,16 +206,14 @@ const options = (schema) => schema.enum ?? [schema.const];
 
 function choice({ id, value, schema }) {
   const all = options(schema);
-  const texts = all.map(asText);
-  const told = (each, index) =>
-    // 1 and "1" are one text
-    texts.filter((text) => text === texts[index]).length > 1 ? stringify(each) : texts[index];
+  const others = new Set(all.filter((each) => !isText(each)).map(asText));
+  const told = (each) => (others.has(each) ? stringify(each) : asText(each)); // beside 1, "1"
   const node = h(
     "select",
     { id },
     value === undefined && all.length > 1 && h("option", { value: "" }, "Choose…"),
     all.map((each, index) =>
-      h("option", { value: index, selected: same(each, value) }, told(each, index)),
+      h("option", { value: index, selected: same(each, value) }, told(each)),
     ),
   );
   return { node, read: () => required(node.value, (index) => all[index]) };

@@ -100,9 +100,10 @@ function row(given, start, /** @type {Place} */ { root, depth, label, optional, 
   const schema = resolve(given, root);
   let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
-  const isName = kind !== KINDS.choice || kind.fits(value, schema);
-  if (start === undefined && !isName) value = undefined; // the default of a choice
-  if (depth && value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
+  if (depth && value !== undefined && !kind.fits(value, schema)) {
+    if (start === undefined && kind === KINDS.choice) value = undefined;
+    else kind = KINDS.json;
+  }
   if (left === MOST) queueMicrotask(refill);
   left = Math.max(0, left && left - price(kind, schema, value));
   if (!left) [kind, value] = [KINDS.json, start];
