@@ -123,22 +123,25 @@ def test_the_recipes_second_page_names_its_visitor(page: Page) -> None:
     expect(page.get_by_role("heading", name="You are Ada")).to_be_visible()
 
 
-GROWING = """({ actionsPanel }) => {
+MANY = """({ actionsPanel }) => {
     const panel = actionsPanel(() => {});
-    const at = (seconds) => new Date(Date.now() + 1000 * seconds).toISOString();
-    const began = { attempt: 1, phase: "initializing", started_at: at(0) };
-    const ran = { attempt: 1, phase: "running", started_at: at(3) };
-    const root = { name: "a0", type: "task", started_at: at(0), phase: "initializing" };
-    panel.draw([{ ...root, phases: [began], events: [] }]);
-    panel.draw([{ ...root, phase: "running", phases: [began, ran], events: [] }]);
+    const failed = { type: "task", phase: "failed", phases: [], events: [] };
+    failed.started_at = failed.ended_at = "2026-01-31T09:30:00Z";
+    failed.error = "x".repeat(20_000);
+    const name = (_, number) => ({ ...failed, name: `a${number}`, parent: number ? "a0" : null });
+    panel.draw(Array.from({ length: 1100 }, name));
     return panel.node;
 }"""
 
 
-def test_bars_are_fitted_as_soon_as_a_run_has_lasted_much_longer(page: Page) -> None:
-    make(page, GROWING)
-    widths = "bar => [...bar.querySelectorAll('i')].map((i) => i.offsetWidth / bar.offsetWidth)"
-    assert page.locator("li .bar").evaluate(widths)[0] <= 1
+def test_of_many_actions_1000_are_shown_and_the_beginnings_and_ends_of_their_errors(
+    page: Page,
+) -> None:
+    make(page, MANY)
+    expect(page.locator(".action")).to_have_count(1000)
+    expect(page.get_by_text("Only 1000 actions are shown.")).to_be_visible()
+    error = re.compile(r"^x{500}… \(19000 characters are left out\) …x{500}$")
+    expect(page.locator(".action .told").last).to_have_text(error)
 
 
 # Values on their way through a form
@@ -182,10 +185,14 @@ def test_what_nobody_has_edited_is_returned_as_it_was_given_beside_what_is(page:
     assert page.locator("textarea").count() == 1  # of JSON
 
 
-def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one(page: Page) -> None:
+def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one_or_looks_like_it(
+    page: Page,
+) -> None:
     for kinds, told in ([TIME, {"enum": ["RED"], **TEXT}, TEXT], "text"), ([TIME], "date and time"):
         show(page, record({"when": {"anyOf": [*kinds, NUMBER]}}), {"when": "1.0"})
         expect(page.locator("option")).to_have_text([told, "number"])
+    show(page, record({"one": {"enum": [1, "1", "2"]}}))
+    expect(page.locator("option")).to_have_text(["Choose…", "1", '"1"', "2"])
 
 
 SENT = {
