@@ -18,7 +18,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def cls() -> Class:
-    """Our class; the SDK's when `test_sdk.py` runs these tests."""
+    """Our class; the SDK's when `test_sdk_class.py` runs some of these tests."""
     if os.environ.get("PASSTHROUGH_AUTH_CLASS") == "sdk":
         return SdkMiddleware
     return import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware

@@ -8,7 +8,7 @@ import pytest
 from flyte import remote
 from starlette.types import Message, Receive, Scope, Send
 
-from .harness import ALICE, COOKIE, IS_ALICE, Class, get, metadata, request, tell
+from .harness import ALICE, IS_ALICE, Class, get, metadata, request, tell
 
 
 async def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> None:
@@ -78,11 +78,3 @@ async def test_the_credentials_are_back_after_a_server_callable_raised(cls: Clas
 
     await cls(app)(get(ALICE), broken, broken)
     assert seen == [IS_ALICE] * 2
-
-
-async def test_the_class_keeps_nothing_of_a_request(cls: Class) -> None:
-    app = cls(tell)
-    before = dict(vars(app))
-    await request(app, get(ALICE, COOKIE))
-    assert vars(app) == before
-    assert "alice" not in repr(vars(app))

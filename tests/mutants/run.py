@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MIDDLEWARE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 SURVIVORS = 0.06
 """The share of the mutants that may survive."""
-SLOW = ("sdk", "sockets", "wire")
+SLOW = ("sdk_class", "sockets", "wire")
 TESTS = [
     f"{ROOT}/tests/middleware",
     *(f"--ignore={ROOT}/tests/middleware/test_{name}.py" for name in SLOW),
