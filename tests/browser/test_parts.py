@@ -210,7 +210,7 @@ SENT = {
 REFUSED = {
     ("duration", "P1M"): "Give w, d, h, min and s",
     ("duration", "1 h 30"): "Give w, d, h, min and s",
-    ("number", "1e400"): "Give a number, such as 1.5, Infinity or NaN",
+    ("number", "1e400"): "Give a number, such as 1.5",
     ("integer", "1.0"): "Give a whole number",
     ("json", "[1e400]"): "1e400 is too large for a number",
     ("json", "[NaN]"): "This is not JSON",

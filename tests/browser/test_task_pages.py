@@ -296,6 +296,10 @@ def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
         wait_until(lambda: not flyte.open_calls("CreateUploadLocation"))
     expect(text).to_have_value("s3://bucket/other.csv")
     expect(text).not_to_have_attribute("aria-invalid", "true")
+    proxys = {"status": 502, "body": "<h1>Bad Gateway</h1>", "content_type": "text/html"}
+    files.route("**/files?*", lambda route: route.fulfill(**proxys))
+    choose(files, tmp_path / "small.csv")
+    says("The file was not uploaded: The app or Flyte has failed")
     page = visit("victor", f"tasks/{TASKS}.count_lines")
     choose(page, tmp_path / "small.csv")
     says("The file was not uploaded: .*victor", page.get_by_label("text URI"))

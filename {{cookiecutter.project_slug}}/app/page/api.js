@@ -3,9 +3,24 @@
 /** The app's base URL; a proxy may serve the page under a path prefix. */
 export const BASE = new URL(".", location.href.split("#")[0]);
 
+const MEANING = {
+  0: "The app can’t be reached",
+  401: "You are not signed in, or your session has expired",
+  403: "You may not do this",
+  404: "This does not exist, or you may not see it",
+  409: "That can’t be done",
+  410: "This no longer exists",
+  413: "That is too large",
+  422: "Some values can’t be used",
+  503: "Flyte can’t be reached",
+  504: "Flyte did not answer in time",
+};
+/** What a status means, for a person. */
+export const meaning = (status) => MEANING[status] ?? "The app or Flyte has failed";
+
 /** The reason why a request failed. */
 export class Problem extends Error {
-  /** @type {number} 0 if there was no answer */
+  /** @type {number | undefined} 0 if there was no answer */
   status;
   /** @type {string | undefined} */
   detail;
@@ -16,9 +31,9 @@ export class Problem extends Error {
   /** @type {string | undefined} */
   sign_in;
 
-  /** @param {Partial<Problem> & {title?: string}} problem */
+  /** @param {Partial<Problem>} problem */
   constructor(problem) {
-    super(problem.detail || problem.title || `Status ${problem.status}`);
+    super(problem.detail || meaning(problem.status));
     Object.assign(this, problem);
   }
 }
@@ -81,7 +96,7 @@ async function send(
     response = await request(url, options);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Problem({ status: 0, title: "The app can’t be reached" });
+    throw new Problem({ status: 0 });
   }
   if (response.ok) return response;
   // A proxy in front of the app answers as it likes, or redirects to its sign-in page, which a
@@ -91,7 +106,7 @@ async function send(
     .text()
     .then(parse)
     .catch(() => ({}));
-  const error = new Problem({ title: response.statusText, ...told, status });
+  const error = new Problem({ ...told, status });
   if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
   throw error;
 }
@@ -99,7 +114,7 @@ async function send(
 async function read(method, path, given) {
   const response = await send(method, path, given);
   if (response.headers.get("Content-Type")?.includes("json")) return parse(await response.text());
-  throw new Problem({ title: "The answer did not come from the app" });
+  throw new Problem({ detail: "The answer did not come from the app" });
 }
 
 /** GET a path. Undefined and null values in the query are left out. */
@@ -188,8 +203,7 @@ export async function persist(attempt, signal, trouble) {
       if (!document.hidden && (await attempt(both, connected))) return;
     } catch (error) {
       if (!signal.aborted && !hidden.signal.aborted) {
-        const problem =
-          error instanceof Problem ? error : new Problem({ status: 0, title: "Connection lost" });
+        const problem = error instanceof Problem ? error : new Problem({ status: 0 });
         trouble(problem);
         if (![0, 401, 429].includes(problem.status) && problem.status < 500) return;
       }

@@ -55,7 +55,7 @@ function number(text) {
   const spelling = own(SPELLINGS, word?.toLowerCase());
   if (spelling) return sign === "-" && spelling !== "NaN" ? `-${spelling}` : spelling;
   const value = Number(text);
-  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5, Infinity or NaN");
+  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
   const short = Object.is(value, -0) ? "-0" : String(value);
   return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
 }

@@ -1,5 +1,5 @@
 // Who is signed in, the selected project, and problems.
-import { BASE, Problem, get } from "./api.js";
+import { BASE, Problem, get, meaning } from "./api.js";
 import { button, h, hasEnded, live, name, tick, webLink } from "./dom.js";
 
 export const session = {
@@ -104,26 +104,11 @@ export function banner(kind, content) {
   document.getElementById("banners").append(content);
 }
 
-const MEANING = {
-  0: "The app can’t be reached",
-  401: "You are not signed in, or your session has expired",
-  403: "You may not do this",
-  404: "This does not exist, or you may not see it",
-  409: "That can’t be done",
-  410: "This no longer exists",
-  413: "That is too large",
-  422: "Some values can’t be used",
-  503: "Flyte can’t be reached",
-  504: "Flyte did not answer in time",
-};
-
 /** Show a problem, with what the user can do about it. */
 export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
   const byFlyte = problem.refused_by === "flyte";
-  const title = byFlyte
-    ? "Flyte does not let you do this"
-    : (MEANING[problem.status] ?? "The app or Flyte has failed");
+  const title = byFlyte ? "Flyte does not let you do this" : meaning(problem.status);
   return h(
     "div.notice.problem",
     { role: "alert", "data-status": problem.status },
