@@ -36,7 +36,7 @@ from google.protobuf.message import Message
 from pyqwest import SyncClient, SyncHTTPTransport
 
 CALL_MILLISECONDS = 60_000
-WAIT_SECONDS, POLL_SECONDS = 300, 0.2
+WAIT_SECONDS, POLL_SECONDS = 300, 0.05
 
 T = TypeVar("T")
 

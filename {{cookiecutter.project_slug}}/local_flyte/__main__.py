@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if load_dotenv(".env"):  # exported variables take precedence
         print("Using the variables in .env.", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, _stop)
     if ignored := sorted(filter(leads_elsewhere, os.environ)):
         print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     try:
@@ -115,7 +115,6 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         listener.close()
     start = _flyte_elsewhere if options.flyte else _local_flyte
     flyte = start(options, stack)
-    stack.callback(_ignore_further_signals)
     print("Starting the app…", flush=True)
     secret = secrets.token_urlsafe(24)
     environment = {
@@ -127,7 +126,6 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         **sign_in.environment(flyte.people, secret=secret, port=port, token_file=flyte.token_file),
     }
     app = stack.enter_context(_app(listener, environment))
-    stack.callback(_ignore_further_signals)
     offered = _paths(app, url)
     notes = []
     if options.port is None and port != PORT:
@@ -147,7 +145,6 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
     scope = (settings.flyte_project, settings.flyte_domain) if settings else ()
     print("Starting local Flyte…", flush=True)
     local_flyte = stack.enter_context(LocalFlyte(*scope, credential_headers=headers))
-    stack.callback(_ignore_further_signals)
     print("Registering the tasks…", flush=True)
     files = options.files or [Path(DEPLOYMENT)]
     versions = _versions(files)
@@ -241,10 +238,11 @@ def _versions(others: Sequence[Path]) -> dict[Path, int]:
     return versions
 
 
-def _ignore_further_signals() -> None:
-    # A second Ctrl-C must not interrupt the clean-up.
+def _stop(*_: object) -> None:
+    """End, with a clean-up that a second Ctrl-C does not interrupt."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _listen(wanted: int | None) -> socket.socket:

@@ -99,12 +99,12 @@ class Faults:
             raise errors.popleft()
 
 
+@dataclass
 class Access:
     """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults, mode: Mode) -> None:
-        self._faults = faults
-        self._mode = mode
+    _faults: Faults
+    _mode: Mode
 
     async def intercept_unary(
         self,

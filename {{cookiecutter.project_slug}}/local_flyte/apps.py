@@ -1,8 +1,8 @@
 """AppService: deployed apps, and the processes that serve them.
 
 Unlike on a cluster, there is nothing in front of an app: no sign-in, no scaling (always one
-replica), no rolling update (the old revision ends before the new one starts). An app must take its
-port from the SDK, as a FastAPIAppEnvironment does, not from a command of its own.
+replica), no rolling update (the old revision is killed before the new one starts). An app must take
+its port from the SDK, as a FastAPIAppEnvironment does, not from a command of its own.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from .serving import HOST, listen
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
 POLL_SECONDS = 0.02
-GRACE_SECONDS = 2
 TAIL = 20  # lines of the log in the message about a failure
 
 
@@ -165,14 +164,10 @@ class AppService(app_service_connect.AppService):
                 environment=variables,
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                 output=app.log.append,
-                grace_seconds=GRACE_SECONDS,
             )
-            tail = "".join(app.log[-TAIL:])
-            message = f"the app's process ended with exit code {code}:\n{tail}"
-        except OSError as failure:  # the program cannot be started
-            message = f"the app can't be served: {failure}"
         finally:
             listening.cancel()
+        message = f"the app's process ended with exit code {code}:\n{''.join(app.log[-TAIL:])}"
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:

@@ -48,13 +48,11 @@ class Containers:
         environment: Mapping[str, str],
         started: Callable[[], None],
         output: Callable[[str], None],
-        grace_seconds: float = 0,
     ) -> int:
         """Run a program of the Python environment to its end, and return its exit code.
 
         ``output`` gets each line, line break included. When it exits, or this is cancelled, or this
-        process ends, all of its child processes are ended, too; when cancelled, the grace seconds
-        after a SIGTERM.
+        process ends, it and all of its child processes are killed.
         """
         told, theirs = socket.socketpair()
         ours, output_end = os.pipe()
@@ -68,14 +66,7 @@ class Containers:
                 request.write(json.dumps(asked).encode() + b"\n")
                 await answers.readline()
                 started()
-                try:
-                    code = int(await answers.readline() or -signal.SIGKILL)
-                except asyncio.CancelledError:
-                    if grace_seconds:
-                        request.write(b"1")
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(answers.readline(), grace_seconds)
-                    raise
+                code = int(await answers.readline() or -signal.SIGKILL)
                 await asyncio.wait({reading}, timeout=1)  # child processes may keep it open
                 return code
         finally:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,11 +52,11 @@ class IdentityService(identity_connect.IdentityService):
         )
 
 
+@dataclass(eq=False)
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
     """Returns where to sign in: here."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    _url: str
 
     async def get_o_auth2_metadata(
         self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: Context
@@ -68,19 +69,20 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
         return auth_service_pb2.GetPublicClientConfigResponse(scopes=["all"])
 
 
+@dataclass(eq=False)
 class ClusterService(cluster_service_connect.ClusterService):
     """Returns this Flyte's address, as the only cluster."""
 
-    def __init__(self, mode: Mode) -> None:
-        self._scheme = "http" if mode is Mode.DEVBOX else "https"
-        self.endpoint: str | None = None
-        """The address to return; None for the one that the caller used."""
+    _mode: Mode
+    endpoint: str | None = None
+    """The address to return; None for the one that the caller used."""
 
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
     ) -> cluster_pb2.SelectClusterResponse:
         """The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto."""
-        here = f"{self._scheme}://{ctx.request_headers().get('host')}"
+        scheme = "http" if self._mode is Mode.DEVBOX else "https"
+        here = f"{scheme}://{ctx.request_headers().get('host')}"
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)
 
 

@@ -2,6 +2,7 @@
 
 import operator
 import re
+from dataclasses import dataclass, field
 from datetime import UTC
 
 from connectrpc.code import Code
@@ -72,13 +73,13 @@ class ProjectService(project_service_connect.ProjectService):
         return project_pb2.GetProjectResponse(project=self._project)
 
 
+@dataclass(eq=False)
 class TaskService(task_service_connect.TaskService):
     """Stores tasks by project, domain, name and version."""
 
-    def __init__(self, projects: ProjectService) -> None:
-        self._projects = projects
-        self._by_name: dict[tuple[str, str, str], dict[str, _Task]] = {}
-        """The versions of each task."""
+    _projects: ProjectService
+    _by_name: dict[tuple[str, str, str], dict[str, _Task]] = field(default_factory=dict)
+    """The versions of each task."""
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
         """Return one version of a task, or raise NOT_FOUND."""
@@ -134,11 +135,11 @@ class TaskService(task_service_connect.TaskService):
         return listed
 
 
+@dataclass(eq=False)
 class TriggerService(trigger_service_connect.TriggerService):
     """Stores triggers by project, domain, task and name."""
 
-    def __init__(self) -> None:
-        self._triggers: dict[tuple[str, ...], _Trigger] = {}
+    _triggers: dict[tuple[str, ...], _Trigger] = field(default_factory=dict)
 
     async def deploy_trigger(
         self, request: trigger_pb2.DeployTriggerRequest, ctx: Context

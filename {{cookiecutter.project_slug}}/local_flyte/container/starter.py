@@ -111,8 +111,7 @@ def watch(process: int, starter: socket.socket) -> None:
 
     telling = threading.Thread(target=tell)
     telling.start()
-    while starter.recv(1):  # first it is asked to end
-        os.killpg(process, signal.SIGTERM)
+    starter.recv(1)  # until it is closed
     for kill in (os.killpg, os.kill):  # it may not have a group yet
         with contextlib.suppress(ProcessLookupError):
             kill(process, signal.SIGKILL)
