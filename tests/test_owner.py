@@ -11,13 +11,12 @@ import pages
 import pytest
 
 from .baking import BIN, Baker, edit, files_in, run
-from .test_recipes import PROMISES, Recipe, recipes_of
+from .test_recipes import PAGES, PROMISES, Recipe, recipes_of
 from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
 
 PYTEST: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
-DAILY_AND_WEEKLY = [False, pytest.param(True, marks=pytest.mark.weekly)]
 
 
 def check(project: Path, *, types: bool) -> None:
@@ -92,9 +91,12 @@ ALLOWED = "tests/test_allowed.py"
 """Tests a router that the other tests' callers may not use."""
 OTHER_ANSWERS = {
     "project_slug": "our-app",
+    "description": '"hostile" \\n 🚀 <b>',
     "flyte_project": "ours",
     "flyte_domain": "staging",
     "credential_headers": "X-Api-Key",
+    "page": "no",
+    "agents": "no",
 }
 OTHER_NAMES = """
 def test_a_path_that_is_not_named_is_refused_as_well(alice):
@@ -102,61 +104,61 @@ def test_a_path_that_is_not_named_is_refused_as_well(alice):
 """
 
 
-@pytest.mark.parametrize("weekly", DAILY_AND_WEEKLY)
-def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
-    weekly: bool, project: Path, baker: Baker, tmp_path: Path
-) -> None:
-    """All tests with the default answers weekly, those of the recipes with others daily."""
-    if not weekly:
-        project = baker(tmp_path / "other", **OTHER_ANSWERS)
-    add_everything(project)
-    pages = sorted((project / "docs/recipes").glob("*.md"))
-    for other in ("gradio", "many-apps"):  # browser/test_gradio.py and test_package.py install
-        pages.remove(project / f"docs/recipes/{other}.md")
+def add_all_recipes(project: Path, *without: str) -> list[str]:
+    """Apply all recipes but those with these titles; return the files of their tests."""
+    pages = [project / f"docs/recipes/{path.name}" for path in PAGES if path.stem != "gradio"]
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
-    recipes = [recipe for recipe in recipes if recipe.title != ONLY_PAGE]
+    recipes = [recipe for recipe in recipes if recipe.title not in without]
     for recipe in recipes:
         paste(recipe, project)
-    main, conditions = project / "app/main.py", project / "app/routers/conditions.py"
-    face, responses = "from passthrough import", "    responses={202"
-    edit(conditions, face, f"from ..approvers import APPROVERS\nfrom ..only import only\n{face}")
-    edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
-    told = "".join(page.read_text("utf-8") for page in pages)
-    (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
+    conditions, face, responses = (
+        "app/routers/conditions.py",
+        "from passthrough import",
+        "    responses={202",
+    )
+    edit(
+        project / conditions,
+        face,
+        f"from ..approvers import APPROVERS\nfrom ..only import only\n{face}",
+    )
+    edit(project / conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
+    return [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
+
+
+def test_with_other_answers_an_owners_additions_and_every_recipe_pass_their_tests(
+    baker: Baker, tmp_path: Path
+) -> None:
+    """Without the template's page and agents; test_readme.py has them, and all other tests."""
+    project = baker(tmp_path, **OTHER_ANSWERS)
+    new = add_all_recipes(project, "A second page")
+    add_everything(project)
+    check(project, types=False)
+    some = [*new, "tests/test_usage.py", "tests/test_deployment.py"]
+    assert re.search(r"\d{2} passed", run([*PYTEST, *some], project))
+
+
+@pytest.mark.weekly
+def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
+    project: Path,
+) -> None:
+    add_all_recipes(project, ONLY_PAGE)
+    add_everything(project)
+    (link,) = re.findall(
+        r'`(<a href="page/.+</a>)`', (project / "docs/recipes/pages.md").read_text()
+    )
     docs = '        <a href="docs">'
     edit(project / "app/page/index.html", docs, f"        {link}\n{docs}")
-    imports = "from .routers import"
-    included = "app.include_router(module.router"
-    check(project, types=weekly)
-    new = [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
-    said = run([*PYTEST, f"--ignore={ALLOWED}", *([] if weekly else new)], project)
-    assert re.search(r"\d{2} passed", said), said
-    if not weekly:
-        return
+    check(project, types=True)
+    run([*PYTEST, f"--ignore={ALLOWED}"], project)
 
+    main, imports = project / "app/main.py", "from .routers import"
+    included = "app.include_router(module.router"
     edit(main, " ProjectDomain,", "")
     edit(main, ", ProjectDomain]", "]")
     edit(main, imports, f"from .allowed import Allowed\n{imports}")
     edit(main, included, f"{included}, dependencies=[Allowed]")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
-
-
-@pytest.mark.parametrize("weekly", DAILY_AND_WEEKLY)
-def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
-    weekly: bool, baker: Baker, tmp_path: Path
-) -> None:
-    project = baker(
-        tmp_path, page="no", agents="no", project_slug="a", description='"hostile" \\n 🚀 <b>'
-    )
-    (project / "app/page").mkdir()
-    (project / "app/page/logo.svg").write_text("<svg></svg>\n", "utf-8")
-    run([*PYTEST, "tests/test_deployment.py"], project)  # still without a page at the root
-    recipes = {recipe.title: recipe for recipe in recipes_of(project / "docs/recipes/pages.md")}
-    paste(recipes[ONLY_PAGE], project)
-    check(project, types=weekly)
-    wanted = [*recipes[ONLY_PAGE].tests, PROMISES, "-k", "page_at_the_root or public_paths"]
-    assert re.search(r"\d passed", run([*PYTEST, *wanted], project))
 
 
 def taken_out(project: Path, *things: str) -> None:
@@ -186,12 +188,13 @@ def test_to_answer_no_to_agents_is_to_take_them_out(
         assert "agents.md" not in (without / name).read_text("utf-8"), name
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize(
     "things",
     [
-        pytest.param(("agents", "who I am, projects", "tasks"), marks=pytest.mark.weekly),
-        pytest.param(("streams, logs", "the page", "sample tasks"), marks=pytest.mark.weekly),
-        pytest.param((), marks=pytest.mark.weekly),
+        ("agents", "who I am, projects", "tasks"),
+        ("streams, logs", "the page", "sample tasks"),
+        (),
     ],
 )
 def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_its_tests(
