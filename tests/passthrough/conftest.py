@@ -19,6 +19,7 @@ from passthrough.calls.make_safe import make_safe
 from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
+from .played import playing
 from .support import build_app
 
 
@@ -32,7 +33,8 @@ def anyio_backend() -> str:
 def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path(__file__).parent, "flyte_tasks.py", "env")
-        yield local_flyte
+        with playing(local_flyte):
+            yield local_flyte
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,7 @@ def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFl
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FLYTE_ENDPOINT", raising=False)  # it would take precedence
         patch.setattr(watching, "QUIET_SECONDS", 0.5)  # until a watch ends, after its run
+        patch.setattr(watching, "REOPEN_SECONDS", 0.05)
         for name, value in _started_flyte.app_environment().items():
             patch.setenv(name, value)
         yield _started_flyte

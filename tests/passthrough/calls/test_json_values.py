@@ -32,23 +32,22 @@ router = APIRouter()
 router.include_router(naive_endpoints.router)
 
 
-@router.post("/same")
-async def run_same(inputs: Inputs) -> dict[str, Any]:
-    task = remote.Task.get("tests.same", auto_version="latest")
+@router.post("/take")
+async def run_take(inputs: Inputs) -> dict[str, Any]:
+    task = remote.Task.get("tests.take", auto_version="latest")
     run = await flyte.run.aio(task, **inputs)
-    await run.abort.aio()  # the SDK takes 10 s to read 100,000 numbers in a task
     return dict(await run.inputs.aio())
 
 
-@router.post("/same-in-thread")
-def run_same_in_thread(inputs: Inputs) -> str:
-    task = remote.Task.get("tests.same", auto_version="latest")
+@router.post("/take-in-thread")
+def run_take_in_thread(inputs: Inputs) -> str:
+    task = remote.Task.get("tests.take", auto_version="latest")
     return str(flyte.run(task, **inputs).name)
 
 
 def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) -> None:
     inputs = {"values": [*range(100_000)]}
-    assert alice.post("/same", json=inputs).json() == inputs
+    assert alice.post("/take", json=inputs).json() == inputs
 
 
 def test_large_inputs_are_translated_one_of_a_caller_at_a_time_and_two_in_all(
@@ -74,8 +73,8 @@ def test_large_inputs_are_translated_one_of_a_caller_at_a_time_and_two_in_all(
         for number in range(5):
             at_the_end.callback(may_end[number].release, 5)
         answers = []
-        requests = [(alice, "/same", 0), (alice, "/same-in-thread", 1), (alice, "/same", 2)]
-        for client, path, number in (*requests, (bob, "/same", 3), (victor, "/same", 4)):
+        requests = [(alice, "/take", 0), (alice, "/take-in-thread", 1), (alice, "/take", 2)]
+        for client, path, number in (*requests, (bob, "/take", 3), (victor, "/take", 4)):
             body = {"values": [number] * 5_000}
             answers.append(threads.submit(client.post, path, json=body))
             wait_until(lambda: len({id(values) for values in asked}) == len(answers), 60)
@@ -106,9 +105,9 @@ def test_a_thread_that_waits_to_translate_gets_an_answer_in_time(
     ):
         at_the_end.callback(may_end.set)
         body = {"values": [1] * 5_000}
-        threads.submit(alice.post, "/same-in-thread", json=body)
+        threads.submit(alice.post, "/take-in-thread", json=body)
         assert begun.wait(60)
-        assert alice.post("/same-in-thread", json=body).status_code == 504
+        assert alice.post("/take-in-thread", json=body).status_code == 504
 
 
 @pytest.mark.anyio

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 
 from app.routers import streams
 from local_flyte import LocalFlyte
-from local_flyte.testing import Event, events, start
+from local_flyte.testing import Event, events, start, wait_until
 from passthrough.extras.following import PART_CHARS
 
 from ..elsewhere import Elsewhere, envelope, lines
@@ -32,10 +32,19 @@ def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> boo
     return rests == [told[place + 1 :] for place, _ in enumerate(told)]
 
 
-def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(alice: httpx.Client) -> None:
-    run = start("tests.stumble", times=1)
-    with ThreadPoolExecutor(2) as threads:  # from the first attempt until the end
-        log, phases = threads.map(lambda kind: sent(alice, run, kind), ("logs", "events"))
+def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(
+    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    run, phases = start("tests.stumble", times=1, until=str(tmp_path / "end")), list[Event]()
+    with ThreadPoolExecutor(1) as thread, alice.stream("GET", f"/runs/{run}/events") as watched:
+        reading = thread.submit(sent, alice, run, "logs")
+        wait_until(lambda: local_flyte.open_calls("TailLogs"))
+        for event in events(watched):
+            phases.append(event)
+            attempt, _, phase = event.id.partition("-")
+            if phase == "running":
+                (tmp_path / f"end-{int(attempt) - 1}").touch()
+        log = reading.result()
     lines = [f"attempt {attempt}, line {n}" for attempt in (0, 1) for n in range(3)]
     assert [event.data for event in log if event.data in lines] == lines
     attempts = [event for event in log if event.type != "message"]
@@ -43,9 +52,9 @@ def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(alice: http
     assert len({event.id for event in log}) == len(log)
     assert resumes(alice, run, "logs", log)
 
-    *_, running, attempt, end = phases
-    assert (attempt.type, json.loads(attempt.data)["attempts"]) == ("attempt", 2)
-    ids = [event.id for event in (running, attempt, end)]
+    *_, running, second, end = phases
+    assert (second.type, json.loads(second.data)["attempts"]) == ("attempt", 2)
+    ids = [event.id for event in (running, second, end)]
     assert ids == ["1-running", "2-running", "2-succeeded"]
     rest = sent(alice, run, "events", **{"Last-Event-ID": ids[0]})
     assert [event.id for event in rest] == ids[1:]
@@ -56,6 +65,7 @@ def test_that_an_attempts_log_is_gone_is_told_once(
     alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     run = start("tests.stumble", times=1, until=str(tmp_path / "end"))
+    (tmp_path / "end-0").touch()
     with alice.stream("GET", f"/runs/{run}/logs") as log:
         assert any(event.data == "attempt 1, line 2" for event in events(log))
     local_flyte.delete_pods()
@@ -64,7 +74,7 @@ def test_that_an_attempts_log_is_gone_is_told_once(
         assert next(told) == ("unavailable", '{"attempt": 1}', "1-gone")
         assert next(told) == ("attempt", '{"attempt": 2}', "2-0")
         assert any(event.data == "attempt 1, line 2" for event in told)
-        (tmp_path / "end").touch()
+        (tmp_path / "end-1").touch()
         assert {event.type for event in told} <= {"message"}
     rest = sent(alice, run, "logs", **{"Last-Event-ID": "1-gone"})
     assert rest[0] == ("attempt", '{"attempt": 2}', "2-0")

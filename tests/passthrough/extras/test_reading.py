@@ -109,7 +109,7 @@ def test_a_condition_that_is_too_large_hides_no_other(
 def test_details_too_large_together_are_refused_in_a_list_and_come_in_turn_in_a_stream(
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    run = ended(start("tests.crowd", size=3))
+    run = ended(start("tests.ask", prompts=["a?", "b?", "c?"], fails_after=0.1))
     (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
     for action in found.actions.values():
         action.details.error_info.message = "x" * 60_000

@@ -69,7 +69,7 @@ def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_
 def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_ends_after_its_run(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    run = start("tests.ask", prompts=["?"], fails_after=2)
+    run = start("tests.ask", prompts=["?"], fails_after=0.5)
     local_flyte.fail_next(
         "WatchActions", Code.INTERNAL, after=1, message="parent node [x] not found"
     )

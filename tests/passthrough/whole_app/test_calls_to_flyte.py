@@ -114,12 +114,12 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
 def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_action(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    run = start("tests.crowd", size=11)
+    run = start("tests.crowd", size=3)
     actions = view(alice, run, "actions/events")
     (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
-    assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 12
+    assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 4
     made = calls_of_viewer(local_flyte, run)
-    assert made.pop("GetActionDetails") <= 4 * 12
+    assert made.pop("GetActionDetails") <= 4 * 4
     assert made == {"GetRunDetails": 1, "WatchActions": 1}
     states = [json.loads(event.data) for event in actions]
     phases = {each["name"]: each["phase"] for each in states}

@@ -77,7 +77,7 @@ def way(
 
 def app_of(way: Proxy) -> App:
     """Return an app that reaches Flyte this way, if nothing else in this process connects later."""
-    return build_app(router, flyte_timeout=4.0, flyte_endpoint=f"dns:///{HOST}:{way.port}")
+    return build_app(router, flyte_timeout=2.0, flyte_endpoint=f"dns:///{HOST}:{way.port}")
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -1,0 +1,107 @@
+"""Tasks that are played: the local Flyte's loop calls their functions, in place of processes.
+
+What Flyte tells of the run is the same, and a process takes most of a second of a core.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flyte.types import TypeEngine
+from flyteidl2.actions.actions_service_pb2 import EnqueueRequest
+from flyteidl2.core.execution_pb2 import ContainerError, ErrorDocument
+from flyteidl2.task import common_pb2
+
+from local_flyte import LocalFlyte, execution
+from local_flyte.processes import Containers
+from local_flyte.runs import ActionsService
+
+from . import flyte_tasks
+
+process = ContextVar["Played"]("process")
+PLAYED = {"greet", "split", "count", "ask", "stumble", "shout", "take"}
+"""The others call the SDK, which needs a process."""
+
+
+class Played:
+    """What the function of a task has in place of its process."""
+
+    def __init__(
+        self, local_flyte: LocalFlyte, variables: Mapping[str, str], output: Callable[[str], None]
+    ) -> None:
+        self.attempt = int(variables["FLYTE_ATTEMPT_NUMBER"])
+        self._services, self._variables, self._output = local_flyte._services, variables, output
+
+    def print(self, line: str) -> None:
+        self._output(f"{line}\n")
+
+    async def answer_to(self, name: str, prompt: str, kind: type) -> object:
+        """Ask as the SDK does, and wait for the answer."""
+        services, variables = self._services, self._variables
+        conditions = execution.Conditions(services.faults, _records_names=True)
+        actions = ActionsService(services.runs, services.executor, conditions)
+        (run,) = (each for each in services.runs if each.id.name == variables["RUN_NAME"])
+        asking = EnqueueRequest()
+        asking.action.action_id.run.CopyFrom(run.id)
+        asking.action.action_id.name = secrets.token_hex(10)
+        asking.action.parent_action_name = variables["ACTION_NAME"]
+        asking.action.condition.name, asking.action.condition.prompt = name, prompt
+        asking.action.condition.type.CopyFrom(TypeEngine.to_literal_type(kind))
+        await actions.enqueue(asking, None)  # type: ignore[arg-type]
+        asked = run.actions[asking.action.action_id.name]
+        while asked.answer is None:
+            await run.changed.wait()
+        return native(asked.answer)
+
+
+def native(literal: Any) -> Any:
+    if literal.HasField("collection"):
+        return [native(each) for each in literal.collection.literals]
+    primitive = literal.scalar.primitive
+    return getattr(primitive, primitive.WhichOneof("value"))
+
+
+async def call(function: Any, inputs: bytes, results: Path) -> int:
+    """Call the function of a task, and write what it returns or raises, as ``a0`` does."""
+    given = common_pb2.Inputs.FromString(inputs).literals
+    try:
+        returned = await function.func(**{each.name: native(each.value) for each in given})
+    except Exception as error:  # noqa: BLE001 - whatever the task raises
+        told = ContainerError(message=repr(error), kind="RECOVERABLE", origin="USER")
+        (results / "error.pb").write_bytes(ErrorDocument(error=told).SerializeToString())
+        return 1
+    kinds, outputs = function.native_interface.outputs, common_pb2.Outputs()
+    values = returned if len(kinds) > 1 else [returned] * len(kinds)
+    for value, (name, kind) in zip(values, kinds.items(), strict=True):
+        literal = await TypeEngine.to_literal(value, kind, TypeEngine.to_literal_type(kind))
+        outputs.literals.add(name=name, value=literal)
+    (results / "outputs.pb").write_bytes(outputs.SerializeToString())
+    return 0
+
+
+@contextmanager
+def playing(local_flyte: LocalFlyte) -> Iterator[None]:
+    """Play tasks on this Flyte in the block; what is answered is recorded at once."""
+    in_a_process = Containers.run
+
+    async def play(containers: Containers, command: Sequence[str], **options: Any) -> int:
+        if command[-1] not in PLAYED:
+            return await in_a_process(containers, command, **options)
+        played = Played(local_flyte, options["environment"], options["output"])
+        process.set(played)
+        options["started"]()
+        files = dict(pairwise(command))
+        inputs = Path(files["--inputs"].removeprefix("file://")).read_bytes()  # noqa: ASYNC240
+        (results := Path(files["--outputs-path"])).mkdir(parents=True)
+        return await call(getattr(flyte_tasks, command[-1]), inputs, results)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Containers, "run", play)
+        patch.setattr(flyte_tasks, "process", process.get)
+        patch.setattr(execution, "RECORD_LAG_SECONDS", 0)
+        yield
