@@ -9,7 +9,14 @@ import flyte
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    model_validator,
+)
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
@@ -83,6 +90,7 @@ Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 QueryTime = Annotated[
     AwareDatetime,
+    BeforeValidator(datetime.fromisoformat),  # Pydantic would also accept numbers
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
 """A time in a query, which the SDK can convert to UTC."""
