@@ -24,12 +24,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
+from flyteidl2.common.phase_pb2 import (
+    ACTION_PHASE_PAUSED,
+    ACTION_PHASE_RUNNING,
+    ACTION_PHASE_SUCCEEDED,
+)
+from flyteidl2.core.security_pb2 import SecurityContext
 from flyteidl2.dataproxy import dataproxy_service_pb2 as data
 from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import ListValue
 from servers import ROOT, generate
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -41,7 +47,7 @@ from local_flyte.testing import bearer  # noqa: E402
 from tests.served import App, serving_app  # noqa: E402
 
 MEGABYTE = 1_000_000
-PARTS = 200_000  # of a task's spec: 2.4 MB, and 110 MB in memory
+PARTS = 1_150_000  # of a task's spec: 2.3 MB, and 115 MB in memory
 WAIT = 5  # seconds
 RUN = {"org": "local", "project": "flytesnacks", "domain": "development", "name": "large"}
 STREAM = "application/connect+proto"
@@ -53,21 +59,36 @@ OPTIONS: dict[str, Any] = {  # of clients: as many connections as they need
 EXAMPLES: dict[str, Any] = {
     "run_task": {"json": {"inputs": {"x": [0.5] * 20_000}}},
     "answer_condition": {"json": {"value": True}},
-    "upload_file": {"content": bytes(10 * MEGABYTE)},
+    "upload_file": {"content": 10 * MEGABYTE * b"x"},
 }
 """What requests need besides what the document says, by operation id."""
 
 
-def details(phase: int = ACTION_PHASE_RUNNING, parts: int = PARTS) -> ActionDetails:
+def details(parts: int = PARTS) -> ActionDetails:
     """Return details of the run, whose task has a spec of that many small parts."""
     numbers = {"key": "x", "value": {"type": {"collection_type": {"simple": "FLOAT"}}}}
+    one = SecurityContext(secrets=[{}]).SerializeToString()
     template = {
         "type": "python",
-        "container": {"env": [{"key": f"{number:06}", "value": ""} for number in range(parts)]},
+        "security_context": SecurityContext.FromString(parts * one),
         "interface": {key: {"variables": [numbers]} for key in ("inputs", "outputs")},
     }
     task = {"task_template": template}
-    return ActionDetails(id={"run": RUN, "name": "a0"}, status={"phase": phase}, task=task)
+    status = {"phase": ACTION_PHASE_RUNNING, "attempts": 1}
+    return ActionDetails(id={"run": RUN, "name": "a0"}, status=status, task=task)
+
+
+def asked() -> dict[str, list[Message]]:
+    """Return what Flyte answers about a question whose type has that many parts."""
+    parts = ListValue.FromString(PARTS * ListValue(values=[{}]).SerializeToString())
+    kind = {"simple": "BOOLEAN", "metadata": {"fields": {"x": {"list_value": parts}}}}
+    action = {"id": {"run": RUN, "name": "a0"}, "status": {"phase": ACTION_PHASE_PAUSED}}
+    found = ActionDetails(**action, condition={"name": "a question", "type": kind})
+    action["metadata"] = {"condition": {"name": "a question", "type": kind}}
+    return {
+        "GetActionDetails": [runs.GetActionDetailsResponse(details=found)],
+        "ListActions": [runs.ListActionsResponse(actions=[action])],
+    }
 
 
 def watched(count: int) -> list[Message]:
@@ -97,6 +118,7 @@ def answers() -> dict[str, list[Message]]:
     large = details()
     action = {"id": large.id, "status": large.status}
     spec = {"task_template": large.task.task_template}
+    report = {"signed_url": ["https://store.example.com/report"]}
     listed = tasks.ListTasksResponse(tasks=[{"task_id": {"name": "t", "version": "1"}}])
     return {
         "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})],
@@ -112,6 +134,7 @@ def answers() -> dict[str, list[Message]]:
         "AbortAction": [runs.AbortActionResponse()],
         "SignalEvent": [runs.SignalEventResponse()],
         "WatchActions": watched(1),
+        "CreateDownloadLink": [data.CreateDownloadLinkResponse(pre_signed_urls=report)],
         "TailLogs": log(50_000, "a line of very many" * 4),
     }
 
@@ -181,18 +204,22 @@ def example(operation: dict[str, Any], path: str, method: str) -> dict[str, Any]
 
 def rows(document: dict[str, Any]) -> Iterator[Row]:
     """Yield a row for each request, tool, and wait of the OpenAPI document."""
+    questions = asked()
     for path, operations in document["paths"].items():
+        before = questions if "condition" in path else {}
         for method, operation in operations.items():
             if not operation["security"]:
                 continue
             request, name = example(operation, path, method), f"{method.upper()} {path}"
             peak = 350 if operation["operationId"] == "rerun" else 250
-            yield Row(name, sending(request), peak=peak)
+            yield Row(name, sending(request), peak=peak, before=before)
             if any(each["name"] == "wait" for each in operation.get("parameters", ())):
-                request = {**request, "params": {"wait": WAIT}}
+                small = {"json": {"inputs": {"x": []}}} if "json" in request else {}
+                request = {**request, "params": {"wait": WAIT}, **small}
                 yield Row(f"{name}?wait={WAIT}", sending(request))
-                yield Row(f"{name}?wait={WAIT}, twenty", sending(request), times=20, peak=250)
-            yield Row(f"tool {operation['operationId']}", sending(tool(operation, path)), peak=peak)
+                yield Row(f"{name}?wait={WAIT}, twenty", sending(request), times=20)
+            called = tool(operation, path)
+            yield Row(f"tool {operation['operationId']}", sending(called), peak=peak, before=before)
 
 
 def tool(operation: dict[str, Any], path: str) -> dict[str, Any]:
@@ -200,7 +227,9 @@ def tool(operation: dict[str, Any], path: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"name": "t" if path.startswith("/tasks") else "large"}
     arguments |= {"action": "a0"} if "{action}" in path else {}
     given = EXAMPLES.get(operation["operationId"], {})
-    arguments |= {"body": given["json"]} if "json" in given else {}
+    if "requestBody" in operation:  # an agent's message has up to a mebibyte
+        is_file = "content" in given
+        arguments["body"] = MEGABYTE * "x" if is_file else given.get("json", {})
     names = {each["name"] for each in operation.get("parameters", ())} | {"body"}
     arguments = {name: value for name, value in arguments.items() if name in names}
     params = {"name": operation["operationId"], "arguments": arguments}
@@ -273,7 +302,7 @@ def scenarios() -> Iterator[Row]:
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
     yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
-    large = details(parts=25_000)  # a large message, but one that 600 can get in time
+    large = details(parts=150_000)  # a large message, but one that 600 can get in time
     some = {"GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})]}
     yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
 

@@ -15,9 +15,9 @@ from local_flyte.testing import bearer
 HOST = "127.0.0.1"
 
 
-def head(path: str, *headers: str) -> bytes:
-    """Return a request by alice."""
-    lines = [f"GET {path} HTTP/1.1", "Host: app", f"Authorization: {bearer('alice')}"]
+def head(path: str, *headers: str, person: str = "alice") -> bytes:
+    """Return a person's request."""
+    lines = [f"GET {path} HTTP/1.1", "Host: app", f"Authorization: {bearer(person)}"]
     return "\r\n".join([*lines, *headers, "\r\n"]).encode()
 
 
