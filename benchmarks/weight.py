@@ -229,7 +229,7 @@ def tool(operation: dict[str, Any], path: str) -> dict[str, Any]:
     given = EXAMPLES.get(operation["operationId"], {})
     if "requestBody" in operation:  # an agent's message has up to a mebibyte
         is_file = "content" in given
-        arguments["body"] = MEGABYTE * "x" if is_file else given.get("json", {})
+        arguments["body"] = MEGABYTE // 2 * "x" if is_file else given.get("json", {})
     names = {each["name"] for each in operation.get("parameters", ())} | {"body"}
     arguments = {name: value for name, value in arguments.items() if name in names}
     params = {"name": operation["operationId"], "arguments": arguments}
@@ -372,8 +372,8 @@ def measure(app: App, row: Row) -> bool:
     seconds = (row.seconds or float("inf")) * max(slow, slowness())
     is_within = peak < row.peak and wait < seconds
     note = "" if is_within else " **beyond**"
-    cells = row.name, shown, f"{peak:.0f} of {row.peak}{note}", f"{left:.0f}", f"{wait:.2f}"
-    print(f"| {' | '.join(cells)} |", flush=True)
+    megabytes = f"{before / MEGABYTE:.0f}", f"{peak:.0f} of {row.peak}{note}", f"{left:.0f}"
+    print(f"| {' | '.join((row.name, shown, *megabytes, f'{wait:.2f}'))} |", flush=True)
     return is_within
 
 
@@ -392,8 +392,8 @@ def serve(until: Connection) -> None:
 
 def main(texts: list[str]) -> int:
     """Print the table."""
-    print("| at once | statuses | MB at the peak | MB left | bob's longest wait in s |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| at once | statuses | MB before | more at the peak | left | bob's longest wait in s |")
+    print("|---|---|---|---|---|---|", flush=True)
     is_within = True
     with in_a_process(serve) as server:
         app = server.recv()

@@ -1,20 +1,23 @@
-"""Watches of runs and of their actions."""
+"""Watches of runs and of their actions, and runs that are waited for."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import flyte
 import httpx
 import pytest
 from fastapi import APIRouter
+from flyte import remote
 
-from app.routers import conditions, runs, streams
+from app.routers import conditions, runs, streams, tasks
 from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
-from local_flyte.testing import Event, ended, events, start, wait_until
+from local_flyte.testing import Event, acting_as, ended, events, start, wait_until
 from passthrough import Limits
 from passthrough.extras import watching
 
@@ -22,7 +25,7 @@ from ..elsewhere import envelope, lines
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
-for module in (conditions, runs, streams):
+for module in (conditions, runs, streams, tasks):
     router.include_router(module.router)
 
 
@@ -105,3 +108,36 @@ def test_what_a_viewer_knows_of_further_actions_of_a_large_run_takes_few_bytes()
     for phase, is_news in ((b"running", True), (b"running", False), (b"succeeded", True)):
         assert {states.replace(name, phase) for name in names} == {is_news}
     assert sum(map(sys.getsizeof, vars(states).values())) < 20 * len(names)
+
+
+# Waiting
+
+
+@router.post("/tasks/{name}")
+async def run_to_its_end(name: str) -> str:
+    run = await flyte.run.aio(remote.Task.get(name, auto_version="latest"), to=100_000)
+    await run.wait.aio()
+    return str(run.name)
+
+
+def test_a_task_that_takes_too_long_is_answered_with_its_run(
+    short_timeout: httpx.Client,
+) -> None:
+    answer = short_timeout.post("/tasks/tests.count?project=flytesnacks")
+    assert answer.status_code == 504
+    found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
+    assert found
+    assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
+
+
+RUNS = "/tasks/tests.greet/runs"
+
+
+def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
+    short_timeout: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    with local_flyte.hang("WatchActions"):
+        answer = short_timeout.post(f"{RUNS}?wait=600", json={"inputs": {"name": "Ada"}})
+    assert answer.status_code == 201, answer.text
+    with acting_as("alice"):
+        assert remote.Run.get(name=answer.json()["name"]).name
