@@ -227,9 +227,9 @@ def tool(operation: dict[str, Any], path: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"name": "t" if path.startswith("/tasks") else "large"}
     arguments |= {"action": "a0"} if "{action}" in path else {}
     given = EXAMPLES.get(operation["operationId"], {})
-    if "requestBody" in operation:  # an agent's message has up to a mebibyte
+    if "requestBody" in operation:  # an agent's message has a quarter of a mebibyte at most
         is_file = "content" in given
-        arguments["body"] = MEGABYTE // 2 * "x" if is_file else given.get("json", {})
+        arguments["body"] = 200_000 * "x" if is_file else given.get("json", {})
     names = {each["name"] for each in operation.get("parameters", ())} | {"body"}
     arguments = {name: value for name, value in arguments.items() if name in names}
     params = {"name": operation["operationId"], "arguments": arguments}
@@ -302,7 +302,7 @@ def scenarios() -> Iterator[Row]:
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
     yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
-    large = details(parts=150_000)  # a large message, but one that 600 can get in time
+    large = details(parts=100_000)  # a large message, but one that 600 can get in time
     some = {"GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})]}
     yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
 
