@@ -34,6 +34,10 @@ NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Every known caller may call these."""
 CREDENTIALS = {"authorization", "cookie"}
 """Without these headers, the SDK calls again with a token after it was refused."""
+STREAM = "application/connect+"
+"""How the content type of several messages begins, in the Connect protocol."""
+IN_CHUNKS = 2048
+"""Bytes: an answer below says its length in front, as Go's HTTP server does."""
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """How the methods begin that change nothing. Every other method needs the right to run."""
 
@@ -193,9 +197,31 @@ class Gateway:
         counted = method, headers.get("x-request-id", "")
         self.open_calls.update(counted)
         try:
-            await _answer(application, scope, receive, send)
+            await _answer(application, scope, receive, _telling_lengths(send))
         finally:
             self.open_calls.subtract(counted)
+
+
+def _telling_lengths(send: Send) -> Send:
+    """Tell the length of a small single answer, as Go's server does, in which Flyte is written."""
+    start: Message | None = None
+
+    async def send_with_length(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            kind = Headers(raw=message["headers"]).get("content-type", "")
+            if not kind.startswith(STREAM):
+                start = message
+                return
+        if start:
+            headers, body = [*start["headers"]], message.get("body", b"")
+            if not message.get("more_body") and len(body) < IN_CHUNKS:
+                headers.append((b"content-length", b"%d" % len(body)))
+            await send({**start, "headers": headers})
+            start = None
+        await send(message)
+
+    return send_with_length
 
 
 async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
