@@ -95,22 +95,23 @@ class Transport:
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=(_messages if is_stream else _whole)(response),
+            content=_messages(response) if is_stream else await _whole(response),
             trailers=response.trailers,
         )
 
 
-async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield all of a content at once."""
+async def _whole(response: pyqwest.Response) -> bytes:
+    """Return all of a content."""
     async with response:
         state, message, most = this_request(), bytearray(), limits().answer_bytes
+        length = response.headers.get("content-length")
         async for part in response.content:
             message += part
             await state.begin_turn(len(message))  # if it is large, the rest is read in turn
-            if len(message) > most:
-                break
+            if len(message) > most or str(len(message)) == length:
+                break  # the end need not be waited for if the length was told
         state.receive(len(message))
-        yield bytes(message)
+        return bytes(message)
 
 
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
