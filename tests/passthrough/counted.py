@@ -1,4 +1,4 @@
-"""The app in a process of its own, which tells how much of Flyte's messages is in memory.
+"""The app in a process of its own, which tells what of requests and Flyte's messages is in memory.
 
 The collector is off: what is left is in a cycle, or is kept.
 """
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.routers import conditions, me, runs, streams, tasks
 from passthrough import UVICORN
+from passthrough.calls.request_state import RequestState
 
 from . import naive_endpoints
 from .support import build_app
@@ -25,13 +26,15 @@ ROUTERS = [module.router for module in (me, tasks, runs, conditions, streams)]
 
 
 async def counting(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve the app, and at ``/messages`` the bytes of messages by kind."""
-    if scope.get("path") == "/messages":
+    """Serve the app, and at ``/memory`` the bytes of messages by kind, and how many requests."""
+    if scope.get("path") == "/memory":
         gc.disable()
-        found = Counter[str]()
+        messages, requests = Counter[str](), 0
         for it in gc.get_objects():
             if isinstance(it, Message):
-                found[type(it).__name__] += it.ByteSize()
+                messages[type(it).__name__] += it.ByteSize()
+            requests += isinstance(it, RequestState)
+        found = {"messages": messages, "requests": requests}
         await JSONResponse(found)(scope, receive, send)
     else:
         await app(scope, receive, send)

@@ -92,7 +92,13 @@ def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client
 
 def messages(client: httpx.Client) -> Counter[str]:
     """Return how many bytes Flyte's messages in the app's memory had, by kind."""
-    return Counter(client.get("/messages").json())
+    return Counter(client.get("/memory").json()["messages"])
+
+
+def test_nothing_of_a_request_waits_for_the_collector(counted: httpx.Client) -> None:
+    for path in ("/me", "/runs", "/runs/none", "/none"):
+        counted.get(path)
+    wait_until(lambda: not counted.get("/memory").json()["requests"], seconds=30)
 
 
 SMALL = 10_000  # bytes, of names and states

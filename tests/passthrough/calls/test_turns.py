@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+from weakref import ref
 
 import pytest
 
@@ -138,7 +139,7 @@ async def test_of_messages_below_a_large_one_a_caller_has_one_whatever_places_ar
         await request_of(f"caller {number}").turn.begin()
     first, second = (request_of("one") for _ in range(2))
     async with asyncio.timeout(None) as limit:
-        call_limit.set(limit)
+        call_limit.set(ref(limit))
         await first.begin_turn(turns.LARGE_BYTES)
         await second.begin_turn(turns.LINE_BYTES)
         waiting = asyncio.create_task(second.begin_turn(turns.LINE_BYTES + 1))

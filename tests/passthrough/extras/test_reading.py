@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
+from weakref import ref
 
 import flyte
 import httpx
@@ -182,7 +183,7 @@ async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
     await first.turn.begin()
     asyncio.get_running_loop().call_later(0.2, first.turn.let_go)
     async with asyncio.timeout(0.1) as limit:
-        call_limit.set(limit)
+        call_limit.set(ref(limit))
         await second.begin_turn(turns.LARGE_BYTES + 1)
     assert second.seconds < -0.1
 

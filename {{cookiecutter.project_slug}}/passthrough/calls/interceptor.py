@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from connectrpc.request import RequestContext
 from flyteidl2.common.list_pb2 import Filter
@@ -53,7 +54,7 @@ class CallerInterceptor:
                 else:
                     limit = deadline.limit(deadline.timeout)
                 async with limit:
-                    call_limit.set(limit)
+                    call_limit.set(ref(limit))
                     answer = await (_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
             raise DeadlineExceededError(method) from None
@@ -73,7 +74,7 @@ class CallerInterceptor:
             while True:
                 try:
                     async with state.deadline.limit(seconds) as limit:
-                        call_limit.set(limit)
+                        call_limit.set(ref(limit))
                         with state.include():
                             given = await with_safe_errors(anext(stream, None), method)
                 except TimeoutError:
@@ -95,7 +96,8 @@ class CallerInterceptor:
         headers["x-request-id"] = state.request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
         if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
-            headers.update(callers_credentials())
+            for credential, value in callers_credentials():
+                headers[credential] = value
         self._propagator.inject(headers)
         return f"{service}/{ctx.method().name}"
 

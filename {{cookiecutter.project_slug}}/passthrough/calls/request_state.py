@@ -35,8 +35,8 @@ class Deadline:
         """
         self.timeout = timeout
         self._scope, self.loop = scope, asyncio.get_running_loop() if scope else None
-        if scope:
-            scope.deadline = anyio.current_time() + CALLS * timeout
+        if scope and self.loop:
+            scope.deadline = self.loop.time() + CALLS * timeout
 
     def seconds_left(self) -> float:
         """Return the seconds that are left; without a deadline, infinity."""
@@ -94,7 +94,7 @@ class RequestState:
         """Wait for the turn to hold so many bytes of a call's. That time is not Flyte's."""
         if size <= LINE_BYTES:
             return
-        limit, began = call_limit.get(), time.perf_counter()
+        limit, began = call_limit.get()(), time.perf_counter()
         until = limit.when()
         left = self.deadline.seconds_left() + GRACE_SECONDS
         limit.reschedule(asyncio.get_running_loop().time() + left if left < math.inf else None)
@@ -153,8 +153,8 @@ class RequestState:
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)
-call_limit: ContextVar[asyncio.Timeout] = ContextVar("call_limit")
-"""The time limit of the current call to Flyte."""
+call_limit: ContextVar[Any] = ContextVar("call_limit")
+"""A weak reference to the time limit of the current call to Flyte, which keeps its task."""
 
 
 def this_request() -> RequestState:

@@ -104,6 +104,7 @@ class Exchange:
             self._let_go()
             if self._listener:
                 self._listener.cancel()
+                self._listener = None  # else a cycle keeps the credentials until it is collected
             self.calls.end()
         return self._to_tell(None)
 
@@ -231,7 +232,10 @@ class Exchange:
             await self._pass_on(first)
         self.status = message.get("status", self.status)
         try:
-            async with asyncio.timeout(UNREAD_SECONDS if self.calls.turn.keeps_line else None):
+            if self.calls.turn.keeps_line:
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await self._send(message)
+            else:
                 await self._send(message)
         except (OSError, RuntimeError) as error:
             # If the client has left, uvloop raises a RuntimeError, which says so.
