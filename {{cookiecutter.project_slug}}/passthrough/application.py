@@ -10,7 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -99,8 +98,7 @@ class App(FastAPI):
             Middleware(Door, self.settings, self.public, self._headers),
             *self.user_middleware,
             Middleware(ExceptPublic, self._inner),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
-            Middleware(Bodies),
+            Middleware(Bodies, self.settings.largest_body),
         ]
         return super().build_middleware_stack()
 

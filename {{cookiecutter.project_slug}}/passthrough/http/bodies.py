@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,13 +30,18 @@ class Bodies:
     read after routing, up to its route's ``max_body_size``.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, largest: int) -> None:
         self._app = app
+        self._limited = RequestBodyLimitMiddleware(self._receive, largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        has_body = scope["type"] == "http" and size_of_body(scope)
+        await (self._limited if has_body else self._app)(scope, receive, send)
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         # An agent's message has been checked, with the bodies of its requests.
-        if scope["type"] != "http" or OUTER_TURN in scope:
+        if OUTER_TURN in scope:
             await self._app(scope, receive, send)
             return
         size = size_of_body(scope)

@@ -9,7 +9,6 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -78,9 +77,10 @@ class OpenRequests:
         """Serve one ASGI scope."""
         state = this_request()
         # An Authorization that is not forwarded (`token_header`) is secret, too.
-        sent = Headers(scope=scope).getlist("authorization")
+        sent = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
-        state.credentials = (*forwarded, *(("authorization", text) for text in sent))
+        more = [("authorization", value.decode("latin-1")) for value in sent]
+        state.credentials = (*forwarded, *more)
         callers = self._callers(forwarded)
         if turn := scope.get(OUTER_TURN):  # not counted again
             state.turn = turn
