@@ -60,13 +60,18 @@ def test_each_command_of_both_readmes_is_run_by_a_test(default_project: Path) ->
 
 
 @pytest.fixture(scope="module")
-def generated(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this repository, as after ``make demo``."""
+    template = clone(tmp_path_factory.mktemp("readme") / "cookiecutter-flyte-app")
+    (template / ".venv").symlink_to(sys.prefix)
+    return template
+
+
+@pytest.fixture(scope="module")
+def generated(template: Path, baker: Baker) -> Project:
     """A project that is generated and committed as the README shows, and set up by make."""
-    folder = tmp_path_factory.mktemp("readme")
     generate, enter, *_ = code_block("Generate your own")
-    template = clone(folder / "cookiecutter-flyte-app")
-    (template / ".venv").symlink_to(sys.prefix)  # as after `make demo`
-    search_path = path_with_tools(folder / "bin")
+    search_path = path_with_tools(template.parent / "bin")
     environment = {"PATH": search_path, "COOKIECUTTER_CONFIG": str(baker.config())}
     with_defaults = f"yes '' | {generate}"  # Enter takes the default
     printed = run(["sh", "-c", with_defaults], template, **environment)
@@ -93,14 +98,12 @@ def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
     assert generated.run("git", "status", "--porcelain") == ""
 
 
-def test_without_questions_nothing_is_asked(baker: Baker, tmp_path: Path) -> None:
+def test_without_questions_nothing_is_asked(template: Path, baker: Baker) -> None:
     """There is no terminal, and the page is left out."""
-    template = clone(tmp_path / "cookiecutter-flyte-app")
-    (template / ".venv").symlink_to(sys.prefix)
     (command,) = code_block("Generate your own", 1)
     run(["sh", "-c", command], template, COOKIECUTTER_CONFIG=str(baker.config()))
-    assert (tmp_path / "my-flyte-app/app/main.py").exists()
-    assert not (tmp_path / "my-flyte-app/app/page").exists()
+    assert (template / "../our-app/app/main.py").exists()
+    assert not (template / "../our-app/app/page").exists()
 
 
 def test_the_config_of_the_readme_is_the_one_of_the_answers(generated: Project) -> None:
