@@ -216,7 +216,7 @@ export async function persist(attempt, signal, trouble) {
 }
 
 /** Load something again and again while the page is visible, unless it is refused or not found. */
-export async function refresh(load, pauseBetween, signal, trouble) {
+export async function refresh(load, pauseBetween, signal, trouble = (_) => {}) {
   for (; !signal.aborted; await pause(pauseBetween(), signal)) {
     try {
       if (!document.hidden) await load();

@@ -45,13 +45,8 @@ async function route() {
     banner("asking");
     const { scope } = session;
     const load = () => loadAsking(scope, signal, show === tasksView);
-    if (show !== runsView)
-      refresh(
-        load,
-        () => ASK,
-        signal,
-        () => {},
-      ); // which asks itself
+    // The list of runs asks itself.
+    if (show !== runsView) refresh(load, () => ASK, signal);
     if (!first) (view.querySelector("h1") ?? main).focus();
     first = false;
     await showing;
