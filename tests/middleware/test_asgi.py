@@ -1,13 +1,12 @@
-"""What the server, the application, subclasses and callers of dispatch see; and WebSockets."""
+"""What the server, the application and subclasses see; and WebSockets."""
 
 import contextvars
-import json
 from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from .harness import ALICE, COOKIE, IS_ALICE, Class, ask, get, metadata, tell, websocket
@@ -40,22 +39,6 @@ async def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None
     await cls(app)(get(ALICE), receive, send)
     assert variable.get() == "endpoint"
     assert [*map(id, arrived)] == [*map(id, sent)]
-
-
-async def test_dispatch_may_be_called_directly(cls: Class) -> None:
-    app = cls(tell, None, {"/health"})
-
-    async def call_next(request: Request) -> Response:
-        return JSONResponse([request.url.path, metadata()])
-
-    scopes = get(ALICE), get(ALICE, path="/health"), get()
-    alice, health, nobody = [await app.dispatch(Request(scope), call_next) for scope in scopes]
-    assert metadata() == {}
-    assert json.loads(alice.body) == ["/", IS_ALICE]
-    assert json.loads(health.body) == ["/health", {}]
-    assert nobody.status_code == 401
-    assert nobody.body == b'{"detail":"Authentication credentials required"}'
-    assert nobody.headers["www-authenticate"] == "Bearer"
 
 
 def test_a_subclass_may_override_dispatch(cls: Class) -> None:
