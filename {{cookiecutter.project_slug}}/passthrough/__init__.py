@@ -58,7 +58,7 @@ from .models import FAILED, HAS_OUTPUTS, answer_of, is_answered, location, phase
 
 # What the SDK lacks
 from .extras.reading import NEWEST_FIRST, data_of, details_of, listed_details, state_of, take
-from .extras.reading import conditions_of, paused_actions, report_address, runs_that_ask
+from .extras.reading import conditions_of, paused_actions, question, report_address, runs_that_ask
 from .extras.watching import best_effort, wait_for, wait_for_answer, watch_details, watch_run
 from .extras.following import LOG_ID, follow_log
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import anyio
@@ -153,27 +153,73 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
 
 
+@contextmanager
+def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
+    """Give the actions of a run many small parts, for the block."""
+    (found,) = (each for each in flyte._services.runs if each.id.name == run)
+    details = [action.details for action in found.actions.values()]
+    before = [type(each).FromString(each.SerializeToString()) for each in details]
+    try:
+        for each in details:
+            for number in range(30_000):
+                each.metadata.trigger_type.artifact.partitions[f"{number:06}"] = ""
+                if each.HasField("condition"):
+                    each.condition.type.metadata[f"{number:06}"] = None
+                else:
+                    each.task.task_template.container.env.add(key=f"{number:06}")
+        yield
+    finally:
+        for each, was in zip(details, before, strict=True):
+            each.CopyFrom(was)
+
+
 def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
     counted: httpx.Client, counting: str, local_flyte: LocalFlyte
 ) -> None:
-    (run,) = (each for each in local_flyte._services.runs if each.id.name == counting)
-    details = run.actions["a0"].details
-    variables = details.task.task_template.container.env
     before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
-    try:
-        for number in range(30_000):
-            variables.add(key=f"{number:06}")
-            details.metadata.trigger_type.artifact.partitions[f"{number:06}"] = ""
-        with ExitStack() as clients:
-            for path in paths:
-                sent = head(f"/runs/{counting}{path}")
-                clients.enter_context(connected(str(counted.base_url), sent))
-            opened = {"WatchActions": 3, "TailLogs": 1}
-            wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
-            wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
-    finally:
-        del variables[:]
-        details.metadata.ClearField("trigger_type")
+    with large(local_flyte, counting), ExitStack() as clients:
+        for path in paths:
+            sent = head(f"/runs/{counting}{path}")
+            clients.enter_context(connected(str(counted.base_url), sent))
+        opened = {"WatchActions": 3, "TailLogs": 1}
+        wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+
+
+@pytest.fixture(scope="module")
+def asking(local_flyte: LocalFlyte) -> str:
+    """The name of a run by alice that waits for an answer."""
+    run = start("tests.ask", prompts=["?"])
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    wait_until(lambda: len(found.actions) > 1)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("GET /runs/{run}/report", "CreateDownloadLink"),
+        ("POST /runs/{run}/abort", "AbortRun"),
+        ("POST /runs/{run}/actions/a0/abort", "AbortAction"),
+        ("POST /runs/{run}/conditions/{question}", "SignalEvent"),
+    ],
+)
+def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
+    *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
+) -> None:
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == asking)
+    method, _, path = path.format(run=asking, question=[*found.actions][-1]).partition(" ")
+    body = b'{"value": true}' if "conditions" in path else b""
+    kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    sent = head(path, *kind).replace(b"GET", method.encode(), 1) + body
+    before = messages(counted)
+    with (
+        large(local_flyte, asking),
+        local_flyte.hang(call),
+        connected(str(counted.base_url), sent),
+    ):
+        wait_until(lambda: local_flyte.open_calls(call) == 1)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
 
 
 def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(

@@ -16,6 +16,7 @@ from passthrough import (
     details_of,
     is_answered,
     paused_actions,
+    question,
     state_of,
     wait_for_answer,
 )
@@ -68,7 +69,7 @@ async def answer_condition(
 
     If Flyte takes long to record the answer, the status is 202, and the condition is as before.
     """
-    details = await remote.ActionDetails.get.aio(run_name=run.name, name=action)
+    details = await question(run.name, action)
     if not details.pb2.HasField("condition"):
         raise HTTPException(404, f"the action {action!r} is not a condition")
     asked = Condition.of(details)

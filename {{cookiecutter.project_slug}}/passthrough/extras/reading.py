@@ -198,6 +198,20 @@ async def conditions_of(run: str) -> list[remote.Action]:
     return sorted(found, key=lambda action: action.raw_phase != paused)
 
 
+async def question(run: str, action: str) -> remote.ActionDetails:
+    """Fetch the details of an action; a condition's without what people can make large."""
+    pb2 = (await remote.ActionDetails.get.aio(run_name=run, name=action)).pb2
+    leave_out_large(pb2.metadata)
+    if pb2.HasField("condition"):
+        pb2.condition.type.CopyFrom(LiteralType(simple=pb2.condition.type.simple))
+    if pb2.HasField("signal_info") and not pb2.signal_info.output.scalar.HasField("primitive"):
+        pb2.signal_info.ClearField("output")
+    copy = ActionDetails()
+    copy.CopyFrom(pb2)
+    this_request().turn.let_go()
+    return remote.ActionDetails(copy)
+
+
 async def report_address(action: remote.Action) -> str:
     """Return the address of the report of an `ActionDep`, which Flyte signs for the caller.
 

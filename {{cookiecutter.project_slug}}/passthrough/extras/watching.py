@@ -25,7 +25,7 @@ from ..calls.sdk import FLYTE_ERRORS, TooLargeError, initialised
 from ..calls.turns import LARGE_BYTES
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
-from .reading import call_each, leave_out_large, listed_details, read_details, state_of
+from .reading import call_each, leave_out_large, listed_details, question, read_details, state_of
 
 Result = TypeVar("Result")
 
@@ -90,7 +90,7 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
-        condition = await remote.ActionDetails.get_details.aio(condition.action_id)
+        condition = await question(condition.run_name, condition.name)
     return condition
 
 
