@@ -161,9 +161,8 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
     (dict, [], {(): "must be of type object"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
-    (Point, {"y": "a", "z": 1},
-        {("x",): "must be given", ("y",): "must be of type number",
-         ("z",): NO_FIELD}),
+    (Point, {"y": "a", "z": 1}, {("x",): "must be given"}),
+    (Point, {"x": 1, "y": "a", "z": 1}, {("y",): "must be of type number"}),
     (Parts, PARTS_JSON | {"level": True}, {("level",): "must be 1 or 2"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
     (Parts, PARTS_JSON | {"names": {"01": "a"}}, {("names", "01"): NO_INTEGER}),
@@ -181,12 +180,24 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "given", "errors"), WRONG)
-def test_every_invalid_value_is_reported_with_its_location(
+def test_an_invalid_value_is_reported_with_the_location_of_the_first_error(
     kind: Any, given: Any, errors: dict[tuple[str | int, ...], str]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:
         to_literal(given, kind)
     assert caught.value.errors == [(("a", *location), what) for location, what in errors.items()]
+
+
+def test_the_first_error_of_each_input_is_reported() -> None:
+    kinds = {"a": type_of(list[int]), "b": type_of(int), "c": type_of(int), "d": type_of(int)}
+    with pytest.raises(InvalidInputs) as caught:
+        to_literals({"e": 1, "a": [1, "x", "y"], "b": "x"}, kinds, {"d"}, Budget())
+    assert caught.value.errors == [
+        (("e",), "the task has no such input"),
+        (("a", 1), "must be of type integer"),
+        (("b",), "must be of type integer"),
+        (("c",), "must be given"),
+    ]
 
 
 class Given(RequestBody):

@@ -4,7 +4,7 @@ What the task's own decoder would read as another value is refused, such as "202
 """
 
 import re
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -24,8 +24,6 @@ from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
-Steps = Generator[Error, None, Literal | None]
-"""Yields what is wrong with a value, and returns its literal if nothing is."""
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
 PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
@@ -71,79 +69,68 @@ class InvalidInputs(ValueError):  # noqa: N818
         self.errors = errors
 
 
+class InvalidValueError(Exception):
+    """What is wrong with a value: its location, and a message."""
+
+
 def to_literals(
     values: Mapping[str, Any],
     kinds: Mapping[str, LiteralType],
     optional: Collection[str],
     budget: Budget,
 ) -> dict[str, Literal]:
-    """Convert JSON, or what Pydantic writes as JSON, to a task's inputs, or raise InvalidInputs."""
-    converter, most = Converter(budget), limits().errors
-    literals: dict[str, Literal] = {}
+    """Convert JSON, or what Pydantic writes as JSON, to a task's inputs.
+
+    Raises:
+        InvalidInputs: Has the first error of each input.
+    """
+    converter, literals = Converter(budget), dict[str, Literal]()
     unknown = (name for name in values if name not in kinds)
     errors: list[Error] = [((name,), "the task has no such input") for name in unknown]
     for name, kind in kinds.items():
-        if name in values:
-            try:
+        try:
+            if name in values:
                 schema = converter.schemas.of_type(kind)
-                literal, wrong = _attempt(converter.literal(values[name], schema, (name,)), most)
-                errors += wrong
-                if literal is not None:
-                    literals[name] = literal
-            except TooComplexError:
-                errors.append(((name,), "too large, or nested too deep"))
-        elif name not in optional:
-            errors.append(((name,), "must be given"))
+                literals[name] = converter.literal(values[name], schema, (name,))
+            elif name not in optional:
+                errors.append(((name,), "must be given"))
+        except InvalidValueError as error:
+            errors.append(error.args)
+        except TooComplexError:
+            errors.append(((name,), "too large, or nested too deep"))
     if errors:
-        raise InvalidInputs(errors[:most])
+        raise InvalidInputs(errors[: limits().errors])
     return literals
 
 
-def _attempt(steps: Steps, most: int) -> tuple[Literal | None, list[Error]]:
-    """Return the literal, or the first errors."""
-    errors: list[Error] = []
-    try:
-        while len(errors) < most:
-            errors.append(next(steps))
-    except StopIteration as end:
-        return end.value, errors
-    return None, errors
-
-
 class Converter:
-    """Converts the inputs of one run, within a budget."""
+    """Converts the inputs of one run, within a budget, or raises InvalidValueError."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
 
-    def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Steps:
-        """Return a value's literal, or `PART`; None if something is wrong with it."""
+    def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Literal:
+        """Return a value's literal, or `PART`."""
         value = _as_json(value, schema.kind)
         if "anyOf" not in schema:  # each variant is charged
             self._spend(depth, len(value) if isinstance(value, str) else 0)
-        if "not" in schema:
-            yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
-            return None
         if "anyOf" in schema:
-            literal = yield from self._union(value, schema, at, depth)
+            literal = self._union(value, schema, at, depth)
         elif "$ref" in schema:
             target = self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            literal = yield from self.literal(value, target, at, depth + 1)
+            literal = self.literal(value, target, at, depth + 1)
         elif wrong := self._fault(value, schema):
-            yield at, wrong
-            return None
+            raise InvalidValueError(at, wrong)
         elif isinstance(value, list):
-            literal = yield from self._items(value, schema, at, depth)
+            literal = self._items(value, schema, at, depth)
         elif isinstance(value, dict):
-            literal = yield from self._fields(value, schema, at, depth)
+            literal = self._fields(value, schema, at, depth)
         else:
             literal = PART
         is_made_of_others = schema.kind.WhichOneof("type") in OF_OTHERS
-        if literal is None or is_made_of_others:
-            return literal
-        return self._stored(value, schema.kind)
+        return literal if is_made_of_others else self._stored(value, schema.kind)
 
-    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
+    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:
         """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
 
         Within a dataclass or a model, the value is stored without its type, and the task chooses:
@@ -151,61 +138,54 @@ class Converter:
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
         beside_null = [of for of in variants[:2] if of != NULL]
-        # The errors of the only type besides null say more than the one below.
+        # The error of the only type besides null says more than the one below.
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
-            return (yield from self._variant(value, beside_null[0], at, depth + 1))
+            return self._variant(value, beside_null[0], at, depth + 1)
         fitting: list[Literal] = []
         for of in variants:
-            literal, _ = _attempt(self._variant(value, of, at, depth + 1), 1)
-            if literal is not None:
+            with suppress(InvalidValueError):
+                fitting.append(self._variant(value, of, at, depth + 1))
                 # "NaN" may be shown for a number, and a dataclass would read it as a text.
                 is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
                 if is_exact and value not in NOT_FINITE:
-                    return literal
-                fitting.append(literal)
+                    return fitting[-1]
         if len(fitting) == 1:
             return fitting[0]
         which = f"{len(fitting)} types of the union: ambiguous" if fitting else "none of the types"
-        yield at, f"matches {which}"
-        return None
+        raise InvalidValueError(at, f"matches {which}")
 
-    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
-        literal = yield from self.literal(value, schema, at, depth)
-        if literal is None or not schema.kind.WhichOneof("type"):
+    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:
+        literal = self.literal(value, schema, at, depth)
+        if not schema.kind.WhichOneof("type"):
             return literal
         self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
         return Literal(scalar={"union": {"value": literal, "type": schema.kind}})
 
-    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> Steps:
+    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> Literal:
         first, rest, literals = schema.get("prefixItems", []), schema.get("items", ANYTHING), []
         for index, item in enumerate(items):
             of = first[index] if index < len(first) else rest
-            literals.append((yield from self.literal(item, of, (*at, index), depth + 1)))
-        return None if None in literals else Literal(collection={"literals": literals})
+            literals.append(self.literal(item, of, (*at, index), depth + 1))
+        return Literal(collection={"literals": literals})
 
-    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Steps:
+    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Literal:
         """Convert fields. The task knows the defaults of those left out."""
-        properties = schema.get("properties", {})
+        properties, literals = schema.get("properties", {}), dict[str, Literal]()
         rest = schema.get("additionalProperties", ANYTHING)
-        literals: dict[str, Literal | None] = {}
         for name in schema.get("required", []):
             self._spend(depth)
             if name not in fields:
-                literals[name] = None
-                yield (*at, name), "must be given"
+                raise InvalidValueError((*at, name), "must be given")
         for name, item in fields.items():
-            place = (*at, name)
-            literals[name] = None
-            if name not in properties and rest is False:
-                yield place, "there is no such field"
-            elif wrong := self._fault(name, TEXT):
-                yield place, wrong
-            elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
-                yield place, "must be named by an integer, such as 10"
-            else:
-                of = properties.get(name, rest)
-                literals[name] = yield from self.literal(item, of, place, depth + 1)
-        return None if None in literals.values() else Literal(map={"literals": literals})
+            place, of = (*at, name), properties.get(name, rest)
+            if of is False:
+                raise InvalidValueError(place, "there is no such field")
+            if wrong := self._fault(name, TEXT):
+                raise InvalidValueError(place, wrong)
+            if "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
+                raise InvalidValueError(place, "must be named by an integer, such as 10")
+            literals[name] = self.literal(item, of, place, depth + 1)
+        return Literal(map={"literals": literals})
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
         """Return the literal of a checked value, if it does not consist of other literals."""
@@ -238,6 +218,8 @@ class Converter:
 
     def _fault(self, value: Any, schema: Schema) -> str:
         """Return what is wrong with a value, apart from its items, or an empty text."""
+        if "not" in schema:
+            return f"cannot be given: {schema.get('description', 'by its schema')}"
         name, names = TYPES.get(type(value)), schema.get("type")
         names = names if isinstance(names, list) else [names or name or "JSON"]
         if name == "string" and "number" in names and value in NOT_FINITE:
