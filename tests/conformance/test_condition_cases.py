@@ -74,8 +74,8 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
     assert waits(alice, run)
     assert alice.list_runs(where("run_name", run.name), where("phase", PAUSED)) == ([], "")
 
-    for who in ("victor", "carol") if flyte.kind == "union" else ():
-        refused = request.getfixturevalue(who)
+    others = ("victor", "carol") if flyte.kind == "union" else ()
+    for refused in map(request.getfixturevalue, others):
         assert code_of(answer, refused, run, name, bool_value=True) == "permission_denied"
     answer(bob, run, name, bool_value=True)
     action = alice.until("SUCCEEDED", run, name)
@@ -84,9 +84,9 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
         assert not action.signal_info.HasField("signalled_by")
         assert not alice.action(run).metadata.HasField("executed_by")
     else:
-        who, known = action.signal_info.signalled_by.user, bob.identity.user_info(UserInfoRequest())
-        assert who.id.subject == known.subject
-        assert who.spec.first_name == (known.given_name if flyte.kind == "union" else "")
+        who, he = action.signal_info.signalled_by.user, bob.identity.user_info(UserInfoRequest())
+        assert who.id.subject == he.subject
+        assert who.spec.first_name == (he.given_name if flyte.kind == "union" else "")
     alice.until("SUCCEEDED", run)
     assert alice.values(run).outputs.literals[0].value == literal("True")
     assert not waits(alice, run)

@@ -89,9 +89,11 @@ def test_a_process_ends_with_who_has_started_it(programs: Path, program: str) ->
         own.terminate()
 
     def is_gone() -> bool:
-        with contextlib.suppress(ProcessLookupError):
-            return bool(os.kill(process, 0))
-        return True
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     wait_until(is_gone)
 

@@ -27,14 +27,7 @@ from passthrough import UVICORN, Settings, load_settings
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
-from .clients import (
-    AppFailsError,
-    Elsewhere,
-    in_short,
-    inherited_environment,
-    leads_elsewhere,
-    write,
-)
+from .clients import AppFailsError, Elsewhere, in_short, inherited_environment, write
 from .people import Person, person
 from .serving import HOST, listen
 
@@ -81,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
         signal.signal(signal.SIGHUP, _stop)
-    if ignored := sorted(filter(leads_elsewhere, os.environ)):
+    if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
         print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     try:
         with contextlib.ExitStack() as stack:

@@ -21,13 +21,13 @@ from flyteidl2.core import tasks_pb2
 
 from .access import Context, found, invalid, key_of
 from .actions import now
+from .execution import TAIL
 from .processes import Containers, substituted
 from .serving import HOST, listen
 
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
 POLL_SECONDS = 0.02
-TAIL = 20  # lines of the log in the message about a failure
 
 
 def other_port(port: int) -> dict[str, str]:

@@ -13,8 +13,6 @@ from .sign_in import choice, link
 
 ONLY_FOR_TESTS = "expired"  # this person is shown only with their token
 
-IN_A_BROWSER = """Sign in to such an app in a browser: at its address, open the console of the
-developer tools, enter one of these lines, and load the page again:"""
 AS_YOU = """The app acts as you, on the Flyte of your config: your colleagues see what you run. Its
 tasks are those that are deployed there; `make deploy` deploys yours."""
 CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
@@ -79,12 +77,10 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
     variables = local_flyte.app_environment().items()
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables]
     people = [f"{p.name:8}{p.token}  ({p.rights})" for p in PEOPLE.values()]
-    cookies = [f"document.cookie = '{p.cookie}; path=/'" for p in PEOPLE.values() if p.can_run][:2]
     return _joined(
         [
             _lines("Settings for an app that uses this Flyte:", exports),
             _lines("The people, and their tokens:", people),
-            _lines(IN_A_BROWSER, cookies),
             _flyte_commands(local_flyte, "alice", "bob", "victor", "carol"),
         ]
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -61,15 +62,10 @@ class AppFailsError(RuntimeError):
     """The app cannot be imported, so it does not start either."""
 
 
-def leads_elsewhere(variable: str) -> bool:
-    """Tell whether a variable could make the app or the ``flyte`` command use another Flyte."""
-    flytes = variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_"))
-    return flytes and not variable.startswith("FLYTE_TIME")  # the app's FLYTE_TIMEOUT
-
-
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment without variables for another Flyte."""
-    return {name: value for name, value in os.environ.items() if not leads_elsewhere(name)}
+    """Return this process's environment without what could make anything use another Flyte."""
+    elsewhere = re.compile("FLYTE(?!_TIMEOUT)|UCTL_|_U_|_F_")
+    return {name: value for name, value in os.environ.items() if not elsewhere.match(name)}
 
 
 def in_short(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from .processes import DONE, Containers, substituted
 
 ORG = "local"  # the organization for tasks; Flyte itself leaves it out
 TAIL = 20  # log lines to quote if an action ends without an error message
-RECORD_LAG_SECONDS = 0.5  # from an answer to its record: the asking task gets it at once
+RECORD_LAG_SECONDS = 0.1  # from an answer to its record: the asking task gets it at once
 RECORDING = "RecordAnswer"  # what hangs, in place of a method, while answers are not recorded
 
 _PAUSED = phase_pb2.ACTION_PHASE_PAUSED
@@ -266,10 +266,5 @@ def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError 
     if code in DONE and (action.outputs / "outputs.pb").exists():
         return None
     tail = "".join(line.message for line in pod.log[-TAIL:])
-    return _no_result(f"the task's process ended with exit code {code} and no outputs:\n{tail}")
-
-
-def _no_result(message: str) -> execution_pb2.ExecutionError:
-    return execution_pb2.ExecutionError(
-        code="NoResult", message=message, kind=execution_pb2.ExecutionError.SYSTEM
-    )
+    message = f"the task's process ended with exit code {code} and no outputs:\n{tail}"
+    return execution_pb2.ExecutionError(code="NoResult", message=message, kind="SYSTEM")

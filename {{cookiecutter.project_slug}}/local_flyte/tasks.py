@@ -33,14 +33,8 @@ class ProjectService(project_service_connect.ProjectService):
     """Shows the project to those who have rights on it."""
 
     def __init__(self, project: str, domain: str) -> None:
-        self._project = project_pb2.Project(
-            id=project,
-            name=project,
-            description="The project of the local Flyte",
-            domains=[
-                project_pb2.Domain(id=name, name=name) for name in dict.fromkeys((*DOMAINS, domain))
-            ],
-        )
+        domains = [project_pb2.Domain(id=name, name=name) for name in {*DOMAINS, domain}]
+        self._project = project_pb2.Project(id=project, name=project, domains=domains)
 
     def check(self, name: str) -> None:
         """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
@@ -156,9 +150,8 @@ class TriggerService(trigger_service_connect.TriggerService):
         self, request: trigger_pb2.GetTriggerDetailsRequest, ctx: Context
     ) -> trigger_pb2.GetTriggerDetailsResponse:
         trigger = self._triggers.get(_trigger_key(request.name))
-        return trigger_pb2.GetTriggerDetailsResponse(
-            trigger=found(trigger, f"trigger {request.name.name}")
-        )
+        trigger = found(trigger, f"trigger {request.name.name}")
+        return trigger_pb2.GetTriggerDetailsResponse(trigger=trigger)
 
     async def list_triggers(
         self, request: trigger_pb2.ListTriggersRequest, ctx: Context
@@ -168,7 +161,6 @@ class TriggerService(trigger_service_connect.TriggerService):
         shown = [
             trigger_definition_pb2.Trigger(
                 id=trigger.id,
-                metadata=trigger.metadata,
                 status=trigger.status,
                 active=trigger.spec.active,
                 automation_spec=trigger.automation_spec,

@@ -17,27 +17,12 @@ import socket
 import sys
 import threading
 
-MODULES = (
-    "aiofiles",
-    "aiolimiter",
-    "cloudpickle",
-    "connectrpc.client",
-    "docstring_parser",
-    "httpcore",
-    "httpx",
-    "mashumaro.codecs.json",
-    "mashumaro.codecs.msgpack",
-    "obstore.fsspec",
-    "obstore.store",
-    "opentelemetry.metrics",
-    "opentelemetry.propagate",
-    "pydantic.types",
-    "rich.traceback",
-    "rich_click",
-    "sqlite3",
-    "tarfile",
-    "yaml",
-)
+MODULES = """
+    aiofiles aiolimiter cloudpickle connectrpc.client docstring_parser httpcore httpx
+    mashumaro.codecs.json mashumaro.codecs.msgpack obstore.fsspec obstore.store
+    opentelemetry.metrics opentelemetry.propagate pydantic.types rich.traceback rich_click sqlite3
+    tarfile yaml
+""".split()  # noqa: SIM905 - a long list of names
 AT_START = ("FSSPEC_", "LANG", "LC_", "LD_", "OTEL_", "PATH", "PROTOCOL_BUFFERS", "PYTHON", "TZ")
 """How variables begin that are read when Python starts, or when those modules are imported."""
 FORKS = sys.platform == "linux"  # other systems' libraries must not be used in a fork
