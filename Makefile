@@ -38,6 +38,7 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app wi
 	$(BIN)/python benchmarks/viewers.py
 	$(BIN)/python benchmarks/costs.py
 	$(BIN)/python benchmarks/weight.py
+	$(BIN)/python benchmarks/attacks.py
 
 load: .venv/installed  ## Have 2,000 people call at once, and see that they are kept apart (minutes)
 	$(BIN)/python benchmarks/isolation.py

@@ -1,0 +1,15 @@
+"""The app behind Envoy, as on Knative."""
+
+import sys
+
+import pytest
+from template import ROOT
+
+from .baking import run
+
+pytestmark = pytest.mark.weekly
+
+
+def test_attacks_on_connections_stop_nobody_else() -> None:
+    """How long somebody else waits, the benchmark prints; that they are served, it checks."""
+    assert "leaving" in run([sys.executable, "benchmarks/attacks.py"], ROOT)
