@@ -67,8 +67,8 @@ class App(FastAPI):
             settings: The app's.
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
-            headers: Of every response that does not set them itself, besides those in
-                ``http/exchange.py``, which they outrank.
+            headers: For every response that does not set them itself. They come before those of
+                the same name in ``http/exchange.py``.
             options: FastAPI's.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
