@@ -24,9 +24,9 @@ LARGE = 64 * 1024  # bytes of a body
 class Bodies:
     """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
 
-    Only small ones come from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
-    A caller, by any of their tokens, has one large JSON body in memory, from its first byte to the
-    request's end: FastAPI keeps it, parsed, and a megabyte of small values takes 25 MB. A body is
+    Only small ones are read from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
+    FastAPI keeps a JSON body, parsed, until the request ends, and a megabyte of small values takes
+    25 MB: so a caller, by any of their tokens, has one large one, from its first byte on. A body is
     read after routing, up to its route's ``max_body_size``.
     """
 

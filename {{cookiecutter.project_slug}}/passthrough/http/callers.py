@@ -57,11 +57,13 @@ async def _ask_for_caller(connection: HTTPConnection) -> Caller:
 class OpenRequests:
     """Middleware that refuses a caller who has too many requests open, streams included.
 
-    It stands inside the passthrough middleware, which has chosen the credentials. A request counts
-    for each of its secrets, so adding a cookie gives no second allowance. If all cookies are
-    forwarded, they count only without ``Authorization``, and other headers only without both: many
-    people may share one, or it changes. One with an upload counts as many, because of the disk. A
-    caller is a hash with a key that is new at each start: nobody can find credentials by it.
+    It stands inside the passthrough middleware, which has chosen the credentials. A caller is a
+    hash of a secret, with a key that is new at each start: nobody can find credentials by it.
+
+    - A request counts for each of its secrets: another cookie gives no second allowance.
+    - If all cookies are forwarded, some may be no secrets, and change: they count only without
+      ``Authorization``. Other headers, which people may share, count only without both.
+    - A request with an upload counts as several, because of the disk.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
