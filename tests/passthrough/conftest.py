@@ -85,6 +85,19 @@ def counting(local_flyte: LocalFlyte) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that makes `family` fail as long as it exists."""
+    (file := tmp_path_factory.mktemp("family") / "broken").touch()
+    return file
+
+
+@pytest.fixture(scope="module")
+def family(local_flyte: LocalFlyte, broken: Path) -> str:
+    """A run of three children: one stumbles once, one fails. It has just started."""
+    return start("tests.family", broken=str(broken))
+
+
+@pytest.fixture(scope="module")
 def certificate(
     local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:

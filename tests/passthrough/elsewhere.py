@@ -15,11 +15,11 @@ class Elsewhere:
         self.answers()
 
     def answers(
-        self, *answer: bytes, kind: str = "proto", status: int = 200, **headers: object
+        self, *answer: bytes, kind: str = "proto", is_all: bool = True, **headers: object
     ) -> None:
-        """Forget what was received, and from now on send this answer, if there is one."""
+        """Forget what was received, and from now on send this answer, or nothing after it."""
         self.received: list[Message] = []
-        self.answer, self.status = answer, status
+        self.answer, self.is_all = answer, is_all
         self.headers = {"content-type": f"application/{kind}", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,10 +30,12 @@ class Elsewhere:
         body += message.get("body", b"")
         self.received.append({**scope, "headers": Headers(scope=scope), "body": body})
         headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
-        status = 307 if "location" in self.headers else self.status if self.answer else 404
+        status = 307 if "location" in self.headers else 200 if self.answer else 404
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for piece in self.answer:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if not self.is_all:
+            await receive()  # until the client has left
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from passthrough.settings import Settings, setting
+from passthrough.start import load_settings as load
 
 
 class OwnSettings(Settings):
@@ -15,3 +16,7 @@ class OwnSettings(Settings):
         if len(self.colours) > 2:
             raise ValueError("give two COLOURS")
         return self
+
+
+def load_settings(**variables: str) -> Settings:
+    return load(Settings, variables)

@@ -14,6 +14,7 @@ from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from passthrough.application import App
+from passthrough.calls.request_state import RequestState, current_request
 from passthrough.http.door import ProjectDomain, passthrough_middleware
 from passthrough.settings import Settings
 from passthrough.start import connect, load_settings
@@ -43,6 +44,14 @@ def build_app(
     for router in routers:
         app.include_router(router)
     return app
+
+
+def request_of(caller: str) -> RequestState:
+    """Begin a request, in the current task."""
+    state = RequestState()
+    state.turn.caller = caller
+    current_request.set(state)
+    return state
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -6,11 +6,7 @@ from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings, setting
 from passthrough.start import load_settings as load
 
-from .own_settings import OwnSettings
-
-
-def load_settings(**variables: str) -> Settings:
-    return load(Settings, variables)
+from .own_settings import OwnSettings, load_settings
 
 
 def test_lists_are_comma_separated_the_owners_too() -> None:

@@ -9,15 +9,10 @@ from template import ROOT
 from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings
 from passthrough.start import connect, validated
-from passthrough.start import load_settings as load
 
 from ..baking import PROJECT
-from .own_settings import OwnSettings
+from .own_settings import OwnSettings, load_settings
 from .support import build_app
-
-
-def load_settings(**variables: str) -> Settings:
-    return load(Settings, variables)
 
 
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:

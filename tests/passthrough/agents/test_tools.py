@@ -21,15 +21,12 @@ from starlette.datastructures import Headers
 from template import ROOT
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough import agents
 from passthrough.agents.tools import RESULT_BYTES, result_of
 from passthrough.extras.following import PART_CHARS
-from passthrough.limits import Limits
-from passthrough.settings import Settings
 
 from ...walkthrough import code_blocks
-from ..support import TASKS
 from .calling import ACCEPT, Agent, answer, app_with_agents, calling, message
 
 AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
@@ -59,12 +56,14 @@ async def official(url: str, token: str, mode: str) -> AsyncIterator[Client]:
         yield client
 
 
-def test_the_program_of_the_page_calls_a_tool_as_its_person(url: str) -> None:
-    (program,) = code_blocks(AGENTS_PAGE, "Connect an agent", "python")
-    program = program.replace("https://<address>", url)
+@pytest.mark.parametrize(("language", "program"), [("python", sys.executable), ("sh", "sh")])
+def test_the_programs_of_the_page_call_a_tool_as_their_person(
+    url: str, language: str, program: str
+) -> None:
+    [code] = code_blocks(AGENTS_PAGE, "Connect an agent", language)
+    command = [program, "-c", code.replace("https://<address>", url)]
     environment = os.environ | {"TOKEN": PEOPLE["bob"].token, "NO_PROXY": "*"}
-    told = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
-    assert repr(PEOPLE["bob"].subject) in told
+    assert PEOPLE["bob"].subject in subprocess.check_output(command, env=environment, text=True)
 
 
 async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
@@ -144,19 +143,6 @@ AFTER_1 = "This is not the end: call again with last_event_id=1."
 MISSING = "This is the end, without what is unavailable."
 
 
-def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> None:
-    greeting = {"name": f"{TASKS}.greet", "body": {"inputs": {"name": "Ada"}}, "wait": 100}
-    run = answer(agent("run_task", **greeting))
-    assert run["outputs"] == {"o0": "Hello, Ada."}
-    for changed in ({}, {"body": {"inputs": {"name": "Eve"}}}):
-        assert answer(agent("rerun", name=run["name"], **changed))["name"] != run["name"]
-    (log, end), _ = agent("run_logs", name=run["name"])
-    assert "greeting Ada" in log.splitlines()
-    assert end == END
-    listed = answer(agent("list_runs", phase=["succeeded", "failed"], limit=9))
-    assert run["name"] in [each["name"] for each in listed]
-
-
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_json_is_structured_too_and_texts_are_said_to_be_of_others(
     url: str, mode: str
@@ -228,36 +214,6 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     assert numbers == [str(number + 1) for number in range(len(numbers))]
 
 
-def test_an_agent_reads_on_a_log_that_has_more_than_one_request_may_receive(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Settings, "limits", Limits(request_bytes=2_000_000))
-    run = ended(start(f"{TASKS}.shout", lines=3000))  # 1 kB each
-    (lines, end), _ = agent("run_logs", name=run, last_event_id="1-2970")
-    assert (lines[: 30 * len(LINE)], end) == (30 * LINE, END)
-
-
-def test_an_agent_learns_that_the_log_of_an_action_that_has_ended_is_gone(
-    agent: Agent, greeting: str, local_flyte: LocalFlyte
-) -> None:
-    local_flyte.delete_pods()
-    told, _ = agent("run_logs", name=greeting)
-    assert told == ['event: unavailable\ndata: {"attempt": 1}\n', MISSING]
-
-
-async def test_forty_agents_at_once_are_each_their_own_person(
-    url: str, local_flyte: LocalFlyte
-) -> None:
-    crowd = [local_flyte.add_person(f"agent-{number}") for number in range(40)]
-
-    async def work(number: int) -> None:
-        async with official(url, crowd[number].token, MODES[number % 2]) as client:
-            seen: Any = await client.call_tool("me", {})
-        assert json.loads(seen.content[0].text)["subject"] == crowd[number].subject
-
-    await asyncio.gather(*map(work, range(40)))
-
-
 async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
     url: str, local_flyte: LocalFlyte
 ) -> None:
@@ -267,25 +223,6 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
             await asyncio.to_thread(wait_until, lambda: local_flyte.open_calls("ListProjects"))
             call.cancel()
         wait_until(lambda: not local_flyte.open_calls("ListProjects"), seconds=20)
-
-
-def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
-    local_flyte: LocalFlyte,
-) -> None:
-    headers = {"Authorization": bearer("alice")}
-    with (
-        TestClient(app_with_agents(flyte_timeout=1.0), headers=headers) as client,
-        local_flyte.hang("ListProjects"),
-    ):
-        assert answer(calling(client)("list_projects"), is_error=True)["status"] == 504
-
-
-def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
-    page = AGENTS_PAGE
-    environment = {**os.environ, "TOKEN": PEOPLE["bob"].token}
-    [code] = code_blocks(page, "Connect an agent", "sh")
-    (file := tmp_path / "call").write_text(code.replace("https://<address>", url))
-    assert "bob-subject" in subprocess.check_output(["sh", file], env=environment, text=True)
 
 
 def test_a_message_is_bounded_and_unambiguous_and_no_agent_can_listen(url: str) -> None:

@@ -9,19 +9,13 @@ import pytest
 
 from passthrough.calls import turns
 from passthrough.calls.json_values import IN_THE_LOOP, translated
-from passthrough.calls.request_state import RequestState, call_limit, current_request, this_request
+from passthrough.calls.request_state import call_limit, this_request
 from passthrough.extras.reading import call_each
 from passthrough.values.budget import Budget
 
+from ..support import request_of
+
 pytestmark = pytest.mark.anyio
-
-
-def request_of(caller: str) -> RequestState:
-    """Begin a request, in the current task."""
-    state = RequestState()
-    state.turn.caller = caller
-    current_request.set(state)
-    return state
 
 
 class Places:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any
 from weakref import ref
 
 import flyte
@@ -11,19 +10,17 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from flyteidl2.project import project_service_connect
-from flyteidl2.project import project_service_pb2 as pb
 
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
 from passthrough.calls import turns
-from passthrough.calls.request_state import RequestState, call_limit, current_request
+from passthrough.calls.request_state import call_limit
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS, Limits
 from passthrough.settings import Settings
 
-from ..support import build_app
+from ..support import build_app, request_of
 
 pytestmark = pytest.mark.anyio
 router = APIRouter()
@@ -72,27 +69,6 @@ def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: htt
     assert len({each["name"] for each in answers[1].json()} & {*large}) == 2
 
 
-class Projects(project_service_connect.ProjectService):
-    """Lists two projects, of which somebody has given the first a large description."""
-
-    async def list_projects(self, request: pb.ListProjectsRequest, _: Any) -> Any:
-        """Return a page."""
-        projects = [pb.Project(id="p0", description=LARGE), pb.Project(id="p1")]
-        start, end = int(request.token or 0), int(request.token or 0) + request.limit
-        found = pb.Projects(projects=projects[start:end], token=str(end) if end < 2 else "")
-        return pb.ListProjectsResponse(projects=found)
-
-
-def test_a_project_that_is_too_large_hides_no_other(
-    bob: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = project_service_connect.ProjectServiceASGIApplication(Projects())
-    monkeypatch.setitem(local_flyte._services.applications, service.path, service)
-    answer = bob.get("/projects")
-    assert [each["id"] for each in answer.json()] == ["p1"]
-    assert answer.headers["x-left-out"] == "1"
-
-
 def test_a_condition_that_is_too_large_hides_no_other(
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -139,14 +115,6 @@ class Calls:
             return [*range(1000)].index(number)
         finally:
             self.open -= 1
-
-
-def request_of(caller: str) -> RequestState:
-    """Begin a request, in the current task."""
-    state = RequestState()
-    state.turn.caller = caller
-    current_request.set(state)
-    return state
 
 
 async def test_a_callers_lists_share_one_limit_and_do_not_stop_anothers() -> None:

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import flyte
@@ -37,19 +36,6 @@ def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Even
 def changes(client: httpx.Client, run: str) -> list[dict[str, Any]]:
     """Return the actions that the stream of a run's actions sends, until it ends."""
     return [json.loads(event.data) for event in sent(client, run, "actions/events")]
-
-
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that makes `family` fail as long as it exists."""
-    (file := tmp_path_factory.mktemp("family") / "broken").touch()
-    return file
-
-
-@pytest.fixture(scope="module")
-def family(local_flyte: LocalFlyte, broken: Path) -> str:
-    """A run of three children: one stumbles once, one fails. It has just started."""
-    return start("tests.family", broken=str(broken))
 
 
 # Watching

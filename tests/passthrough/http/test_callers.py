@@ -19,12 +19,11 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
 from passthrough.calls import turns
-from passthrough.calls.json_values import translated
 from passthrough.calls.request_state import this_request
 from passthrough.dependencies import RequestBody
 from passthrough.http import exchange
-from passthrough.values.budget import Budget
 
+from ..agents.calling import calling
 from ..faulty import connected, head
 from ..support import build_app
 
@@ -223,37 +222,21 @@ def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None
 has_left = threading.Event()
 
 
-def hold_until_its_client_leaves_and_longer() -> None:
+@router.get("/thread-in-turn")
+def thread_in_turn() -> None:
+    asyncio.run((request := this_request()).turn.begin())
     entered.release()
-    request = this_request()
     wait_until(lambda: request.has_ended or go_on.is_set(), 60)
     has_left.set()
     go_on.wait()
 
 
-@router.get("/thread-in-turn")
-def thread_in_turn() -> None:
-    asyncio.run(this_request().turn.begin())
-    hold_until_its_client_leaves_and_longer()
-
-
-@router.get("/translation")
-async def translation() -> None:
-    def translate(budget: Budget) -> None:
-        budget.spend(0, 1_000_000)  # too much for the loop
-        hold_until_its_client_leaves_and_longer()
-
-    await translated(translate)
-
-
-@pytest.mark.parametrize("path", ["/thread-in-turn", "/translation"])
 def test_a_turn_lasts_until_the_thread_has_ended_although_the_client_has_left(
-    url: str, alice: httpx.Client, path: str
+    url: str, alice: httpx.Client
 ) -> None:
-    has_left.clear()
-    with connected(url, head(path)) as first:
+    with connected(url, head("/thread-in-turn")) as first:
         assert entered.acquire(timeout=60)
-        with connected(url, head(path)) as second:
+        with connected(url, head("/thread-in-turn")) as second:
             first.close()
             assert has_left.wait(60)
             for _ in range(20):  # what ends with the request has ended
@@ -289,15 +272,6 @@ def test_a_caller_has_one_large_answer_that_its_client_does_not_read_and_not_for
         assert len(alice.get("/unread").content) == 10_000_000
 
 
-def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:
-    """Return the text of a tool's result."""
-    call = {"name": name, "arguments": arguments}
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
-    accept = {"Accept": "application/json, text/event-stream"}
-    answer = client.post("/mcp", json=message, headers=accept)
-    return str(answer.json()["result"]["content"][0]["text"])
-
-
 def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,16 +279,16 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
-        sent = [threads.submit(call_tool, alice, "length", body=LARGE) for _ in range(4)]
-        assert [answer.result() for answer in sent] == ["1"] * 4
+        sent = [threads.submit(calling(alice), "length", body=LARGE) for _ in range(4)]
+        assert [answer.result() for answer in sent] == [(["1"], False)] * 4
 
 
 def test_a_tool_call_is_one_open_request(local_flyte: LocalFlyte) -> None:
     app = build_app(router, open_requests_per_caller=2)
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(1) as thread:
-        held = thread.submit(call_tool, alice, "held_thread_of_asyncio")
+        held = thread.submit(calling(alice), "held_thread_of_asyncio")
         assert entered.acquire(timeout=60)
         assert alice.get("/thread").json() == "served"
         go_on.set()
-        assert held.result() == "null"
+        assert held.result() == (["null"], False)

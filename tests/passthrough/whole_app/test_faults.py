@@ -55,8 +55,9 @@ def test_the_page_has_each_fault() -> None:
 
 
 def listen(way: Proxy, authority: trustme.CA = TRUSTED) -> None:
-    """Listen with a certificate of this authority."""
+    """Listen with a certificate of this authority, and offer HTTP/2, which is not understood."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2", "http/1.1"])
     authority.issue_cert(HOST).configure_cert(context)
     way.listen(context)
 
