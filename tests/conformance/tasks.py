@@ -21,13 +21,10 @@ async def endless() -> None:
 
 
 @env.task(retries=2)
-async def retries(failures: int) -> int:
-    """Fail in this number of attempts, and return the number of those that have failed."""
-    failed: Any = flyte.ctx()
-    print(f"attempt {failed.attempt_number + 1}", flush=True)
-    if failed.attempt_number < failures:
-        raise ValueError("on purpose")
-    return int(failed.attempt_number)
+async def fails(x: int) -> int:
+    context: Any = flyte.ctx()
+    print(f"attempt {context.attempt_number + 1}", flush=True)
+    raise ValueError("on purpose")
 
 
 @env.task(report=True)

@@ -98,7 +98,7 @@ def test_the_newest_runs_come_first_and_have_who_started_and_why_somebody_aborte
 def test_each_attempt_has_its_own_log_and_only_the_last_one_an_end_and_an_error(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("retries", failures=9)
+    run = alice.start("fails", x=9)
     action = alice.until("FAILED", run)
     assert "on purpose" in action.error_info.message
     assert (action.error_info.kind, action.error_info.code) == (ErrorInfo.KIND_USER, "")
@@ -118,7 +118,7 @@ def test_each_attempt_has_its_own_log_and_only_the_last_one_an_end_and_an_error(
         flyte.until(lambda: code_of(alice.log, run, attempt=2) == "not_found")
     assert code_of(alice.log, run, attempt=4) == "not_found"
     values = alice.values(run)
-    assert (values.inputs, values.outputs) == (inputs(failures=9), Outputs())
+    assert (values.inputs, values.outputs) == (inputs(x=9), Outputs())
     assert values.inputs_uri
     assert not values.outputs_uri
 

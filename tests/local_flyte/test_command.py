@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import signal
 import socket
 import ssl
@@ -207,21 +206,16 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
 def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
     default_project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
-    """That Flyte is a local one, started alone in a project without tasks."""
-    here = shutil.copytree(default_project, tmp_path / "here")
-    there = shutil.copytree(default_project, tmp_path / "there")
-    (there / "app" / "tasks.py").unlink()
-    edit(there / "deployment.py", "    depends_on=[task_env],\n", "")
-    edit(there / "deployment.py", "from app.tasks import task_env\n", "")
-    with started(there, "--flyte-only") as (flyte_command, printed):
-        assert "names no tasks in depends_on" in printed
+    """That Flyte is a local one, started alone."""
+    here = default_project
+    with started(here, "--flyte-only") as (flyte_command, printed):
         assert "\n  export _U_EP_OVERRIDE=dns:///127.0.0.1:" in printed
         people = re.findall(r"^  (\w+) +\S+  \((.*)\)$", printed, re.MULTILINE)
         assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
         assert people[-1][1].startswith("is refused")
         words, *others = flyte_lines(printed)
         assert [Path(each[2]).stem for each in others] == ["bob", "victor", "carol"]
-        flyte(words, there, tmp_path)
+        flyte(words, here, tmp_path)
         (tmp_path / "tmp").mkdir()
         with started(here, "--flyte", words[2], TMPDIR=str(tmp_path / "tmp")) as (command, told):
             assert "Flyte      dns:///127.0.0.1:" in told

@@ -36,7 +36,6 @@ DEPLOYMENT = "deployment.py"
 PORT = 8080
 PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
-NO_TASKS = f"{DEPLOYMENT} names no tasks in depends_on, so none are registered."
 NO_FILE = "There is no app here. Name a file to deploy its tasks: local-flyte jobs.py"
 READY_SECONDS = 180
 STOP_SECONDS = 5
@@ -206,10 +205,7 @@ def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
     if not Path(DEPLOYMENT).exists():
         print(NO_FILE, flush=True)
         return []
-    tasks = local_flyte.register(Path.cwd())
-    if not tasks:
-        print(NO_TASKS, flush=True)
-    return tasks
+    return local_flyte.register(Path.cwd())
 
 
 def _try(act: Callable[[], None]) -> None:
