@@ -77,17 +77,10 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: 
 @pytest.mark.slow
 @pytest.mark.weekly
 def test_the_demo_without_make(cloned: Path, tmp_path: Path) -> None:
-    """Installed packages are reused, and a changed project runs as it is."""
     *setup, last = code_block("Try it", 1)
     path = path_with_tools(tmp_path / "bin")
     shutil.rmtree(cloned / ".venv", ignore_errors=True)
     for command in setup:
         run(["sh", "-c", command], cloned, PATH=path)
-    project = cloned / ".demo" / "my-flyte-app"
     with running(last.split(), cloned, PATH=path) as app:
         check_two_people_and_end(app)
-    (project / "app" / "mine.py").write_text("MINE = 1\n")
-    with running(last.split(), cloned, PATH=path) as app:
-        assert ".demo/my-flyte-app has changes, such as app/mine.py" in app.wait_until_ready()
-        check_two_people_and_end(app)
-    assert (project / "app" / "mine.py").exists()

@@ -89,16 +89,6 @@ def test_passthrough_has_six_floors() -> None:
                 assert other == room or floor_of[other] < floor_of[room], (file, other)
 
 
-def test_the_public_paths_are_those_that_the_docstring_of_passthrough_names(
-    default_project: Path,
-) -> None:
-    told = re.search(r"What needs no credentials\?(.+?)\. ", passthrough.__doc__ or "", re.S)
-    program = "from app.main import app; print(*sorted(app.public))"
-    public = run([BIN / "python", "-c", program], default_project).split()
-    assert told
-    assert sorted(re.findall("``(/.*?)``", told[1])) == public
-
-
 def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
     locks = {"uv.lock", "poetry.lock", "pdm.lock", "package-lock.json"}
     hosts = ("pypi." + "org", "python" + "hosted", "npm" + "js")

@@ -111,17 +111,10 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
     recipes = [recipe for recipe in recipes if recipe.title not in without]
     for recipe in recipes:
         paste(recipe, project)
-    conditions, face, responses = (
-        "app/routers/conditions.py",
-        "from passthrough import",
-        "    responses={202",
-    )
-    edit(
-        project / conditions,
-        face,
-        f"from ..approvers import APPROVERS\nfrom ..only import only\n{face}",
-    )
-    edit(project / conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
+    conditions, responses = project / "app/routers/conditions.py", "    responses={202"
+    for line in ("from ..approvers import APPROVERS", "from ..only import only"):
+        edit(conditions, "from passthrough import", f"{line}\nfrom passthrough import")
+    edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
     return [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
 
 
@@ -143,11 +136,9 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
 ) -> None:
     add_all_recipes(project, ONLY_PAGE)
     add_everything(project)
-    (link,) = re.findall(
-        r'`(<a href="page/.+</a>)`', (project / "docs/recipes/pages.md").read_text()
-    )
-    docs = '        <a href="docs">'
-    edit(project / "app/page/index.html", docs, f"        {link}\n{docs}")
+    link, docs = '        <a href="page/about.html">About you</a>', '        <a href="docs">'
+    assert link.strip() in (project / "docs/recipes/pages.md").read_text("utf-8")
+    edit(project / "app/page/index.html", docs, f"{link}\n{docs}")
     check(project, types=True)
     run([*PYTEST, f"--ignore={ALLOWED}"], project)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -179,27 +178,6 @@ def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_chan
     else:
         cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
     check_updated(project, baker, {} if moving else EDITED, package)
-
-
-@pytest.mark.parametrize("release", FILES_MOVE)
-def test_the_changelog_names_all_of_a_release_that_an_owners_code_may_use_and_is_gone(
-    release: str, default_project: Path
-) -> None:
-    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
-        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
-    defined = re.compile(r"^(?:async )?(?:def|class)? ?([A-Za-z]\w+)(?:\(| = |:$)", re.M)
-    package = f"{PROJECT}/{{{{cookiecutter.__package_name}}}}"
-    had = {
-        name
-        for file in (f"{PROJECT}/tests/conftest.py", f"{package}/dependencies.py")
-        for name in defined.findall(run("git", "show", f"{RELEASES[release]}:{file}", cwd=ROOT))
-    }
-    files = ("tests/conftest.py", "local_flyte/testing.py", "passthrough/__init__.py")
-    has = "".join((default_project / file).read_text("utf-8") for file in files)
-    told = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    gone = {name for name in had if not re.search(rf"\b{name}\b", has)}
-    assert "ScopeDep" in gone
-    assert {name for name in gone if f"`{name}" not in told} == set()
 
 
 def install_uvx(project: Path) -> str:
