@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from .visiting import make, question
 
 SHOW = """({ questionsPanel }, conditions, options) => {
-    window.panel = questionsPanel("Questions", {}, options);
+    window.panel = questionsPanel("Questions", options);
     panel.draw(conditions);
     return panel.node;
 }"""

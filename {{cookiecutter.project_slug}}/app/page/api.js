@@ -118,12 +118,12 @@ async function read(method, path, given) {
 }
 
 /** GET a path. Undefined and null values in the query are left out. */
-export const get = (path, query, signal) => read("GET", path, { query, signal });
-export const post = (path, query, body) => read("POST", path, { query, body });
+export const get = (path, signal, query) => read("GET", path, { query, signal });
+export const post = (path, body, query) => read("POST", path, { query, body });
 export const part = encodeURIComponent;
 
 /** Upload a file; `progress` gets the share of it that has been sent. */
-export function upload(file, query, signal, progress) {
+export function upload(file, signal, progress) {
   const request = (url, { method, body }) =>
     new Promise((resolve, reject) => {
       const sending = new XMLHttpRequest(); // `fetch` tells no progress
@@ -143,7 +143,7 @@ export function upload(file, query, signal, progress) {
       sending.send(body);
     });
   return read("POST", "files", {
-    query: { ...query, name: file.name },
+    query: { name: file.name },
     body: file,
     signal,
     request,

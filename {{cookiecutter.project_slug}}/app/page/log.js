@@ -9,7 +9,7 @@ const MOST_CHARACTERS = 5_000_000; // kept: no browser shows what is below 33,55
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
 /** Show the log of an action of a run; `ended` returns whether the action has ended. */
-export function logPanel({ run, action, title }, scope, signal, ended) {
+export function logPanel({ run, action, title }, signal, ended) {
   const output = h("div.log", {
     role: "log",
     "aria-live": "off",
@@ -91,7 +91,7 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
     try {
       for await (const some of events(
         `runs/${part(run)}/logs`,
-        { ...scope, action },
+        { action },
         until,
         connected,
         last,

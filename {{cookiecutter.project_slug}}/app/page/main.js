@@ -1,9 +1,8 @@
 // The page's frame: chooses the view, shows who is signed in, and handles events for all views.
 import { Problem, refresh } from "./api.js";
-import { name } from "./dom.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
-import { banner, link, loadAsking, problemBox, session, signedOut, whoAmI } from "./session.js";
+import { banner, loadAsking, problemBox, signedOut, whoAmI } from "./session.js";
 import { taskView, tasksView } from "./tasks.js";
 
 const VIEWS = { tasks: [tasksView, taskView], runs: [runsView, runView] };
@@ -22,18 +21,8 @@ async function route() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const { project, domain } = query;
-  session.scope = { project, domain };
-  document
-    .getElementById("place")
-    .replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
-  const sections = /** @type {NodeListOf<HTMLAnchorElement>} */ (
-    document.querySelectorAll("[data-section]")
-  );
-  for (const each of sections) {
-    each.href = link(each.dataset.section);
+  for (const each of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("nav a")))
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
-  }
   const view = document.createElement("div");
   main.replaceChildren(view);
   try {
@@ -43,8 +32,7 @@ async function route() {
     document.title = [subject ?? section.replace(/^./, (c) => c.toUpperCase()), APP].join(" · ");
     const showing = show(view, { subject, query, signal });
     banner("asking");
-    const { scope } = session;
-    const load = () => loadAsking(scope, signal, show === tasksView);
+    const load = () => loadAsking(signal, show === tasksView);
     // The list of runs asks itself.
     if (show !== runsView) refresh(load, () => ASK, signal);
     if (!first) (view.querySelector("h1") ?? main).focus();

@@ -14,10 +14,9 @@ const time = ({ asked_at: at }) => Date.parse(at) || 0;
 /**
  * A section with questions: those of one run or, with `everywhere`, all that wait.
  * @param {string} title
- * @param {object} scope
  * @param { {everywhere?: boolean, most?: number, answered?: () => void}} [options]
  */
-export function questionsPanel(title, scope, { everywhere, most, answered } = {}) {
+export function questionsPanel(title, { everywhere, most, answered } = {}) {
   // By run and action: what is shown, its element, and whether it is answered from here
   const shown = new Map();
   const later = new Map(); // what waits, but has no place yet
@@ -91,7 +90,7 @@ export function questionsPanel(title, scope, { everywhere, most, answered } = {}
   function show(key, condition, { ended = "", here = false }) {
     const element = question(
       condition,
-      { scope, ended, here, everywhere },
+      { ended, here, everywhere },
       {
         sending(is) {
           shown.get(key).here = is;
@@ -128,7 +127,7 @@ function resultOf(condition) {
   return [personAndSubject(by), " answered: ", h("strong", name(said))];
 }
 
-function question(condition, { scope, ended, here, everywhere }, { sending, sent }) {
+function question(condition, { ended, here, everywhere }, { sending, sent }) {
   const id = newId();
   const problem = h("div");
   const of = session.asking.find((run) => run.name === condition.run);
@@ -150,7 +149,7 @@ function question(condition, { scope, ended, here, everywhere }, { sending, sent
     element.inert = true; // one answer at a time
     sending(true);
     try {
-      sent(await post(`${path}/${part(condition.action)}`, scope, { value }));
+      sent(await post(`${path}/${part(condition.action)}`, { value }));
     } catch (error) {
       problem.replaceChildren(problemBox(error));
       element.inert = false;

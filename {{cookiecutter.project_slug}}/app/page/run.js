@@ -17,17 +17,16 @@ import {
 } from "./dom.js";
 import { logPanel } from "./log.js";
 import { questionsPanel } from "./questions.js";
-import { link, person, problemBox, session } from "./session.js";
+import { link, person, problemBox } from "./session.js";
 
 const AT_ONCE = 50; // actions that are drawn without a pause
 const WAITS = ["queued", "waiting_for_resources", "initializing"]; // phases without a log
 
 export async function runView(view, { subject, signal }) {
-  const { scope } = session;
   const path = `runs/${part(subject)}`;
   const title = h("h1", { tabindex: -1 }, name(subject));
   view.append(title);
-  let run = await get(path, scope, signal);
+  let run = await get(path, signal);
 
   const badge = h("span", { role: "status" });
   const facts = h("dl.facts");
@@ -106,7 +105,7 @@ export async function runView(view, { subject, signal }) {
 
   async function showValues() {
     try {
-      const io = await get(`${path}/io`, scope, signal);
+      const io = await get(`${path}/io`, signal);
       const none = hasEnded(run)
         ? "None, because the run did not succeed."
         : "Shown once the run has succeeded.";
@@ -123,7 +122,7 @@ export async function runView(view, { subject, signal }) {
 
   async function stop() {
     sure.close();
-    await post(`${path}/abort`, scope, {}).then(
+    await post(`${path}/abort`, {}).then(
       (now) => {
         draw(now);
         refusal.replaceChildren();
@@ -132,7 +131,7 @@ export async function runView(view, { subject, signal }) {
     );
   }
 
-  const questions = questionsPanel("Questions", scope);
+  const questions = questionsPanel("Questions");
   const tree = actionsPanel(choose);
   const log = h("div");
   let action = ROOT;
@@ -150,7 +149,7 @@ export async function runView(view, { subject, signal }) {
   function follow() {
     const { type, title, phase, attempts, cached, has_report: reports } = tree.get(action) ?? {};
     report.hidden = !reports || !hasEnded({ phase });
-    report.href = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
+    report.href = new URL(`${path}/report?action=${part(action)}`, BASE);
     const none =
       cached || phase === "recovered"
         ? "Nothing has run: the result is that of an earlier run."
@@ -164,7 +163,7 @@ export async function runView(view, { subject, signal }) {
     else {
       const both = AbortSignal.any([signal, leaving.signal]);
       const of = { run: run.name, action, title: action === ROOT ? "" : (title ?? action) };
-      log.replaceChildren(logPanel(of, scope, both, () => hasEnded(tree.get(of.action))));
+      log.replaceChildren(logPanel(of, both, () => hasEnded(tree.get(of.action))));
     }
   }
 
@@ -187,7 +186,7 @@ export async function runView(view, { subject, signal }) {
   showValues();
   await persist(
     async (until, connected) => {
-      for await (const some of events(`${path}/actions/events`, scope, until, connected)) {
+      for await (const some of events(`${path}/actions/events`, {}, until, connected)) {
         for (let start = 0; start < some.length; start += AT_ONCE) {
           update(some.slice(start, start + AT_ONCE).map(({ data }) => parse(data)));
           await new Promise((goOn) => setTimeout(goOn)); // the browser does other things in between

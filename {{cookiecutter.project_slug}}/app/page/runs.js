@@ -23,11 +23,10 @@ const PHASES = [
 ];
 
 export function runsView(view, { query, signal }) {
-  const { scope } = session;
   const list = h("ul.rows.runs");
   const status = h("p.hint", { role: "status" }, "Loading…");
   const problem = h("div");
-  const questions = questionsPanel("Waiting for an answer", scope, {
+  const questions = questionsPanel("Waiting for an answer", {
     everywhere: true,
     most: QUESTIONS,
     answered,
@@ -101,17 +100,13 @@ export function runsView(view, { query, signal }) {
     whose.hidden = !known;
     const subject = query.everyone ? null : known;
     const asked = {
-      ...scope,
       subject,
       task: query.task,
       phase: phases,
       before: query.before,
       limit: PAGE,
     };
-    const [runs, asking] = await Promise.all([
-      get("runs", asked, signal),
-      loadAsking(scope, signal),
-    ]);
+    const [runs, asking] = await Promise.all([get("runs", signal, asked), loadAsking(signal)]);
     draw(runs, subject);
     wait = runs.some((run) => !hasEnded(run) && known && run.executed_by?.subject === known)
       ? SOON
@@ -126,7 +121,7 @@ export function runsView(view, { query, signal }) {
   async function loadQuestions(asking) {
     const now = asking.map((run) => run.name).join(" ");
     if (now === before && (!now || Date.now() < due) && Date.now() > news) return;
-    const conditions = now ? await get("conditions", { ...scope, limit: QUESTIONS }, signal) : [];
+    const conditions = now ? await get("conditions", signal, { limit: QUESTIONS }) : [];
     questions.draw(conditions);
     before = now;
     due = Date.now() + EACH * (1 + asking.length + conditions.length);

@@ -1,16 +1,15 @@
-// Who is signed in, the selected project, and problems.
+// Who is signed in, what waits for an answer, and problems.
 import { BASE, Problem, get, meaning } from "./api.js";
 import { button, h, hasEnded, live, name, tick, webLink } from "./dom.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
-  scope: {}, // project and domain, if they are not the app's own
   asking: [], // runs that wait for an answer
 };
 
-/** A URL within this page, in the selected project. */
+/** A URL within this page. */
 export function link(path, query = {}) {
-  const given = Object.entries({ ...session.scope, ...query }).filter(([, value]) => value);
+  const given = Object.entries(query).filter(([, value]) => value);
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
@@ -58,8 +57,8 @@ document.getElementById("asking").append(
 );
 
 /** Load the runs that wait for an answer, which "Runs" says. */
-export async function loadAsking(scope, signal, inWords) {
-  const paused = await get("runs", { ...scope, phase: "paused", limit: MOST_ASKING }, signal);
+export async function loadAsking(signal, inWords) {
+  const paused = await get("runs", signal, { phase: "paused", limit: MOST_ASKING });
   session.asking = paused.filter((run) => !hasEnded(run));
   tick();
   banner("asking", inWords && count() && h("p.notice", h("a", { href: link("runs") }, words())));

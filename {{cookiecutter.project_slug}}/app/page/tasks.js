@@ -2,7 +2,7 @@
 import { get, part, post, stringify, upload } from "./api.js";
 import { button, h, name, taskName } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, problemBox, session } from "./session.js";
+import { link, problemBox } from "./session.js";
 
 const MOST = 1000; // tasks that the app lists
 
@@ -35,9 +35,7 @@ export async function tasksView(view, { signal }) {
       ...(tasks.length ? [!found.length && "No matching tasks.", most].filter(Boolean) : none),
     );
   }
-  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() =>
-    status.replaceChildren(),
-  );
+  tasks = await get("tasks", signal, { limit: MOST }).finally(() => status.replaceChildren());
   tasks.sort((a, b) => a.name.localeCompare(b.name));
   show();
 }
@@ -50,21 +48,20 @@ const item = (task) =>
   );
 
 export async function taskView(view, { subject, query, signal }) {
-  const { scope } = session;
   const path = `tasks/${part(subject)}`;
   const origin = `runs/${part(query.from)}`;
   view.append(h("h1", { tabindex: -1 }, taskName(subject)));
   const [task, before] = await Promise.all([
-    get(path, { ...scope, version: query.version }, signal),
+    get(path, signal, { version: query.version }),
     query.from &&
-      Promise.all([get(origin, scope, signal), get(`${origin}/io`, scope, signal)]).then(
+      Promise.all([get(origin, signal), get(`${origin}/io`, signal)]).then(
         (both) => Object.assign({}, ...both),
         () => ({}),
       ),
   ]);
 
   const fields = schemaForm(task.inputs, before?.inputs, "Inputs", (file, until, progress) =>
-    upload(file, scope, AbortSignal.any([signal, until]), progress),
+    upload(file, AbortSignal.any([signal, until]), progress),
   );
   const problem = h("div");
   const run = button("Run", submit, { class: "primary" });
@@ -118,7 +115,7 @@ export async function taskView(view, { subject, query, signal }) {
       const again = before?.task === subject && before.version === task.version;
       const made = again
         ? await rerun(inputs)
-        : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
+        : await post(`${path}/runs`, { inputs }, { version: task.version });
       location.hash = link(`runs/${part(made.name)}`);
     } catch (error) {
       tell(error);
@@ -133,7 +130,7 @@ export async function taskView(view, { subject, query, signal }) {
       ([key, value]) =>
         !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]),
     );
-    return post(`${origin}/rerun`, scope, { inputs: Object.fromEntries(changed) });
+    return post(`${origin}/rerun`, { inputs: Object.fromEntries(changed) });
   }
 
   function tell(error) {
