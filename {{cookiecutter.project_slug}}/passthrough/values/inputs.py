@@ -18,7 +18,6 @@ from flyteidl2.core.types_pb2 import StructuredDatasetType as TableType
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from ..limits import limits
 from .budget import Budget, TooComplexError
 from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
@@ -99,7 +98,7 @@ def to_literals(
         except TooComplexError:
             errors.append(((name,), "too large, or nested too deep"))
     if errors:
-        raise InvalidInputs(errors[: limits().errors])
+        raise InvalidInputs(errors)
     return literals
 
 
