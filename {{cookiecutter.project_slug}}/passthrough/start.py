@@ -50,10 +50,10 @@ def load_settings(
     others = given.keys() - {*chain(*names)}
     old = {*others, *map("=".join, given.items())}
     lines = [f"{name}: this {instead}" for name, instead in GONE.items() if name in old]
+    tell = lines.append if strict else logger.warning
     for name in others:
         for meant in get_close_matches(name, [first for first, *_ in names], n=1, cutoff=0.87):
-            wrong = f"{name} is not a setting of the app; did you mean {meant}?"
-            (lines.append if strict else logger.warning)(wrong)
+            tell(f"{name} is not a setting of the app; did you mean {meant}?")
     try:
         settings = kind.model_validate(given)
     except ValidationError as error:
