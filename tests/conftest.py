@@ -27,8 +27,16 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what takes long first, so that it does not end alone: an owner's steps, then servers."""
-    items.sort(key=lambda item: (not item.get_closest_marker("slow"), len(item.path.parts)))
+    """Run first what takes long, an owner's steps, and last what does not, the middleware's tests.
+
+    So no process is left with a long file when the others have ended.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+        slow, quick = item.get_closest_marker("slow"), item.path.parent.name == "middleware"
+        return not slow, quick, len(item.path.parts)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
