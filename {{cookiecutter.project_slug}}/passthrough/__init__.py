@@ -1,8 +1,8 @@
 """Makes the app act as its callers. Don't edit it: updates of the template replace it.
 
-``app/`` and ``deployment.py`` import all they need from here, and ``passthrough.agents``, which can
-be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
-``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
+``app/`` and ``deployment.py`` import only from here and, if agents are served, from
+``passthrough.agents``. Behind it, ``http`` is what happens to a request, ``calls`` to a call to
+Flyte, and ``values`` to a value; ``extras`` has what the SDK lacks.
 
 The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
 ``http/exchange.py``, ``calls/request_state.py``, ``calls/turns.py``, ``calls/interceptor.py``,
@@ -11,7 +11,6 @@ Look up the rest.
 
 - The *caller* is the person, or the application, as whom a request calls Flyte.
 - The *client* is the program that sends the request and may leave: a browser, a script, an agent.
-- A *sender* (`Sender`) is what the app knows of a caller, while it serves the request.
 - A *subject* is Flyte's identifier of a caller.
 
 What one asks first:
@@ -21,13 +20,17 @@ What one asks first:
   Such a request has no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
-  ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
-  later), and the answer is 504.
+  ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504. A call
+  that a thread waits for ends a second later.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- How does a watch end? Of a run, two seconds after its last news once its root action has ended;
-  of one action, with it; and any, with its request: ``extras/watching.py``.
+- How does a watch end? ``extras/watching.py``: `watch_run`, and the watch of one action, when that
+  action has ended; `watch_details` two seconds after the last news once the root action has. And
+  any ends with its request.
 - Where are headers added? In ``http/exchange.py``; an owner adds some by ``App(headers={…})``.
-- Who says 413? ``limits.py`` lists them all.
+- Who says 413, and who 422? ``limits.py`` lists them all.
+- What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
+- What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
+  ``local_flyte/promises.py``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint

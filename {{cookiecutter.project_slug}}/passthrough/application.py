@@ -87,12 +87,12 @@ class App(FastAPI):
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, by the path; else ``Bearer``."""
         self.include_router(public_routes.router)
-        self._own_routes = [*self.router.routes]
+        self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the door around the owner's middleware, too: it answers its exceptions."""
-        # A request is compared with each route before its own: so the owner's are first.
-        self.router.routes.sort(key=self._own_routes.__contains__)
+        """Put the door around the owner's middleware, too: so it answers that one's exceptions."""
+        # Routes are tried in order: the owner's come first, because they are asked for more often.
+        self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
             Middleware(Door, self.settings, self.public, self._headers),

@@ -66,7 +66,7 @@ async def _task(
 CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller: for endpoints without other calls to Flyte. Flyte refuses invalid credentials."""
 SubjectDep = Annotated[str | None, Depends(_subject)]
-"""Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
+"""Whose things to list: the query's ``subject``, with ``mine`` the caller; None means everybody."""
 RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the name in the path, as the caller may see it, without its details: those may be
 large, and a request may last for minutes."""

@@ -231,7 +231,7 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last five, each once: Flyte repeats some. After a restart they say why."""
+    """Return the last five, each once: Flyte repeats some. Those before a restart say its cause."""
     last: dict[str, Event] = {}
     for attempt in attempts[-2:]:
         for event in attempt.cluster_events[-50:]:

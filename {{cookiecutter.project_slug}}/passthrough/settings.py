@@ -20,7 +20,7 @@ from .limits import Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 
 SETTINGS = "passthrough.settings"
-"""The key of ASGI's scope for the settings: in a mounted app, ``scope["app"]`` is that one."""
+"""The key of ASGI's scope for the settings. In a mounted app, ``scope["app"]`` has others."""
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
@@ -80,7 +80,7 @@ class Settings(BaseModel):
 
     allow_anonymous: bool = setting("ALLOW_ANONYMOUS", default=False)
     """Whether to start without TLS to Flyte: every caller is then anonymous, and any web page that
-    reaches the app is one (DNS rebinding)."""
+    reaches the app may call Flyte through it (DNS rebinding)."""
 
     flyte_org: str | None = setting("FLYTE_ORG", "_U_ORG_NAME", default=None)
     """Flyte's organization; only Union has them."""

@@ -101,17 +101,17 @@ async def connect(settings: Settings) -> None:
 
 
 def prepare_the_process(settings: Settings) -> None:
-    """Change the process when the app starts, in these five ways and no other.
+    """Change the process when the app starts.
 
-    1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
-    2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
-    3. The handlers of SIGINT and SIGTERM: streams end before the server stops.
-    4. Handlers and levels of loggers, unless the owner has set handlers (`set_up_logging`).
-    5. The garbage collector skips what exists from the start, and runs less often: otherwise
-       ``GET /me`` costs a sixth more, with 100 at once.
+    - The handlers of SIGINT and SIGTERM: streams end before the server stops.
+    - The garbage collector skips what exists from the start, and runs less often: otherwise
+      ``GET /me`` costs a sixth more, with 100 at once.
+    - There are so many threads that no caller can hold all of them.
 
-    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
-    threads that no caller can hold all of them.
+    Elsewhere, the app changes attributes of ``flyte`` and the variable ``DO_NOT_TRACK``, because
+    the SDK would send reports of usage (`make_safe`); handlers and levels of loggers, unless the
+    owner has set handlers (`set_up_logging`); the event loop's finaliser of abandoned generators
+    (``passthrough_auth.py``); and nothing else of the process.
     """
     _cancel_at_stop()
     gc.freeze()

@@ -1,4 +1,5 @@
-// Builds a form from a JSON Schema. Each row has a label, a control and an error message.
+// Builds a form from a JSON Schema, as tasks.js gets it from GET /tasks/{name}.
+// Each row has a label, a control and an error message.
 import { stringify } from "./api.js";
 import { CONTROLS, Invalid, LEFT_OUT, own } from "./controls.js";
 import { button, h, isRecord, name, newId } from "./dom.js";

@@ -115,7 +115,7 @@ class Agents:
 
 
 class InnerRequest:
-    """A request to the app, and its client, who is done with what has come in time."""
+    """A request to the app, and its client: it takes what comes in time and fits, and leaves."""
 
     def __init__(self, body: bytes) -> None:
         self._status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False

@@ -103,9 +103,9 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
 
 
 def _texts_of(stream: str) -> list[str]:
-    """Return the data of a stream, such as lines of a log; what has a name, in texts of its own.
+    """Return the data of a stream, such as the lines of a log, as texts.
 
-    So no line of a log can pass for an event with a name.
+    Events with a name have texts of their own: so no line of a log can pass for one.
     """
     lines = list[tuple[str, str]]()
     for event in stream.split("\n\n"):

@@ -6,7 +6,7 @@ of ten types may count eleven times. A text counts by its length, too.
 
 from ..limits import limits
 
-CHARS_OF_NODE = 32  # as many count as much as a node
+CHARS_OF_NODE = 32  # so many characters count as one node
 
 
 class TooComplexError(Exception):

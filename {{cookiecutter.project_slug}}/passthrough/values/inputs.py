@@ -26,7 +26,7 @@ Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
 PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
-OF_OTHERS = {"collection_type", "map_value_type", "union_type"}  # kinds of literals
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # kinds of literals
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
 DURATIONS = TypeAdapter(timedelta)
 
@@ -126,7 +126,7 @@ class Converter:
             literal = self._fields(value, schema, at, depth)
         else:
             literal = PART
-        is_made_of_others = schema.kind.WhichOneof("type") in OF_OTHERS
+        is_made_of_others = schema.kind.WhichOneof("type") in CONTAINERS
         return literal if is_made_of_others else self._stored(value, schema.kind)
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:

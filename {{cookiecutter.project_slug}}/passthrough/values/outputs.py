@@ -51,7 +51,7 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                items = value.literals  # sorted: the table's order tells the process's address
+                items = value.literals  # in an order that shows no memory address
                 return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
                 return self.read(value.value, depth + 1)

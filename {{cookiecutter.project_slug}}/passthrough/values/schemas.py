@@ -23,7 +23,7 @@ class Schema(dict[str, Any]):
 
 
 PICKLE = "a Python object, which Flyte stores as a pickle"
-ANY_VALUE = Schema(type=["string", "integer"])
+VALUE_OF_ENUM = Schema(type=["string", "integer"])
 INTEGERS = Schema(pattern="^(0|-?[1-9][0-9]*)$")
 DURATION = Schema(  # without months; Pydantic writes 365 days as a year, and reads it so
     type="string",
@@ -145,10 +145,11 @@ class SchemaBuilder:
         copies = [self._of_schema(schema, names) for schema in known.values()]
         made = {str(number): schema for number, schema in enumerate(copies, first)}
         for name, schema in made.items():
-            # An Enum. A model takes its names or its values, a dataclass in it only its values.
+            # An Enum. The schema lists its names. A model takes those or its values, a dataclass
+            # within the model only its values: so any that may be one passes.
             if "enum" in schema:
                 title = schema.pop("title", "")
-                made[name] = Schema(title=title, anyOf=[schema, ANY_VALUE])
+                made[name] = Schema(title=title, anyOf=[schema, VALUE_OF_ENUM])
         schema = self._of_schema(given, names)
         self.definitions |= made
         return schema
@@ -170,7 +171,7 @@ class SchemaBuilder:
                     kept[keyword] = value
                 case ("const" | "default", bool() | str()) | ("const", None):
                     kept[keyword] = value
-                case "const" | "default", int() | float() if abs(value) < 2**53:  # or was rounded
+                case "const" | "default", int() | float() if abs(value) < 2**53:  # else rounded
                     kept[keyword] = value
                 case "enum", [_, *_] if PLAIN.issuperset(map(type, value)):
                     kept[keyword] = value
@@ -190,7 +191,7 @@ class SchemaBuilder:
                     kept[keyword] = [self._of_schema(of, names) for of in value]
                 case "anyOf" | "oneOf" | "allOf", [_, *_]:  # in allOf, the SDK writes only one
                     kept["anyOf"] = [self._of_schema(of, names) for of in value]
-        if "properties" in kept:  # without a word, Pydantic would ignore other fields
+        if "properties" in kept:  # Pydantic would silently ignore others
             kept.setdefault("additionalProperties", False)
         if note := NOTES.get(kept.get("format", "")):
             about = kept.get("description")
