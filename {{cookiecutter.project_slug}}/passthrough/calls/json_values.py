@@ -91,25 +91,16 @@ def _change_reruns() -> None:
 
 
 def _change_outputs() -> None:
-    """Return a run's inputs and outputs as JSON, by their names."""
+    """Return a run's inputs as JSON by their names, and its outputs as a tuple of JSON."""
     convert = sdk_object("flyte._internal.runtime.convert")
-    outputs = sdk_object("flyte.remote:ActionOutputs")
-    new_as_it_was = outputs.__new__
 
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
         return await json_of(inputs.proto_inputs)
 
-    async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
-        if shown := await json_of(outputs.proto_outputs):
-            return {name: shown.get(name) for name in interface.outputs}
-        return {"o0": None}  # the SDK returns (None,) for a task without outputs
-
-    def new(cls: Any, pb2: Any, data: Any) -> Any:
-        named = data[0] if data else {}
-        made = new_as_it_was(cls, pb2, (*named.values(),))
-        made._fields = [*named]
-        return made
+    async def outputs_to_native(interface: Any, outputs: Any) -> tuple[Any, ...]:
+        shown = await json_of(outputs.proto_outputs)
+        # The SDK, too, returns (None,) for a task without outputs.
+        return tuple(shown.get(name) for name in interface.outputs) if shown else (None,)
 
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
-    outputs.__new__ = staticmethod(new)

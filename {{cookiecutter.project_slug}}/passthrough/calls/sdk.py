@@ -67,7 +67,6 @@ SDK_NAMES = {
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
-    "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
     # make_safe: calls run in the caller's task, and nothing of a caller's is kept for the next
     "flyte.remote:Action.wait": "quiet wait_for",

@@ -85,7 +85,7 @@ class Door:
     ) -> None:
         self.app, self.settings, self.public = app, settings, public
         names = "authorization", "cookie", settings.token_header or "", *settings.credential_headers
-        self._credentials = {name.lower().encode() for name in names}
+        self._credentials = {name.lower() for name in names}
         self._trusted = {origin.encode() for origin in settings.trusted_origins}
         more = HEADERS | {name.lower(): value for name, value in headers.items()}
         self._headers = [(name.encode(), value.encode()) for name, value in more.items()]
@@ -119,11 +119,8 @@ class Door:
     def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
         named = sent.get(b"x-request-id", b"").decode("latin-1")
         if REQUEST_ID.fullmatch(named):
-            credentials = [
-                (name.decode(), value.decode("latin-1"))
-                for name, value in scope["headers"]
-                if name in self._credentials
-            ]
+            pairs = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
+            credentials = [pair for pair in pairs if pair[0] in self._credentials]
             if not any(secret in named for secret in secrets_in(credentials)):
                 return named
         return f"{_numbers.getrandbits(128):032x}"
