@@ -23,9 +23,10 @@ from servers import ROOT, generate
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "{{cookiecutter.project_slug}}")]
 
-from local_flyte import LocalFlyte  # noqa: E402 - of the template
+from envoy import HOST, in_front_of  # noqa: E402 - with the template's
+
+from local_flyte import LocalFlyte  # noqa: E402
 from local_flyte.testing import bearer, client_of  # noqa: E402
-from tests.envoy import HOST, in_front_of  # noqa: E402
 from tests.served import serving_app  # noqa: E402
 
 ATTACKERS = 10  # connections at once

@@ -1,0 +1,44 @@
+"""An Envoy in front of an app, as on Knative."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from local_flyte.apps import free_port
+from tests.served import started
+
+HOST = "127.0.0.1"
+FILTERS = "type.googleapis.com/envoy.extensions.filters"
+
+
+def address(port: int) -> dict[str, Any]:
+    """Return a port of this machine, as Envoy is told it."""
+    return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+@contextmanager
+def in_front_of(folder: Path, upstream: int) -> Iterator[int]:
+    """Forward requests to a port for the block; yield the port to call."""
+    port = free_port()
+    router = {"name": "router", "typed_config": {"@type": f"{FILTERS}.http.router.v3.Router"}}
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "server", "timeout": "0s"}}]
+    http = {
+        "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in",
+        "http_filters": [router],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    }
+    chain = {"filters": [{"name": "http", "typed_config": http}]}
+    endpoint = {"endpoint": {"address": address(upstream)}}
+    assignment = {"cluster_name": "server", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    resources = {
+        "listeners": [{"address": address(port), "filter_chains": [chain]}],
+        "clusters": [{"name": "server", "load_assignment": assignment}],
+    }
+    configuration = folder / "envoy.json"
+    configuration.write_text(json.dumps({"static_resources": resources}), "utf-8")
+    command = f"envoy -c {configuration} -l error --concurrency 1 --use-dynamic-base-id"
+    with started(command, folder, f"http://{HOST}:{port}", {}, folder / "envoy.log"):
+        yield port
