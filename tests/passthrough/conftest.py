@@ -20,7 +20,7 @@ from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
 from .played import playing
-from .support import build_app
+from .support import Called, Received, build_app
 
 
 @pytest.fixture
@@ -135,6 +135,12 @@ def there(request: Any, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
     app = build_app(request.module.router, flyte_endpoint=elsewhere.address)
     with serving(app) as url, client_of(url, "alice") as client:
         yield client
+
+
+@pytest.fixture
+def called(received: Received) -> Called:
+    """Tells how often a method of Flyte's has been called since the test began."""
+    return lambda method: sum(call.method == method for call in received())
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from local_flyte.processes import Containers
 from local_flyte.runs import ActionsService
 
 from . import flyte_tasks
+from .support import run_of
 
 process = ContextVar["Played"]("process")
 PLAYED = {"greet", "split", "count", "ask", "stumble", "shout", "take"}
@@ -35,17 +36,17 @@ class Played:
         self, local_flyte: LocalFlyte, variables: Mapping[str, str], output: Callable[[str], None]
     ) -> None:
         self.attempt = int(variables["FLYTE_ATTEMPT_NUMBER"])
-        self._services, self._variables, self._output = local_flyte._services, variables, output
+        self._local_flyte, self._variables, self._output = local_flyte, variables, output
 
     def print(self, line: str) -> None:
         self._output(f"{line}\n")
 
     async def answer_to(self, name: str, prompt: str, kind: type) -> object:
         """Ask as the SDK does, and wait for the answer."""
-        services, variables = self._services, self._variables
+        services, variables = self._local_flyte._services, self._variables
         conditions = execution.Conditions(services.faults, _records_names=True)
         actions = ActionsService(services.runs, services.executor, conditions)
-        (run,) = (each for each in services.runs if each.id.name == variables["RUN_NAME"])
+        run = run_of(self._local_flyte, variables["RUN_NAME"])
         asking = EnqueueRequest()
         asking.action.action_id.run.CopyFrom(run.id)
         asking.action.action_id.name = secrets.token_hex(10)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from fastapi import APIRouter, FastAPI
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
+from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.actions import Run
 from passthrough.application import App
 from passthrough.calls.request_state import RequestState, current_request
 from passthrough.http.door import ProjectDomain, passthrough_middleware
@@ -21,6 +23,9 @@ from passthrough.start import connect, load_settings
 
 TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
+Received = Callable[[], list[ReceivedCall]]
+Called = Callable[[str], int]
+"""The calls that Flyte has received since a test began, and how many there were of a method."""
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
@@ -44,6 +49,12 @@ def build_app(
     for router in routers:
         app.include_router(router)
     return app
+
+
+def run_of(local_flyte: LocalFlyte, name: str) -> Run:
+    """Return Flyte's own record of a run."""
+    (found,) = (run for run in local_flyte._services.runs if run.id.name == name)
+    return found
 
 
 def request_of(caller: str) -> RequestState:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from mcp.client.streamable_http import streamable_http_client
 from starlette.datastructures import Headers
 from template import ROOT
 
-from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough import agents
 from passthrough.agents.tools import RESULT_BYTES, result_of
 from passthrough.extras.following import PART_CHARS
 
 from ...walkthrough import code_blocks
+from ..support import Received
 from .calling import ACCEPT, Agent, answer, app_with_agents, calling, message
 
 AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
@@ -222,7 +223,7 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
             call = asyncio.create_task(client.call_tool("list_projects", {}))
             await asyncio.to_thread(wait_until, lambda: local_flyte.open_calls("ListProjects"))
             call.cancel()
-        wait_until(lambda: not local_flyte.open_calls("ListProjects"), seconds=20)
+        wait_until(lambda: not local_flyte.open_calls("ListProjects"))
 
 
 def test_a_message_is_bounded_and_unambiguous_and_no_agent_can_listen(url: str) -> None:
@@ -238,7 +239,7 @@ def test_a_message_is_bounded_and_unambiguous_and_no_agent_can_listen(url: str) 
 
 def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     local_flyte: LocalFlyte,
-    received: Callable[[], list[ReceivedCall]],
+    received: Received,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,28 +10,28 @@ from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import streams
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
 from .. import naive_endpoints
 from ..elsewhere import Elsewhere, envelope, lines
+from ..support import Called, Received
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
 router.include_router(naive_endpoints.router)
 router.include_router(streams.router)
-Received = Callable[[], list[ReceivedCall]]
 
 
 def test_a_stream_may_be_silent_for_longer_than_the_timeout(
-    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str, received: Received
+    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str, called: Called
 ) -> None:
     call = "WatchActions"
     with local_flyte.hang(call, after=1), short_timeout.stream("GET", f"/runs/{counting}/events"):
         wait_until(lambda: local_flyte.open_calls(call))
         with local_flyte.hang("UserInfo"):
             assert short_timeout.get("/whoami").status_code == 504  # after the timeout
-        assert [each.method for each in received()].count(call) == 1
+        assert called(call) == 1
         assert local_flyte.open_calls(call) == 1
 
 
@@ -53,7 +53,7 @@ def test_a_call_that_fails_is_not_repeated(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
-    received: Received,
+    called: Called,
     path: str,
     method: str,
     code: Code,
@@ -61,7 +61,7 @@ def test_a_call_that_fails_is_not_repeated(
 ) -> None:
     local_flyte.fail_next(method, code, message="unauthorized")
     assert alice.request(*path.split()).status_code == status
-    assert [call.method for call in received()].count(method) == 1
+    assert called(method) == 1
 
 
 def test_a_stream_has_a_deadline(

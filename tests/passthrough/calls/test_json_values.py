@@ -123,21 +123,8 @@ async def test_large_values_are_translated_in_a_thread_with_the_limits_of_the_ap
     current_limits.reset(token)
 
 
-GREET_TASK = remote.Task.get("tests.greet", auto_version="latest")
-"""At module level, for all callers."""
-
-
-@router.post("/positional")
-async def run_it_without_names() -> str:
-    return (await flyte.run.aio(GREET_TASK, "Ada")).name
-
-
 def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Client) -> None:
     run = alice.post("/tasks/tests.split/run", json={"text": "Ada"}).json()
     assert run["outputs"] == {"o0": 3, "o1": "A"}
     data = {"inputs": {"text": "Ada"}, "outputs": [3, "A"]}  # Flyte sorts them by name
     assert alice.get(f"/runs/{run['name']}/io").json() == data
-
-
-def test_inputs_without_names_are_refused(alice: httpx.Client) -> None:
-    assert alice.post("/positional").status_code == 500

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,14 +18,14 @@ from flyte import remote
 from flyte.app import AppEnvironment
 
 from app.routers import streams
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, bearer, client_of, ended, start
 from passthrough.calls.make_safe import REFUSED
 from passthrough.calls.sdk import NotForManyCallersError
 
 from .. import naive_endpoints
 from ..flyte_tasks import UNPICKLED, env, greet
-from ..support import run_python
+from ..support import Received, run_python
 
 router = APIRouter()
 router.include_router(naive_endpoints.router)
@@ -66,47 +65,29 @@ def test_no_path_that_a_stored_value_names_is_opened(
         asyncio.run(use(kind.from_existing_remote(str(path)), method))
 
 
-WHO = ("alice", "bob", "victor", "carol", "expired", None)
-GREET, COUNT = "tests.greet", "tests.count"
 ADA = {"name": "Ada"}
-ALL = "200 200 200 200 401 401"
-VIEWERS = "200 200 200 403 401 401"
-RUNNERS = "200 200 403 403 401 401"
-STATUSES: dict[str, tuple[str, Any]] = {
-    "GET /whoami": (ALL, None),
-    f"GET /tasks/{GREET}": (VIEWERS, None),
-    f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
-    f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
-    f"POST /run-task/flytesnacks/development/{GREET}": (RUNNERS, ADA),
-    "GET /runs/{run}": (VIEWERS, None),
-    "GET /runs/{run}/first-line": (VIEWERS, None),
-    "GET /runs/{run}/io": (VIEWERS, None),
-    "POST /runs/{run}/again": (RUNNERS, {"name": "Bob"}),
-    "POST /runs/{doomed}/abort": (RUNNERS, None),
-}
-"""The statuses that the people in `WHO` get, and the body to send."""
+CALLS: list[tuple[str, Any, list[int]]] = [
+    ("GET /whoami", None, [200, 200, 200]),
+    ("GET /tasks/tests.greet", None, [200, 200, 403]),
+    ("POST /tasks/tests.greet/run", ADA, [200, 403, 403]),
+    ("POST /tasks/tests.count/run", {"to": 0}, [502, 403, 403]),  # it fails
+    ("POST /run-task/flytesnacks/development/tests.greet", ADA, [200, 403, 403]),
+    ("GET /runs/{run}", None, [200, 200, 403]),
+    ("GET /runs/{run}/first-line", None, [200, 200, 403]),
+    ("GET /runs/{run}/io", None, [200, 200, 403]),
+    ("POST /runs/{run}/again", {"name": "Bob"}, [200, 403, 403]),
+    ("POST /runs/{counting}/abort", None, [200, 403, 403]),
+]
 
 
-@pytest.fixture(scope="module")
-def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
-    """The runs in the paths."""
-    return {"run": greeting, "doomed": start(COUNT, to=100_000)}
-
-
-@pytest.mark.parametrize("endpoint", STATUSES)
-def test_every_person_gets_the_expected_status(
-    url: str, names: dict[str, str], endpoint: str
+@pytest.mark.parametrize(("call", "body", "expected"), CALLS)
+def test_the_sdk_does_what_is_documented_with_the_rights_of_the_caller(
+    *, url: str, greeting: str, counting: str, call: str, body: Any, expected: list[int]
 ) -> None:
-    expected, body = STATUSES[endpoint]
-    method, path = endpoint.format(**names).split()
-    content = {"json": body} if body else {}
-
-    def status(who: str | None) -> str:
-        with client_of(url, who) as client:
-            return str(client.request(method, path, **content).status_code)
-
-    with ThreadPoolExecutor(len(WHO)) as pool:
-        assert " ".join(pool.map(status, WHO)) == expected
+    method, path = call.format(run=greeting, counting=counting).split()
+    for person, status in zip(("alice", "victor", "carol"), expected, strict=True):
+        with client_of(url, person) as client:
+            assert client.request(method, path, json=body).status_code == status, person
 
 
 def test_values_that_a_stranger_stored_are_data(
@@ -155,7 +136,7 @@ def run_greet(**options: Any) -> Any:
     ],
 )
 def test_what_is_the_apps_is_not_run_built_or_uploaded(
-    call: Callable[[], Any], received: Callable[[], list[ReceivedCall]]
+    call: Callable[[], Any], received: Received
 ) -> None:
     async def refused() -> None:
         with pytest.raises(NotForManyCallersError, match=r"^flyte\.run of a function, "):
@@ -196,7 +177,6 @@ def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
     assert f"{refused}: call `Run.{kind}.aio(…)`" in caplog.text
 
 
-Received = Callable[[], list[ReceivedCall]]
 GREET_TASK = remote.Task.get("tests.greet", auto_version="latest")
 """At module level, for all callers."""
 
@@ -228,6 +208,15 @@ def test_a_task_at_module_level_is_fetched_by_each_caller(
     for method in ("GetTaskDetails", "CreateRun"):
         callers = [call.headers["authorization"] for call in received() if call.method == method]
         assert callers == [bearer("alice"), bearer("bob"), bearer("alice")] * 2
+
+
+@router.post("/greet/positional")
+async def run_it_without_names() -> str:
+    return (await flyte.run.aio(GREET_TASK, "Ada")).name
+
+
+def test_inputs_without_names_are_refused(alice: httpx.Client) -> None:
+    assert alice.post("/greet/positional").status_code == 500
 
 
 def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: httpx.Client) -> None:

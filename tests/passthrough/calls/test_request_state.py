@@ -26,6 +26,7 @@ from passthrough.calls.request_state import Deadline, RequestState, this_request
 
 from ..elsewhere import lines
 from ..faulty import connected, head
+from ..support import run_of
 
 router = APIRouter()
 router.include_router(tasks.router)
@@ -98,7 +99,7 @@ def messages(client: httpx.Client) -> Counter[str]:
 def test_nothing_of_a_request_waits_for_the_collector(counted: httpx.Client) -> None:
     for path in ("/me", "/runs", "/runs/none", "/none"):
         counted.get(path)
-    wait_until(lambda: not counted.get("/memory").json()["requests"], seconds=30)
+    wait_until(lambda: not counted.get("/memory").json()["requests"])
 
 
 SMALL = 10_000  # bytes, of names and states
@@ -141,7 +142,7 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     request_and_leave()  # what is imported or cached at the first request
     before = messages(counted)
     request_and_leave()
-    wait_until(lambda: not messages(counted) - before, seconds=30)
+    wait_until(lambda: not messages(counted) - before)
 
 
 def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
@@ -150,13 +151,13 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     log(lines(*["x" * 100] * 5_000))
     before = messages(counted)
     leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
-    wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+    wait_until(lambda: (messages(counted) - before).total() < SMALL)
 
 
 @contextmanager
 def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
     """Give the actions of a run many small parts, for the block."""
-    (found,) = (each for each in flyte._services.runs if each.id.name == run)
+    found = run_of(flyte, run)
     details = [action.details for action in found.actions.values()]
     before = [type(each).FromString(each.SerializeToString()) for each in details]
     try:
@@ -183,14 +184,14 @@ def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
             clients.enter_context(connected(str(counted.base_url), sent))
         opened = {"WatchActions": 3, "TailLogs": 1}
         wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL)
 
 
 @pytest.fixture(scope="module")
 def asking(local_flyte: LocalFlyte) -> str:
     """The name of a run by alice that waits for an answer."""
     run = start("tests.ask", prompts=["?"])
-    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    found = run_of(local_flyte, run)
     wait_until(lambda: len(found.actions) > 1)
     return run
 
@@ -207,7 +208,7 @@ def asking(local_flyte: LocalFlyte) -> str:
 def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
     *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
 ) -> None:
-    (found,) = (each for each in local_flyte._services.runs if each.id.name == asking)
+    found = run_of(local_flyte, asking)
     method, _, path = path.format(run=asking, question=[*found.actions][-1]).partition(" ")
     body = b'{"value": true}' if "conditions" in path else b""
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
@@ -219,7 +220,7 @@ def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
         connected(str(counted.base_url), sent),
     ):
         wait_until(lambda: local_flyte.open_calls(call) == 1)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL)
 
 
 def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
@@ -231,7 +232,7 @@ def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
         for person in ("alice", "bob", "victor"):  # one alone has one large log at a time
             sent = head(f"/runs/{counting}/logs", person=person)
             assert clients.enter_context(connected(str(counted.base_url), sent, 4096)).recv(12)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL, seconds=30)
+        wait_until(lambda: (messages(counted) - before).total() < SMALL)
     wait_until(lambda: not local_flyte.open_calls("WatchActions"))
 
 

@@ -81,6 +81,7 @@ print(len(changed), *changed - checked)
 """
 
 
+@pytest.mark.weekly  # names that the SDK lacks are told at the start on any day
 def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up() -> None:
     changed, *unchecked = run_python(UNCHECKED).stdout.split(maxsplit=1)
     assert int(changed) > 10

@@ -13,14 +13,14 @@ import pytest
 from fastapi import APIRouter
 
 from app.routers import streams, tasks
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
 from passthrough.limits import DEFAULTS
 
 from .. import naive_endpoints
 from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
 from ..faulty import HOST, Proxy, connected, head
-from ..support import build_app
+from ..support import Called, Received, build_app
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
@@ -28,7 +28,6 @@ router.include_router(naive_endpoints.router)
 router.include_router(tasks.router)
 router.include_router(streams.router)
 VIEWERS = 4  # three would use up the window of an HTTP/2 connection
-Received = Callable[[], list[ReceivedCall]]
 
 
 def nothing_flows(wire: Proxy) -> bool:
@@ -39,7 +38,7 @@ def nothing_flows(wire: Proxy) -> bool:
 
 
 def test_viewers_who_do_not_read_a_log_stop_nobody_else(
-    local_flyte: LocalFlyte, received: Received
+    local_flyte: LocalFlyte, called: Called
 ) -> None:
     long_log = ended(start("tests.shout"))  # larger than all buffers on the way
     with (
@@ -51,7 +50,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
         wire.listen()
         for _ in range(VIEWERS):
             viewers.enter_context(connected(url, head(f"/runs/{long_log}/logs"), 65536))
-        wait_until(lambda: [call.method for call in received()].count("TailLogs") == VIEWERS)
+        wait_until(lambda: called("TailLogs") == VIEWERS)
         wait_until(lambda: nothing_flows(wire))
         assert [alice.get("/whoami").status_code for _ in range(10)] == [200] * 10
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)

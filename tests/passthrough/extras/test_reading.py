@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from weakref import ref
 
 import flyte
@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import conditions, me, runs, streams
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
 from passthrough.calls import turns
 from passthrough.calls.request_state import call_limit
@@ -20,7 +20,7 @@ from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS, Limits
 from passthrough.settings import Settings
 
-from ..support import build_app, request_of
+from ..support import Called, build_app, request_of, run_of
 
 pytestmark = pytest.mark.anyio
 router = APIRouter()
@@ -50,16 +50,14 @@ def run(text: str = "") -> str:
         return ended(str(context.run(found, name="Ada").name))
 
 
-def test_an_entry_that_is_too_large_hides_no_other(
-    bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
-) -> None:
+def test_an_entry_that_is_too_large_hides_no_other(bob: httpx.Client, called: Called) -> None:
     small = {run(), run(), run()}
     run(LARGE)
     small |= {run(), run(), run()}
     answer = bob.get("/runs")
     assert {each["name"] for each in answer.json()} == small
     assert answer.headers["x-left-out"] == "1"
-    assert [call.method for call in received()].count("ListRuns") < 20
+    assert called("ListRuns") < 20
 
 
 def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: httpx.Client) -> None:
@@ -74,7 +72,7 @@ def test_a_condition_that_is_too_large_hides_no_other(
 ) -> None:
     run = start("tests.ask", prompts=["a?", "b?", "c?"])
     wait_until(lambda: len(bob.get(f"/runs/{run}/conditions").json()) == 3)
-    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    found = run_of(local_flyte, run)
     (large,) = (each for each in found.actions.values() if each.details.condition.prompt == "b?")
     large.details.metadata.group = LARGE
     for path in ("/conditions", f"/runs/{run}/conditions"):
@@ -87,7 +85,7 @@ def test_details_too_large_together_are_refused_in_a_list_and_come_in_turn_in_a_
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     run = ended(start("tests.ask", prompts=["a?", "b?", "c?"], fails_after=0.1))
-    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    found = run_of(local_flyte, run)
     for action in found.actions.values():
         action.details.error_info.message = "x" * 60_000
     answers = [bob.get(f"/runs/{run}/actions", params={"limit": limit}) for limit in (4, 1)]
@@ -149,7 +147,8 @@ async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
 async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
     first, second = (request_of("alice") for _ in range(2))
     await first.turn.begin()
-    asyncio.get_running_loop().call_later(0.2, first.turn.let_go)
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_later, 0.2, first.turn.let_go)  # once the second one waits
     async with asyncio.timeout(0.1) as limit:
         call_limit.set(ref(limit))
         await second.begin_turn(turns.LARGE_BYTES + 1)

@@ -15,6 +15,8 @@ from local_flyte.actions import Action
 from local_flyte.execution import RECORDING
 from local_flyte.testing import ended, start, wait_until
 
+from ..support import Called, run_of
+
 router = APIRouter()
 router.include_router(conditions.router)
 router.include_router(runs.router)
@@ -37,13 +39,7 @@ def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> ht
 
 def record_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> Action:
     """Return Flyte's own record of a condition."""
-    (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
-    return run.actions[condition["action"]]
-
-
-def looks(local_flyte: LocalFlyte) -> int:
-    """Return how often Flyte was asked for details."""
-    return [call.method for call in local_flyte.calls].count("GetActionDetails")
+    return run_of(local_flyte, condition["run"]).actions[condition["action"]]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +84,11 @@ def test_nobodys_many_questions_hide_those_of_others(alice: httpx.Client) -> Non
 
 
 def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
+    *,
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,
+    called: Called,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
@@ -104,7 +102,7 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
             monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
             local_flyte.clear_calls()
             again = [threads.submit(answer, alice, condition, value) for value in (True, False)]
-            wait_until(lambda: looks(local_flyte) > 4)
+            wait_until(lambda: called("GetActionDetails") > 4)
         same, other = (each.result() for each in again)
     assert (same.status_code, other.status_code) == (200, 409)
     assert same.json()["answered_by"]["subject"] == "bob-subject"
@@ -112,7 +110,7 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
 
 
 def test_an_answer_that_comes_too_late_is_not_claimed(
-    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+    alice: httpx.Client, local_flyte: LocalFlyte, called: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
     (condition,) = asked(alice)
@@ -120,7 +118,7 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
     with ThreadPoolExecutor(1) as thread, local_flyte.hang(RECORDING):
         told = thread.submit(answer, alice, condition, True)
         local_flyte.clear_calls()
-        wait_until(lambda: looks(local_flyte) > 2)
+        wait_until(lambda: called("GetActionDetails") > 2)
         local_flyte._background.call(lambda: action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT))
         assert told.result().status_code == 409
     action.details.signal_info.output.scalar.primitive.integer = 1

@@ -17,7 +17,7 @@ from local_flyte import LocalFlyte
 from local_flyte.processes import Containers
 from local_flyte.testing import Event, ended, events, start, wait_until
 
-from ..support import build_app
+from ..support import build_app, run_of
 
 router = APIRouter()
 for module in (conditions, me, runs, streams, tasks):
@@ -33,7 +33,7 @@ BODIES: dict[str, Any] = {
 def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     """The names of runs in each state, and the action that asks."""
     asking = start("tests.ask", prompts=["?"])
-    (found,) = (run for run in local_flyte._services.runs if run.id.name == asking)
+    found = run_of(local_flyte, asking)
     wait_until(lambda: found.asks)
     return {
         "": greeting,
@@ -94,7 +94,7 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
 
     monkeypatch.setattr(Containers, "run", wait)
     run = start("tests.greet", name="Ada")
-    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
+    root = run_of(local_flyte, run).root
     wait_until(lambda: root.details.attempts)
     with ThreadPoolExecutor(2) as threads:
         actions = threads.submit(view, alice, run, "actions/events")
@@ -116,7 +116,7 @@ def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_acti
 ) -> None:
     run = start("tests.crowd", size=3)
     actions = view(alice, run, "actions/events")
-    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    found = run_of(local_flyte, run)
     assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 4
     made = calls_of_viewer(local_flyte, run)
     assert made.pop("GetActionDetails") <= 4 * 4

@@ -14,20 +14,19 @@ from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import me, runs, streams, tasks
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
 from passthrough import App
 from passthrough.calls import request_state
 
 from .. import faulty
 from ..faulty import HOST, Proxy, answer_with
-from ..support import build_app
+from ..support import Called, build_app
 
 router = APIRouter()
 for module in (me, runs, streams, tasks):
     router.include_router(module.router)
 TRUSTED = trustme.CA()
-Received = Callable[[], list[ReceivedCall]]
 
 
 def answers(fault: faulty.Fault) -> Callable[[Proxy], None]:
@@ -83,7 +82,7 @@ def app_of(way: Proxy) -> App:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_answered_and_the_app_recovers_after_it(
-    way: Proxy, received: Received, name: str, monkeypatch: pytest.MonkeyPatch
+    way: Proxy, called: Called, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_state, "CALLS", 900)  # the call itself has to end, not its request
     is_met, run = re.compile(rb"/(UserInfo|CreateRun) "), "/tasks/tests.greet/runs"
@@ -110,13 +109,13 @@ def test_a_fault_is_answered_and_the_app_recovers_after_it(
 
         listen(way)
         wait_until(lambda: alice.get("/me").json().get("name") == "Alice Adams")
-    starts = [call.method for call in received()].count("CreateRun")
+    starts = called("CreateRun")
     assert STARTS[starts] == ROWS[name]["start_of_a_run"]
 
 
 @pytest.mark.parametrize("path", ["events", "actions/events"])
 def test_a_viewer_does_not_notice_an_interrupted_watch(
-    way: Proxy, received: Received, path: str
+    way: Proxy, called: Called, path: str
 ) -> None:
     cuts = iter(range(2))
     way.meets = lambda head: b"/WatchActions " in head and next(cuts, None) is not None
@@ -127,7 +126,7 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
         client_of(url, "alice") as alice,
         alice.stream("GET", f"/runs/{run}/{path}") as stream,
     ):
-        wait_until(lambda: [call.method for call in received()].count("WatchActions") == 3)
+        wait_until(lambda: called("WatchActions") == 3)
         with acting_as("alice"):
             remote.Run.get(run).abort()
         assert b'"phase":"aborted"' in stream.read()
