@@ -36,7 +36,7 @@ class Bodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        has_body = scope["type"] == "http" and size_of_body(scope)
+        has_body = scope["type"] == "http" and size_of_body(scope)  # else nothing is to limit
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,6 +23,7 @@ from .exchange import size_of_body
 OUTER_TURN = "passthrough.outer_turn"
 """The key of ASGI's scope for the turn of an agent's message, in the request that it makes."""
 UPLOADS = 5  # that take all of a caller's requests
+_user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:
@@ -40,7 +41,7 @@ async def _ask_for_caller(connection: HTTPConnection) -> Caller:
     if settings.flyte_plaintext:
         return Caller(**known)
     try:
-        user = (await remote.User.get.aio()).pb2
+        user = (await _user.aio()).pb2
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
