@@ -88,9 +88,8 @@ def listed_details(action: Any) -> remote.ActionDetails:
 def leave_out_large(metadata: ActionMetadata) -> None:
     """Leave out, in place, what people can make large in many small parts, and nobody shows."""
     metadata.ClearField("trigger_type")
-    if metadata.condition.HasField("type"):
-        kind = metadata.condition.type.simple  # which the SDK needs
-        metadata.condition.type.CopyFrom(LiteralType(simple=kind))
+    if metadata.condition.HasField("type"):  # of which the SDK needs what is simple
+        metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
 
 
 async def read_details(

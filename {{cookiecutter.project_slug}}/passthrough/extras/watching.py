@@ -7,7 +7,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -154,8 +153,8 @@ class _Viewer(Generic[Result]):
         self.changed = dict[str, bytes]()
         self.news = asyncio.Event()
         self._read, self._request, self._limits = read, this_request(), limits()
-        self._known = dict[str, _Watched]()  # those whose details are read
-        self._states = _States()  # of the others
+        self._states = _States()
+        self._fetched_at = dict[str, float]()  # of those whose details are read
         self._room = asyncio.Event()
 
     async def listen(self, run: RunIdentifier) -> None:
@@ -172,10 +171,10 @@ class _Viewer(Generic[Result]):
                     await self._room.wait()
 
     def _is_news(self, name: str, state: bytes) -> bool:
-        if len(self._known) < self._limits.watched_details:
-            self._known.setdefault(name, _Watched())
-        watched = self._known.get(name)
-        return watched.notice(state) if watched else self._states.replace(name, state)
+        if len(self._fetched_at) < self._limits.watched_details:
+            self._fetched_at.setdefault(name, -math.inf)
+        is_new = self._states.replace(name, state)
+        return is_new or (name in self._fetched_at and _is_waiting(state))
 
     def has_room(self) -> bool:
         """Tell whether a further message may be read; if not, the viewer keeps its line."""
@@ -186,18 +185,22 @@ class _Viewer(Generic[Result]):
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the next actions to fetch, of those that may be fetched again, or of all."""
-        known, changed = self._known, self.changed
-        found = (name for name in changed if at_once or name not in known or known[name].is_due())
-        return [*islice(found, self._limits.calls_at_once)]
+        now = time.monotonic()
+
+        def may_be_fetched(name: str) -> bool:
+            pause = WAITING_SECONDS if _is_waiting(self.changed[name]) else MERGED_SECONDS
+            return at_once or now >= self._fetched_at.get(name, -math.inf) + pause
+
+        return [*islice(filter(may_be_fetched, self.changed), self._limits.calls_at_once)]
 
     async def fetch(self, name: str) -> list[Result]:
         """Return what is to be told of an action; nothing if that has to wait for the others."""
-        state, watched = self.changed.pop(name), self._known.get(name)
+        state, is_watched = self.changed.pop(name), name in self._fetched_at
         action = _action(state)
-        if watched:
-            watched.fetched_at = time.monotonic()
+        if is_watched:
+            self._fetched_at[name] = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
-        if watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+        if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             try:
                 return [await read_details(action, self._read)]
             except TooLargeError:
@@ -212,24 +215,8 @@ def _action(state: bytes) -> remote.Action:
     return remote.Action(Action.FromString(state))
 
 
-@dataclass(slots=True)
-class _Watched:
-    """What a viewer knows of an action whose details it reads."""
-
-    state: int = 0
-    fetched_at: float = -math.inf
-    pause: float = 0.0
-
-    def notice(self, state: bytes) -> bool:
-        """Take a notification, and tell whether anything of the action may be new."""
-        before, self.state = self.state, hash(state)
-        is_waiting = phase_of(_action(state).raw_phase) in WAITING
-        self.pause = WAITING_SECONDS if is_waiting else MERGED_SECONDS
-        return self.state != before or is_waiting
-
-    def is_due(self) -> bool:
-        """Tell whether the action may be fetched again."""
-        return time.monotonic() >= self.fetched_at + self.pause
+def _is_waiting(state: bytes) -> bool:
+    return phase_of(_action(state).raw_phase) in WAITING
 
 
 class _States:
