@@ -295,10 +295,15 @@ def closing(first: int) -> Callable[..., Awaitable[object]]:
 
 def scenarios() -> Iterator[Row]:
     """Yield what people do who mean harm, or have large runs."""
-    lines = {"TailLogs": log(100, "x" * 49_000) * 3}
+    small = details(parts=0)
+    ordinary = {
+        "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": small})],
+        "GetActionDetails": [runs.GetActionDetailsResponse(details=small)],
+    }
+    lines = ordinary | {"TailLogs": log(100, "x" * 49_000) * 3}
     reading = unread("/runs/large/logs", 8)
     yield Row("100 viewers of a log who do not read", reading, 100, before=lines, seconds=1.0)
-    many = {"WatchActions": watched(20_000)}
+    many = ordinary | {"WatchActions": watched(20_000)}
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
     yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)

@@ -214,13 +214,11 @@ def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     sent = head(path, *kind).replace(b"GET", method.encode(), 1) + body
     before = messages(counted)
-    with (
-        large(local_flyte, asking),
-        local_flyte.hang(call),
-        connected(str(counted.base_url), sent),
-    ):
-        wait_until(lambda: local_flyte.open_calls(call) == 1)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL)
+    with large(local_flyte, asking), local_flyte.hang(call):
+        with connected(str(counted.base_url), sent):
+            wait_until(lambda: local_flyte.open_calls(call) == 1)
+            wait_until(lambda: (messages(counted) - before).total() < SMALL)
+        wait_until(lambda: local_flyte.open_calls(call) == 0)  # before it takes effect
 
 
 def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
