@@ -121,8 +121,7 @@ def answers() -> dict[str, list[Message]]:
     report = {"signed_url": ["https://store.example.com/report"]}
     listed = tasks.ListTasksResponse(tasks=[{"task_id": {"name": "t", "version": "1"}}])
     return {
-        "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})],
-        "GetActionDetails": [runs.GetActionDetailsResponse(details=large)],
+        **answers_of_details(large),
         "GetActionData": [data.GetActionDataResponse(inputs=literals, outputs=literals)],
         "GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})],
         "ListTasks": [listed],
@@ -293,13 +292,17 @@ def closing(first: int) -> Callable[..., Awaitable[object]]:
     return send
 
 
+def answers_of_details(found: ActionDetails) -> dict[str, list[Message]]:
+    """Return what Flyte answers about a run with these details."""
+    return {
+        "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": found})],
+        "GetActionDetails": [runs.GetActionDetailsResponse(details=found)],
+    }
+
+
 def scenarios() -> Iterator[Row]:
     """Yield what people do who mean harm, or have large runs."""
-    small = details(parts=0)
-    ordinary = {
-        "GetRunDetails": [runs.GetRunDetailsResponse(details={"action": small})],
-        "GetActionDetails": [runs.GetActionDetailsResponse(details=small)],
-    }
+    ordinary = answers_of_details(details(parts=0))
     lines = ordinary | {"TailLogs": log(100, "x" * 49_000) * 3}
     reading = unread("/runs/large/logs", 8)
     yield Row("100 viewers of a log who do not read", reading, 100, before=lines, seconds=1.0)
@@ -307,8 +310,9 @@ def scenarios() -> Iterator[Row]:
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
     yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
-    large = details(parts=100_000)  # a large message, but one that 600 can get in time
-    some = {"GetRunDetails": [runs.GetRunDetailsResponse(details={"action": large})]}
+    large = details(parts=0)  # in one part, which 600 can get in time
+    large.task.task_template.container.args.append(200_000 * "x")
+    some = answers_of_details(large)
     yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
 
 
