@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,18 @@ async def compare(rounds: int, method: str, path: str, headers: list[Header]) ->
     return {name: statistics.median(values) for name, values in costs.items()}
 
 
+def measure_all(rounds: int) -> Table:
+    """Return all costs."""
+    return {name: asyncio.run(compare(rounds, *profile)) for name, profile in PROFILES.items()}
+
+
+def markdown(table: Table) -> list[str]:
+    """Return the lines of a Markdown table."""
+    costs = [[profile, *(f"{cost:.1f}" for cost in row.values())] for profile, row in table.items()]
+    rows = ["", *APPS], ["---"] * (len(APPS) + 1), *costs
+    return [f"| {' | '.join(cells)} |" for cells in rows]
+
+
 def limits(table: Table) -> list[tuple[str, float, float]]:
     """Return the limits: a description, the measured value, and the limit."""
     bearer, jwt, _, refused, excluded = table.values()
@@ -138,19 +151,23 @@ def limits(table: Table) -> list[tuple[str, float, float]]:
     return found
 
 
+def check(limits: Iterable[tuple[str, float, float]]) -> int:
+    """Print whether each value is within its limit; return how many are not."""
+    missed = 0
+    for description, value, limit in limits:
+        missed += value > limit
+        verdict = "kept" if value <= limit else "MISSED"
+        print(f"{verdict}: {description}: {value:.3g} (limit {limit:.3g})")
+    return missed
+
+
 def main() -> int:
     """Measure, print, and check the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
-    table = {name: asyncio.run(compare(rounds, *profile)) for name, profile in PROFILES.items()}
-    costs = [[profile, *(f"{cost:.1f}" for cost in row.values())] for profile, row in table.items()]
-    for cells in (["", *APPS], ["---"] * (len(APPS) + 1), *costs):
-        print(f"| {' | '.join(cells)} |")
-    for description, value, limit in limits(table):
-        verdict = "kept" if value <= limit else "MISSED"
-        print(f"{verdict}: {description}: {value:.3g} (limit {limit:.3g})")
-    return int(any(value > limit for _, value, limit in limits(table)))
+    table = measure_all(parser.parse_args().rounds)
+    print("\n".join(markdown(table)))
+    return min(1, check(limits(table)))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosig
 
 
 def redact(text: str, chars: int = sys.maxsize) -> str:
-    """Return the beginning of a text without the current caller's credentials.
+    """Return up to so many ``chars`` of a text, without the caller's credentials and URLs' queries.
 
-    The queries of URLs are left out, too. It is cut off after so many ``chars``, or, if it contains
-    credentials, a bit before: first, because a search takes as long as the text.
+    It is cut off before it is searched, which takes as long as the text is. If it is cut off and
+    the caller has credentials, the last characters are left out: they may be a part of one.
     """
     credentials = {*forwarded_credentials(), *this_request().credentials}
     if len(secrets := secrets_in(credentials)) > 100:  # to look for each would take too long
@@ -33,7 +33,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     begins, is_cut = text[: chars + longest], len(text) > chars + longest
     for secret in secrets:
         begins = begins.replace(secret, REDACTED)
-    if is_cut:  # where it was cut, a part of a secret may be left
+    if is_cut:
         begins = begins[: max(0, len(begins) - longest)]
     begins = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), begins)
     return re.sub(SIGNED, rf"\1{REDACTED}", begins)[:chars]

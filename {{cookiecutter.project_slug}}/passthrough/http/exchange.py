@@ -59,8 +59,8 @@ class Exchange:
     those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
     stream also ends when the server is asked to stop.
 
-    A server tells only those who receive that its client has left: here a task, once the body has
-    come. Nobody notices it while the app leaves some of the body unread.
+    A server tells only whoever receives that its client has left. Once the body has come, that is
+    a task of the exchange; while the app leaves some of the body unread, it is nobody.
 
     An event stream starts with its first event: an endpoint that fails before that, for example
     because Flyte knows no such run, is answered with the status of its error. `end_events` ends it,
