@@ -136,7 +136,9 @@ def test_cancelling_ends_the_process_and_its_children(programs: Path, program: s
         told = asyncio.Event()
         running = asyncio.create_task(run_in(programs, program, code, output=lambda _: told.set()))
         await asyncio.wait_for(told.wait(), 60)
-        running.cancel()
+        for _ in range(2):  # an abort, and the end of the local Flyte
+            running.cancel()
+            await asyncio.sleep(0)
         await asyncio.wait({running}, timeout=60)  # until nothing can print any more
         return running.done()
 

@@ -70,7 +70,9 @@ class Containers:
                 await asyncio.wait({reading}, timeout=1)  # child processes may keep it open
                 return code
         finally:
-            await asyncio.wait({reading})
+            while not reading.done():  # even when cancelled again
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({reading})
 
     def _control(self) -> socket.socket:
         """Return the connection to the process that starts others, which is started when needed."""
