@@ -194,23 +194,17 @@ class ExceptPublic:
         await (self._app if is_open else self._wrapped)(scope, receive, send)
 
 
-class _InProjectAndDomain:
-    """Makes endpoints call Flyte in the project and domain that a request's query names."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
+def _in_project_and_domain(app: ASGIApp) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if query := scope["query_string"]:
             asked = QueryParams(query)
-            project, domain = asked.get("project"), asked.get("domain")
-            if project or domain:
-                act_in(initialised(), project, domain)
-        await self._app(scope, receive, send)
+            act_in(initialised(), asked.get("project"), asked.get("domain"))
+        await app(scope, receive, send)
+
+    return serve
 
 
-ProjectDomain = Middleware(_InProjectAndDomain)
+ProjectDomain = Middleware(_in_project_and_domain)
 """Inside the passthrough middleware: callers may name the project and domain of their calls to
 Flyte, as ``?project=`` and ``?domain=`` of every endpoint. Without it they cannot."""
 
