@@ -1,6 +1,7 @@
 """What errors and answers show of credentials: nothing."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -124,6 +125,28 @@ def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
                 assert "a-t" not in shown, text
                 assert text.replace(TOKEN, REDACTED)[:40].startswith(shown)
                 assert secrets or shown == text[:40]
+
+
+@router.post("/numbers")
+async def numbers(_: list[int]) -> None: ...
+
+
+def test_large_credentials_cost_little_in_an_error_with_many_texts(
+    local_flyte: LocalFlyte,
+) -> None:
+    """Somebody whose credentials nobody has checked would else stop the app for half a second."""
+    cookies = ";".join(f"c{number}=word-{number}" for number in range(3000))
+    words = " ".join(f"word-{number}" for number in range(4000))
+    costs = list[float]()
+    with serving(build_app(router, cookie_names=None)) as url, client_of(url, None) as client:
+        for sent in ({"Cookie": "c=0"}, {"Cookie": cookies}, {"Authorization": f"Bearer {words}"}):
+            for _ in range(2):  # the first one opens a connection
+                began = time.process_time()
+                answer = client.post("/numbers", headers=sent, json=["x"] * 100)
+                cost = time.process_time() - began
+            assert len(answer.json()["errors"]) == 100
+            costs.append(cost)
+    assert max(costs) < 10 * costs[0], costs
 
 
 @router.get("/quote-authorization")

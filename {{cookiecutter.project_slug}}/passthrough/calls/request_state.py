@@ -72,6 +72,7 @@ class RequestState:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.credentials: tuple[tuple[str, str], ...] = ()  # its headers that have some
+        self.secrets: tuple[object, list[str]] = ((), [])  # in which credentials, and which
         self.turn = Turn(self.deadline.loop)
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
         self.received = 0  # bytes, since something was last sent to the client
