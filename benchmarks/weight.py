@@ -47,7 +47,7 @@ from local_flyte.testing import bearer  # noqa: E402
 from tests.served import App, serving_app  # noqa: E402
 
 MEGABYTE = 1_000_000
-PARTS = 1_150_000  # of a task's spec: 2.3 MB, and 115 MB in memory
+PARTS = 1_100_000  # of a task's spec: 2.2 MB, and 110 MB in memory
 WAIT = 5  # seconds
 RUN = {"org": "local", "project": "flytesnacks", "domain": "development", "name": "large"}
 STREAM = "application/connect+proto"

@@ -70,6 +70,7 @@ class Turn:
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call this in a thread, until whose end the turn lasts: a thread cannot be cancelled."""
+        # A variable for the task would be in a cycle with its error, which keeps what it used.
         return await asyncio.shield(self._begin_thread(function))
 
     def _begin_thread(self, function: Callable[[], T]) -> asyncio.Task[T]:
