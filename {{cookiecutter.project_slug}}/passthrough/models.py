@@ -225,7 +225,7 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
             ended_at=time_of(phase.end_time),
         )
         for attempt in attempts[-20:]
-        for phase in attempt.phase_transitions
+        for phase in attempt.phase_transitions[-20:]
     ]
     return phases[-20:]
 

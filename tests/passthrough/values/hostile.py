@@ -151,6 +151,7 @@ TYPES: dict[str, LiteralType] = {
     "list of a union of a large type": listed(
         LiteralType(union_type={"variants": [listed(LONG_FORMAT), SIMPLE]})
     ),
+    "union of 50,000 files": LiteralType(union_type={"variants": [{"blob": {}}] * 50_000}),
     "enum of 500,000 nothings": LiteralType(enum_type={"values": [""] * 500_000}),
     "nothing": LiteralType(),
     "anything": struct({}),
