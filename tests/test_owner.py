@@ -261,7 +261,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
 
 
 BREAKAGES = {
-    "no middleware": ("app/main.py", "passthrough_middleware(settings)", ""),
+    "no middleware": ("app/main.py", "passthrough_middleware(settings), ", ""),
     "one caller's credentials for all": (
         "passthrough/passthrough_auth.py",
         " = self.credentials(scope)\n",
