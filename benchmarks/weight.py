@@ -35,7 +35,7 @@ from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import ListValue
+from google.protobuf.struct_pb2 import ListValue, Value
 from servers import ROOT, generate
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,11 +80,12 @@ def details(parts: int = PARTS) -> ActionDetails:
 
 def asked() -> dict[str, list[Message]]:
     """Return what Flyte answers about a question whose type has that many parts."""
-    parts = ListValue.FromString(PARTS * ListValue(values=[{}]).SerializeToString())
+    parts = ListValue.FromString(PARTS * ListValue(values=[Value()]).SerializeToString())
     kind = {"simple": "BOOLEAN", "metadata": {"fields": {"x": {"list_value": parts}}}}
-    action = {"id": {"run": RUN, "name": "a0"}, "status": {"phase": ACTION_PHASE_PAUSED}}
-    found = ActionDetails(**action, condition={"name": "a question", "type": kind})
-    action["metadata"] = {"condition": {"name": "a question", "type": kind}}
+    question: Any = {"name": "a question", "type": kind}
+    action: Any = {"id": {"run": RUN, "name": "a0"}, "status": {"phase": ACTION_PHASE_PAUSED}}
+    found = ActionDetails(**action, condition=question)
+    action["metadata"] = {"condition": question}
     return {
         "GetActionDetails": [runs.GetActionDetailsResponse(details=found)],
         "ListActions": [runs.ListActionsResponse(actions=[action])],
@@ -213,8 +214,9 @@ def rows(document: dict[str, Any]) -> Iterator[Row]:
             peak = 350 if operation["operationId"] == "rerun" else 250
             yield Row(name, sending(request), peak=peak, before=before)
             if any(each["name"] == "wait" for each in operation.get("parameters", ())):
-                small = {"json": {"inputs": {"x": []}}} if "json" in request else {}
-                request = {**request, "params": {"wait": WAIT}, **small}
+                if "json" in request:  # a large body would be held, and its caller's others wait
+                    request = {**request, "json": {"inputs": {"x": []}}}
+                request = {**request, "params": {"wait": WAIT}}
                 yield Row(f"{name}?wait={WAIT}", sending(request))
                 yield Row(f"{name}?wait={WAIT}, twenty", sending(request), times=20)
             called = tool(operation, path)
