@@ -40,12 +40,6 @@ def test_people_are_recognised_by_one_valid_credential() -> None:
             assert subject or not any(value in answer.text for value in headers.values())
 
 
-def test_a_small_answer_tells_its_length_as_go_does(local_flyte: LocalFlyte) -> None:
-    for headers in (AS_BOB, {}):
-        answer = call(local_flyte, USER_INFO, headers={**headers, "Accept-Encoding": "identity"})
-        assert answer.headers["content-length"] == str(len(answer.content))
-
-
 def test_credentials_are_new_at_each_start() -> None:
     again = person("alice", "Adams")
     assert again.subject == ALICE.subject

@@ -1,17 +1,13 @@
 """Where agents learn where to sign in."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import httpx2
 import pytest
-from connectrpc.errors import ConnectError
-from fastapi.testclient import TestClient
-from flyteidl2.auth import auth_service_pb2
 from mcp.client.auth.utils import extract_resource_metadata_from_www_auth
 from mcp.shared.auth import ProtectedResourceMetadata
 
-from local_flyte import Code, LocalFlyte
+from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving
 from passthrough.agents.resource_metadata import METADATA
 
@@ -68,21 +64,3 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
             "scopes_supported": ["all"],
         }
     assert not local_flyte.calls
-
-
-@pytest.mark.parametrize(
-    ("answer", "told"),
-    [
-        ("GetOAuth2MetadataResponse", "see OAUTH_ISSUER"),
-        ("GetPublicClientConfigResponse", '"authorization_servers":["https'),
-    ],
-)
-def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, answer: str, told: str
-) -> None:
-    def unknown(**_: Any) -> None:
-        raise ConnectError(Code.UNIMPLEMENTED, "")
-
-    monkeypatch.setattr(auth_service_pb2, answer, unknown)
-    with TestClient(app_with_agents()) as client:
-        assert told in client.get(METADATA).text

@@ -13,7 +13,7 @@ from flyte import remote
 
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte
-from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
+from local_flyte.testing import acting_as, client_of, ended, events, serving, start
 from passthrough.calls import turns
 from passthrough.calls.request_state import call_limit
 from passthrough.extras.reading import call_each, take
@@ -66,20 +66,6 @@ def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: htt
     answers = [bob.get("/runs", params={"limit": limit}) for limit in (20, 2)]
     assert str(LIMITS.request_bytes) in answers[0].json()["detail"]
     assert len(answers[1].json()) == 2
-
-
-def test_a_condition_that_is_too_large_hides_no_other(
-    bob: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    run = start("tests.ask", prompts=["a?", "b?", "c?"])
-    wait_until(lambda: len(bob.get(f"/runs/{run}/conditions").json()) == 3)
-    found = run_of(local_flyte, run)
-    (large,) = (each for each in found.actions.values() if each.details.condition.prompt == "b?")
-    large.details.metadata.group = LARGE
-    for path in ("/conditions", f"/runs/{run}/conditions"):
-        answer = bob.get(path)
-        assert {each["prompt"] for each in answer.json()} == {"a?", "c?"}, path
-        assert int(answer.headers["x-left-out"]) >= 1
 
 
 def test_details_too_large_together_are_refused_in_a_list_and_come_in_turn_in_a_stream(

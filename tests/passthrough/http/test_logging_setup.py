@@ -1,7 +1,5 @@
 """What the log shows, and in which form."""
 
-import asyncio
-import io
 import json
 import logging
 import re
@@ -11,41 +9,13 @@ import pytest
 from flyte import remote
 
 from passthrough.calls.redaction import REDACTED
-from passthrough.http.logging_setup import Console, LogFormatter, set_up_logging
+from passthrough.http.logging_setup import LogFormatter, set_up_logging
 from passthrough.limits import DEFAULTS
 from passthrough.settings import Settings
 
 from ..support import run_python
 
 TOKEN = "a-token-of-somebody"
-
-
-class Writes(io.StringIO):
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = 0
-        self.written = asyncio.Event()
-
-    def write(self, text: str) -> int:
-        self.number += 1
-        self.written.set()
-        return super().write(text)
-
-
-async def test_what_is_logged_in_a_moment_is_written_together_and_a_warning_at_once() -> None:
-    console, stream = Console(), Writes()
-    console.setStream(stream)
-    record = {"name": "app", "msg": "said", "levelno": logging.INFO}
-    for number in range(3):
-        console.handle(logging.makeLogRecord(record | {"msg": f"{number}"}))
-    console.handle(logging.makeLogRecord({"msg": "beware", "levelno": logging.WARNING}))
-    assert (stream.getvalue(), stream.number) == ("0\n1\n2\nbeware\n", 1)
-    stream.written.clear()
-    console.handle(logging.makeLogRecord(record))
-    await stream.written.wait()
-    assert stream.getvalue().endswith("beware\nsaid\n")
-    await asyncio.to_thread(console.handle, logging.makeLogRecord(record))
-    assert stream.getvalue().endswith("said\nsaid\n")
 
 
 FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
