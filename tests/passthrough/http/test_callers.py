@@ -197,6 +197,20 @@ def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_
         assert [answer.result().json() for answer in large] == [1] * 4
 
 
+def test_a_large_body_that_is_no_json_waits_for_the_callers_others(alice: httpx.Client) -> None:
+    with ThreadPoolExecutor(2) as threads, ExitStack() as at_the_end:
+        at_the_end.callback(go_on.set)
+        threads.submit(alice.post, "/held-body", json=LARGE)
+        assert entered.acquire(timeout=60)
+        kind = {"Content-Type": "text/plain"}
+        other = threads.submit(alice.post, "/length", content=b"x" * 80_000, headers=kind)
+        for _ in range(20):
+            assert alice.post("/length", json={"values": []}).json() == 0
+        assert not other.done()
+        go_on.set()
+        assert other.result().status_code == 422
+
+
 def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
     sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
     for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):

@@ -31,7 +31,7 @@ class Bodies:
     """
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
-        self._app = app
+        self._app, self._largest = app, largest
         self._limited = RequestBodyLimitMiddleware(self._receive, largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +50,7 @@ class Bodies:
         turn, parts = this_request().turn, list[bytes]()
         message: Message = {"more_body": True}
 
-        async def receive_json() -> Message:
+        async def receive_whole() -> Message:
             nonlocal message
             if not message.get("more_body"):  # the body has been received
                 return await receive()
@@ -63,15 +63,16 @@ class Bodies:
             parts.clear()
             if len(body) > LARGE:
                 turn.keeps_line = True
-                await turn.begin()
+                await turn.begin(needs_place=is_json)  # other bodies are not parsed
             elif size > LARGE:
                 turn.let_go()
-            if message["type"] == "http.request":
+            if is_json and message["type"] == "http.request":
                 _check(body)
             return {**message, "body": body}
 
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
-        await self._app(scope, receive_json if is_json else receive, send)
+        is_whole = is_json or size <= self._largest  # FastAPI reads it whole, whatever its type
+        await self._app(scope, receive_whole if is_whole else receive, send)
 
 
 def _check(body: bytes) -> None:
