@@ -96,7 +96,8 @@ def watch(process: int, starter: socket.socket) -> None:
 
     telling = threading.Thread(target=tell)
     telling.start()
-    starter.recv(1)  # until it is closed
+    with contextlib.suppress(ConnectionError):  # it may not have read what it was told
+        starter.recv(1)  # until it is closed
     for kill in (os.killpg, os.kill):  # it may not have a group yet
         with contextlib.suppress(ProcessLookupError):
             kill(process, signal.SIGKILL)
