@@ -5,7 +5,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import demo
 import pytest
 from template import ROOT
 
@@ -14,30 +13,6 @@ from local_flyte.__main__ import PORT
 from .baking import run
 from .long_running import Running, curl_lines, running
 from .walkthrough import clone, code_block, for_make, path_with_tools
-
-
-def test_a_changed_demo_is_kept_and_an_unchanged_one_is_generated_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(demo, "DEMO", tmp_path / ".demo")
-    project = demo.generate()
-    main, record = project / "app" / "main.py", tmp_path / ".demo" / "generated.json"
-    original = main.read_text("utf-8")
-    main.write_text("# mine\n", "utf-8")
-    assert demo.generate() == project
-    assert main.read_text("utf-8") == "# mine\n"
-    assert "such as app/main.py" in capsys.readouterr().out
-    main.write_text(original, "utf-8")
-    # A file of an earlier version of the template; and what tools, and `make dev`, have made.
-    removed = project / "app" / "removed.py"
-    removed.write_text("", "utf-8")
-    record.write_text(json.dumps(demo.generated_files(project)), "utf-8")
-    (project / ".venv").mkdir()
-    (project / ".venv" / "kept").touch()
-    demo.generate()
-    assert not removed.exists()
-    assert (project / ".venv" / "kept").exists()
-    assert capsys.readouterr().out == ""
 
 
 @pytest.fixture(scope="module")

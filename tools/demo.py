@@ -1,10 +1,7 @@
 """``make demo``: generate the default project in ``.demo/`` and run it on its local Flyte."""
 
 import contextlib
-import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,39 +13,7 @@ from cookiecutter.main import cookiecutter
 from template import ROOT, copy_template
 
 DEMO = ROOT / ".demo"
-PROJECT = "my-flyte-app"
-"""What a new generation leaves in place: the environment, and what ``make dev`` remembers."""
-CHANGED = """.demo/{} has changes, such as {}: it runs as it is.
-To generate it anew, move what you want to keep, and delete the folder."""
-
-
-def generated_files(project: Path) -> dict[str, str]:
-    """Return the hash of each file of a project, without those that tools have made."""
-    made = {".venv", "__pycache__", "app.egg-info", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
-    files = (path for path in project.rglob("*") if path.is_file())
-    own = (file for file in files if not made & {*file.relative_to(project).parts})
-    return {
-        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in own
-    }
-
-
-def first_change(project: Path, record: Path) -> str | None:
-    """Return the name of a file that has been changed since the project was generated."""
-    if not project.exists():
-        return None
-    generated = json.loads(record.read_text("utf-8")) if record.exists() else {}
-    found = generated_files(project)
-    return min((name for name, _ in generated.items() ^ found.items()), default=None)
-
-
-def remove_generated_files(project: Path) -> None:
-    """Remove the files of an earlier run, which the template may no longer have."""
-    for path in project.iterdir() if project.exists() else ():
-        if path.is_dir() and path.name != ".venv":
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
+PROJECT = DEMO / "my-flyte-app"
 
 
 @contextlib.contextmanager
@@ -66,13 +31,8 @@ def quiet() -> Iterator[None]:
         os.close(stdout)
 
 
-def generate() -> Path:
-    """Generate the project with the default answers, unless somebody has changed it."""
-    record = DEMO / "generated.json"
-    if changed := first_change(DEMO / PROJECT, record):
-        print(CHANGED.format(PROJECT, changed), flush=True)
-        return DEMO / PROJECT
-    remove_generated_files(DEMO / PROJECT)
+def generate() -> None:
+    """Generate the project with the default answers."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         config = scratch / "config.yaml"
@@ -81,15 +41,9 @@ def generate() -> Path:
         )
         template = copy_template(scratch / "template")
         with quiet():
-            project = cookiecutter(
-                str(template),
-                no_input=True,
-                output_dir=str(DEMO),
-                overwrite_if_exists=True,
-                config_file=str(config),
+            cookiecutter(
+                str(template), no_input=True, output_dir=str(DEMO), config_file=str(config)
             )
-    record.write_text(json.dumps(generated_files(Path(project))), "utf-8")
-    return Path(project)
 
 
 def install(project: Path) -> Path:
@@ -110,12 +64,15 @@ def install(project: Path) -> Path:
 
 
 def main() -> NoReturn:
-    """Generate, install and run."""
-    print("Generating the default project in .demo/ …", flush=True)
-    project = generate()
+    """Generate unless it is there, install and run."""
+    if PROJECT.exists():
+        print(f"{PROJECT} runs as it is. To generate it anew, delete the folder.", flush=True)
+    else:
+        print("Generating the default project in .demo/ …", flush=True)
+        generate()
     print("Installing it (its own environment, .venv) …", flush=True)
-    python = install(project)
-    os.chdir(project)
+    python = install(PROJECT)
+    os.chdir(PROJECT)
     command = [str(python), "-m", "local_flyte", *sys.argv[1:]]
     # Replace this process, so that Ctrl-C and other signals reach the app directly.
     os.execv(command[0], command)  # noqa: S606
