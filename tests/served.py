@@ -61,15 +61,6 @@ class App:
     url: str
     pid: int
 
-    def memory(self, name: str) -> int:
-        """Return ``VmRSS``, the bytes that it has now, or ``VmHWM``, those it had at most."""
-        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
-        return 1024 * int(status.partition(f"{name}:")[2].split()[0])
-
-    def forget_the_peak(self) -> None:
-        """Let ``VmHWM`` begin with what it has now."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5", "utf-8")
-
 
 @contextmanager
 def serving_app(
