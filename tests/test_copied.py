@@ -1,15 +1,12 @@
 """The code of docs/copying-the-middleware.md, as it stands."""
 
-import ast
 import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pages
-from packaging.requirements import Requirement
 from template import ROOT
 
 from local_flyte import LocalFlyte
@@ -98,19 +95,3 @@ def test_a_token_that_flyte_refuses_is_a_500_until_the_handler_of_the_page_is_th
     callers = (bearer("alice"), "Bearer no-such-token")
     environment = local_flyte.app_environment()
     assert visited(tmp_path, "main.py", *callers, **environment) == ["200", "500", "200", "401"]
-
-
-def test_the_page_names_the_packages_that_it_needs() -> None:
-    modules = set()
-    for file in copied_files():
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                modules |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                modules.add((node.module or "").partition(".")[0])
-    named = {Requirement(line).name for line in TOLD["needs"]}
-    needed = [Requirement(line) for name in named for line in requires(name) or []]
-    there = named | {one.name for one in needed if "extra" not in str(one.marker)}
-    packages = packages_distributions()
-    for module in modules - sys.stdlib_module_names:
-        assert there & {name.replace("_", "-") for name in packages[module]}, module

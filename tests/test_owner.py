@@ -152,6 +152,21 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
 
 
+@pytest.mark.weekly
+def test_the_recipe_for_gradio_passes_its_test(project: Path, tmp_path: Path) -> None:
+    """With its package, which no other test needs."""
+    page, main = project / "docs/recipes/gradio.md", project / "app/main.py"
+    for recipe in recipes_of(page):
+        paste(recipe, project)
+    edit(main, "from .routers import", "from . import ui\nfrom .routers import")
+    edit(main, "    return app", "    ui.mount(app)\n    return app")
+    (package,) = re.findall(r'`"(gradio[^"`]+)"`', page.read_text("utf-8"))
+    packages = tmp_path / "packages"  # which would be deployed if it were inside
+    install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
+    run([*install, "--target", packages], project)
+    run([*PYTEST, "tests/test_ui.py"], project, PYTHONPATH=f"{project}:{packages}")
+
+
 def taken_out(project: Path, *things: str) -> None:
     """Do what docs/taking-out.md says of some things, or of all."""
     rows = {row["without"]: row for row in pages.data("taking_out")["rows"]}

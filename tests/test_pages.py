@@ -52,10 +52,3 @@ def test_the_readme_lists_the_questions() -> None:
         default = value[0] if isinstance(value, list) else value
         assert f"`{key}`" in readme
         assert default in readme or key in {"description", "author"}, key
-
-
-def test_paths_that_contributing_names_exist() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    for folder in ("tests", "tools", "docs", "hooks"):
-        for path in re.findall(rf"`({folder}/[^`*]*)`", page):
-            assert (ROOT / path).exists(), path

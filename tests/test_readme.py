@@ -6,57 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from template import ROOT
 
 from .baking import Baker, run
 from .long_running import running
 from .walkthrough import Project, clone, code_block, code_blocks, commit, path_with_tools
 
 pytestmark = pytest.mark.slow
-
-HERE = {
-    "make check",
-    ".venv/bin/uvx cruft create",
-    "cd ..",
-    "git grep",
-    ".venv/bin/flyte create config",
-    "python3 -m venv",
-    ".venv/bin/python -m pip",
-    ".venv/bin/python -m pytest",
-    ".venv/bin/python -m local_flyte",
-    ".venv/bin/ruff",
-}
-"""The beginnings of commands that this file runs."""
-ELSEWHERE = {
-    "make demo": "test_demo.py::test_make_demo_in_a_fresh_clone",
-    ".venv/bin/uv pip install --group demo": "test_demo.py::test_the_demo_without_make",
-    ".venv/bin/python tools/demo.py": "test_demo.py::test_the_demo_without_make",
-    "make update": "test_update.py::test_make_update_says",
-    "make dev": "test_demo.py::test_make_demo_in_a_fresh_clone",
-    "make dev FLYTE=.flyte/config.yaml": "local_flyte/test_command.py::test_the_app_runs_on_the",
-    "make test": "test_readme.py::test_make_test_passes_in_the_generated_project",
-    "make deploy": "test_deployed.py::test_make_deploy_builds_the_image",
-    ".venv/bin/uv lock": "test_deployed.py::test_make_deploy_builds_the_image",
-    ".venv/bin/flyte deploy deployment.py app_env": "test_deployed.py::test_make_deploy_builds",
-}
-"""The other ones, with the beginning of the test that runs each."""
-
-
-def commands_in(readme: Path) -> list[str]:
-    """Return the commands of a README: those in blocks, and those in a sentence."""
-    text = readme.read_text("utf-8")
-    blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", "").splitlines()
-    in_text = r"(?<!`)`((?:make|git|python3?|\.venv/bin/\S+) [^`\n]+)`"
-    return [*lines, *re.findall(in_text, text)]
-
-
-def test_each_command_of_both_readmes_is_run_by_a_test(default_project: Path) -> None:
-    for readme in (ROOT / "README.md", default_project / "README.md"):
-        for command in commands_in(readme):
-            assert command in ELSEWHERE or command.startswith(tuple(HERE)), command
-    for file, test in (named.split("::") for named in ELSEWHERE.values()):
-        assert f"\ndef {test}" in (ROOT / "tests" / file).read_text("utf-8"), test
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +74,7 @@ def test_the_config_of_the_readme_is_the_one_of_the_answers(generated: Project) 
 def test_the_commands_without_make_and_a_new_name(generated: Project, tmp_path: Path) -> None:
     """Runs last, because it renames the app."""
     readme = generated.path / "README.md"
-    (rename,) = [each for each in commands_in(readme) if each.startswith("git grep")]
+    (rename,) = re.findall("`(git grep .*)`", readme.read_text("utf-8"))
     generated.run("sh", "-ec", rename)
     assert '"new-name"' in (generated.path / "app/main.py").read_text("utf-8")
     generated.run("make", "check")
