@@ -45,7 +45,7 @@ class Deadline:
     def limit(self, seconds: float) -> asyncio.Timeout:
         """Limit a block to these seconds, and to `GRACE_SECONDS` after the deadline.
 
-        At the deadline itself, tasks are cancelled, but no thread and no call that it waits for.
+        The deadline itself cancels tasks, but neither a thread nor the call for which it waits.
         """
         left = min(seconds, self.seconds_left() + GRACE_SECONDS)
         return asyncio.timeout(left if left < math.inf else None)
@@ -92,7 +92,7 @@ class RequestState:
         self.received += size
 
     async def begin_turn(self, size: int) -> None:
-        """Wait for the turn to hold so many bytes of a call's. That time is not Flyte's."""
+        """Wait for the turn, if a message of this size needs it: that is no time of the call's."""
         if size <= LINE_BYTES:
             return
         limit, began = call_limit.get()(), time.perf_counter()
@@ -109,7 +109,7 @@ class RequestState:
         """Cancel the current task if the request has ended, or ends while it is in the block."""
         task = asyncio.current_task()
         with self.at_end(task.cancel if task else lambda: None):
-            # Only now: it may end in another thread at any time.
+            # After it was registered: another thread may end the request in between.
             if self.has_ended or self.deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
@@ -127,25 +127,25 @@ class RequestState:
                 yield messages
 
     @contextmanager
-    def at_end(self, end: Callable[[], object]) -> Iterator[None]:
-        """While in the block, `end` also calls this, in the event loop that has entered it."""
-        self._open.append(entry := (asyncio.get_running_loop(), end))
+    def at_end(self, call: Callable[[], object]) -> Iterator[None]:
+        """While in the block, `end_calls` calls this, in the event loop that entered the block."""
+        self._open.append(entry := (asyncio.get_running_loop(), call))
         try:
             yield
         finally:
             self._open.remove(entry)
 
-    def sent_something(self) -> None:
-        """Count anew what Flyte sends, and end the turn."""
+    def done_with_messages(self) -> None:
+        """Count anew what Flyte sends, and end the turn: what has come was sent, or is not used."""
         self.received = 0
         self.turn.let_go()
 
     def end_calls(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
-        for loop, end in {*self._open}:  # once per task, although its entries may nest
+        for loop, call in {*self._open}:  # once per task, although its entries may nest
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(end)
+                loop.call_soon_threadsafe(call)
 
     def end(self) -> None:
         """End the calls, and the turn: the app has returned, also from its threads."""
@@ -163,5 +163,5 @@ def this_request() -> RequestState:
     state = current_request.get()
     if not state:
         state = RequestState()
-        state.turn.end()  # nothing tells when a message has been used
+        state.turn.end()  # outside of a request, nothing would end a turn
     return state

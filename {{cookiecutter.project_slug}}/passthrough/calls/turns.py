@@ -33,7 +33,7 @@ class Turn:
     _lines: ClassVar = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Begin without a turn; it is waited for in this event loop, by default in the first."""
+        """Have no turn yet. It is waited for in this loop, by default in the first that asks."""
         self.caller: str | None = None  # the hash of its credentials
         self.person: str | None = None  # if Flyte has told: one may have many credentials
         self.keeps_line = False  # what is large stays in memory, whatever is sent or let go
@@ -42,7 +42,7 @@ class Turn:
         self._waiting = asyncio.Lock()
         self._threads = set[asyncio.Task[object]]()  # in which something large is in use
         self._line: asyncio.Lock | None = None
-        self._place: asyncio.TimerHandle | None = None  # of the place that it has: its end
+        self._place: asyncio.TimerHandle | None = None  # which ends the place that it has
 
     async def begin(self, *, needs_place: bool = True) -> None:
         """Wait for the turn; a list's calls need no place. May be called in any event loop."""
@@ -69,7 +69,7 @@ class Turn:
                 self.end()
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Call this in a thread, until whose end the turn lasts: a thread cannot be cancelled."""
+        """Call this in a thread. The turn lasts until it ends: a thread cannot be cancelled."""
         # A variable for the task would be in a cycle with its error, which keeps what it used.
         return await asyncio.shield(self._begin_thread(function))
 

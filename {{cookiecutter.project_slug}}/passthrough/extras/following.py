@@ -28,7 +28,7 @@ LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
 PART_CHARS = 6 * 1024  # a longer message is yielded in parts
 LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
 PARTS_AT_ONCE = 1000  # the same while they are copied
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # until a log is asked for that Flyte did not have
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # before a missing log is asked for again
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
@@ -132,7 +132,7 @@ class _Log:
                         if place > shown:
                             yield place, text
                     state.turn.keeps_line = False
-                    state.sent_something()  # or skipped it
+                    state.done_with_messages()
 
 
 def _parts_of(message: TailLogsResponse) -> Iterator[str]:

@@ -118,8 +118,8 @@ async def watch_details(
 ) -> AsyncGenerator[Result]:
     """Yield what is read from the details of each action of a run, now and whenever it may differ.
 
-    After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
-    soon after the run (`QUIET_SECONDS`).
+    Beyond the first `Limits.watched_details` actions, only those that fail or ask are read from
+    their details; the others from what a list has. It ends soon after the run (`QUIET_SECONDS`).
     """
     viewer, request = _Viewer(read), this_request()
     listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
@@ -132,7 +132,7 @@ async def watch_details(
                     for result in results:
                         yield result
                 viewer.has_room()
-                request.sent_something()  # or has used what it has received
+                request.done_with_messages()
                 if not due:
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
                         await viewer.news.wait()

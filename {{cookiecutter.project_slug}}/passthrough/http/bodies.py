@@ -17,14 +17,14 @@ from .callers import OUTER_TURN, find_caller
 from .door import IS_PUBLIC
 from .exchange import size_of_body
 
-UNASKED = 4 * 1024  # bytes of a body that is read before Flyte is asked who sends it
-LARGE = 64 * 1024  # bytes of a body
+UNASKED = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
+LARGE = 64 * 1024  # bytes: for a larger body, its request needs a turn
 
 
 class Bodies:
     """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
 
-    Only small ones are read from whoever sends them: one of 64 kB takes 30 ms, and up to 3 MB.
+    Only up to `UNASKED` is read from whoever sends it: 64 kB of JSON take 30 ms, and up to 3 MB.
     FastAPI keeps a JSON body, parsed, until the request ends, and a megabyte of small values takes
     25 MB: so a caller, by any of their tokens, has one large one, from its first byte on. A body is
     read after routing, up to its route's ``max_body_size``.

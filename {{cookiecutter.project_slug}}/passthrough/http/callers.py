@@ -68,7 +68,7 @@ class OpenRequests:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        # Without credentials of their own, all callers are one, who may have all requests open.
+        # In plaintext nobody has credentials, so all callers are one: then there is no limit.
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
         self._app, self._most, self._largest_body = app, most, settings.largest_body
         self._per_upload = max(1, settings.open_requests_per_caller // UPLOADS)

@@ -184,7 +184,7 @@ class Exchange:
         elif not message.get("more_body"):
             self._let_go()
         if self.is_event_stream or not begins:  # else a large body may follow at once
-            self.calls.sent_something()
+            self.calls.done_with_messages()
         if not self.is_event_stream:
             await self._pass_on(message)
         elif message.get("body"):
