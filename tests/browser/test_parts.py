@@ -2,15 +2,12 @@
 
 import json
 import re
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
-from ..test_recipes import RECIPES
-from .visiting import MARKUP, TYPES, check_harmless, make
+from .visiting import MARKUP, check_harmless, make
 
 TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 
@@ -112,17 +109,6 @@ def test_names_that_look_like_others_are_told_apart(page: Page) -> None:
     codes = ["", " (with U+200B)", " (with U+435)", ""]
     told = [task + code for task, code in zip(tasks, codes, strict=True)]
     assert page.locator("main > p").all_text_contents() == told
-
-
-def test_the_recipes_second_page_names_its_visitor(page: Page) -> None:
-    page = page.context.new_page()
-    (recipe,) = (recipe for recipe in RECIPES if recipe.title == "A second page")
-    for path, text in recipe.files.items():
-        answer = partial(Route.fulfill, body=text, content_type=TYPES[Path(path).suffix])
-        page.route(f"**{path.removeprefix('app')}", answer)
-    page.route("**/me", lambda route: route.fulfill(json={"name": "Ada"}))
-    page.goto("http://form.example/page/about.html")
-    expect(page.get_by_role("heading", name="You are Ada")).to_be_visible()
 
 
 MANY = """({ actionsPanel }) => {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
+from local_flyte import PEOPLE, LocalFlyte, sign_in
 from local_flyte.testing import wait_until
 from passthrough.limits import Limits
 
-from ..served import SECRET, TASKS, App, serving_app
+from ..served import SECRET, TASKS, App
 from .visiting import Visit, finished, go, look_again, started
 
 
@@ -189,21 +189,6 @@ def test_a_slash_in_a_name_and_a_path_prefix_are_no_obstacle(visit: Visit, app: 
     api_docs = page.get_by_role("link", name="API")
     assert api_docs.evaluate("link => link.href") == f"{prefix}/docs"
     page.unroute_all(behavior="ignoreErrors")
-
-
-def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
-    default_project: Path, tmp_path: Path, browser: Browser
-) -> None:
-    with (
-        LocalFlyte(mode=Mode.DEVBOX) as flyte,
-        serving_app(default_project, tmp_path / "log", flyte, ALLOW_ANONYMOUS="true") as app,
-    ):
-        page = browser.new_page(base_url=app.url)
-        go(page, "tasks")
-        expect(page.get_by_text("You are anonymous.")).to_be_visible()
-        expect(page.get_by_role("group", name="Who you are")).to_contain_text("anonymous")
-        expect(page.get_by_role("alert")).to_have_count(0)
-        page.close()
 
 
 def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit) -> None:

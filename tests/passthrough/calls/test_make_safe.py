@@ -210,15 +210,6 @@ def test_a_task_at_module_level_is_fetched_by_each_caller(
         assert callers == [bearer("alice"), bearer("bob"), bearer("alice")] * 2
 
 
-@router.post("/greet/positional")
-async def run_it_without_names() -> str:
-    return (await flyte.run.aio(GREET_TASK, "Ada")).name
-
-
-def test_inputs_without_names_are_refused(alice: httpx.Client) -> None:
-    assert alice.post("/greet/positional").status_code == 500
-
-
 def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: httpx.Client) -> None:
     assert alice.post("/greet/for/bob").status_code == 200
     assert alice.post("/greet/for/carol").status_code == 403

@@ -1,12 +1,9 @@
 """Connections to Flyte: to which addresses, how many, and how much is read from them."""
 
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
@@ -54,44 +51,6 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
         wait_until(lambda: nothing_flows(wire))
         assert [alice.get("/whoami").status_code for _ in range(10)] == [200] * 10
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
-
-
-def sockets_to(address: str) -> Iterator[socket.socket]:
-    """Yield copies of this process's sockets that are connected to an address."""
-    port = int(address.rpartition(":")[2])
-    for path in [*Path("/proc/self/fd").iterdir()]:
-        with suppress(OSError):  # it has been closed, or it is not connected
-            if path.is_socket():
-                with socket.socket(fileno=os.dup(int(path.name))) as found:
-                    if found.family == socket.AF_INET and found.getpeername()[1] == port:
-                        yield found
-
-
-def test_connections_of_many_calls_at_once_are_used_again(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    used = []
-    with ThreadPoolExecutor(20) as threads:
-        for _ in range(2):
-            with local_flyte.hang("UserInfo"):
-                asked = [threads.submit(alice.get, "/whoami") for _ in range(20)]
-                wait_until(lambda: local_flyte.open_calls("UserInfo") == 20)
-            assert {answer.result().status_code for answer in asked} == {200}
-            used.append({sent.getsockname()[1] for sent in sockets_to(local_flyte.url)})
-    assert len(used[0]) >= 20
-    assert used[0] == used[1]
-
-
-def test_a_connection_that_has_died_is_noticed_within_30_seconds(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    alice.get("/whoami")
-    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-    sockets = sockets_to(local_flyte.url)  # closes each when it is asked for the next
-    sent = next(sockets)
-    assert sent.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    idle, interval, probes = (sent.getsockopt(socket.IPPROTO_TCP, each) for each in options)
-    assert idle + interval * probes <= 30
 
 
 def test_a_redirect_is_not_followed(

@@ -295,14 +295,3 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
         sent = [threads.submit(calling(alice), "length", body=LARGE) for _ in range(4)]
         assert [answer.result() for answer in sent] == [(["1"], False)] * 4
-
-
-def test_a_tool_call_is_one_open_request(local_flyte: LocalFlyte) -> None:
-    app = build_app(router, open_requests_per_caller=2)
-    serve_agents(app)
-    with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(1) as thread:
-        held = thread.submit(calling(alice), "held_thread_of_asyncio")
-        assert entered.acquire(timeout=60)
-        assert alice.get("/thread").json() == "served"
-        go_on.set()
-        assert held.result() == (["null"], False)
