@@ -50,8 +50,7 @@ async def list_conditions(
     run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
 ) -> list[Condition]:
     """List what the run has asked so far, with the answers; what waits comes first."""
-    found = await conditions_of(run.name)
-    return await details_of(found[offset : offset + limit], Condition.of)
+    return await details_of(await conditions_of(run.name, limit, offset), Condition.of)
 
 
 @router.post(

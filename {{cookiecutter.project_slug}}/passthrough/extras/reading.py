@@ -189,12 +189,20 @@ def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
     return [entry for each in rounds for entry in each if entry is not None]
 
 
-async def conditions_of(run: str) -> list[remote.Action]:
-    """Return what a run asks: what waits for an answer, then the rest in Flyte's order."""
+async def conditions_of(run: str, count: int = sys.maxsize, skip: int = 0) -> list[remote.Action]:
+    """Return this many of what a run asks: what waits for an answer, then the rest as Flyte lists.
+
+    A run may ask tens of thousands of questions, so a caller lists one run's at a time.
+    """
     paused = ActionPhase.PAUSED.to_protobuf_value()
-    listed = remote.Condition.listall.aio(run)
-    found = [state_of(listed_details(condition)) async for condition in listed]
-    return sorted(found, key=lambda action: action.raw_phase != paused)
+    waiting, others = list[bytes](), list[bytes]()
+    await this_request().turn.begin(needs_place=False)
+    async for condition in remote.Condition.listall.aio(run):
+        state = state_of(listed_details(condition))
+        found = waiting if state.raw_phase == paused else others
+        found.append(state.pb2.SerializeToString())  # 60 bytes; as a message it takes 1,700
+    chosen = (waiting + others)[skip : skip + count]
+    return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
 async def question(run: str, action: str) -> remote.ActionDetails:
