@@ -148,13 +148,6 @@ def test_a_choice_in_a_replay_file_that_is_none_is_refused(
     assert not list(output.iterdir())
 
 
-def test_a_folder_in_the_next_steps_is_quoted() -> None:
-    hook = load_hook("post_gen_project.py")
-    assert "\n    cd 'a folder/x'\n" in hook.next_steps(
-        hook.ANSWERS, "a folder/x", make=True, git=True
-    )
-
-
 def test_hooks_use_nothing_but_the_standard_library_and_no_shell() -> None:
     for path in (ROOT / "hooks").glob("*.py"):
         source = path.read_text("utf-8")

@@ -12,6 +12,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import LiteralType
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.actions import Run
@@ -77,6 +78,14 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     )
     assert done.returncode == 0, done.stderr
     return done
+
+
+def type_of(kind: Any) -> LiteralType:
+    return TypeEngine.to_literal_type(kind)
+
+
+def as_the_sdk(value: Any, kind: Any) -> Literal:
+    return asyncio.run(TypeEngine.to_literal(value, kind, type_of(kind)))
 
 
 def as_a_task_reads(literal: Literal, kind: Any) -> Any:

@@ -1,12 +1,27 @@
 """Valid settings in the environment, and the messages about invalid ones."""
 
+from typing import Self
+
 import pytest
+from pydantic import model_validator
 
 from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings, setting
 from passthrough.start import load_settings as load
 
-from .own_settings import OwnSettings, load_settings
+
+class OwnSettings(Settings):
+    colours: tuple[str, ...] = setting("COLOURS", default=())
+
+    @model_validator(mode="after")
+    def _are_few(self) -> Self:
+        if len(self.colours) > 2:
+            raise ValueError("give two COLOURS")
+        return self
+
+
+def load_settings(**variables: str) -> Settings:
+    return load(Settings, variables)
 
 
 def test_lists_are_comma_separated_the_owners_too() -> None:

@@ -11,8 +11,8 @@ from passthrough.settings import Settings
 from passthrough.start import connect, validated
 
 from ..baking import PROJECT
-from .own_settings import OwnSettings, load_settings
 from .support import build_app
+from .test_settings import OwnSettings, load_settings
 
 
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:

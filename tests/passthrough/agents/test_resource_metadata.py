@@ -30,8 +30,6 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
             assert refused.status_code == 401
             place = f'Bearer resource_metadata="{address}{METADATA}"'
             assert refused.headers["WWW-Authenticate"] == place
-        for odd in (b"[", b'a"b', b"\xe9"):
-            assert client.post("/mcp", headers={b"Host": odd}).status_code in {400, 401}, odd
         assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
 
 

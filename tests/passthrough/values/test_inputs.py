@@ -1,6 +1,5 @@
 """JSON as tasks receive it, compared with the SDK's own type engine; rows of docs/values.md."""
 
-import asyncio
 import datetime as dt
 import decimal
 import enum
@@ -18,7 +17,7 @@ from fastapi import APIRouter, Body
 from flyte.io import DataFrame, Dir, File
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
-from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+from flyteidl2.core.types_pb2 import SimpleType
 from pydantic import Base64Bytes, BaseModel, NaiveDatetime, computed_field, create_model
 
 from passthrough.calls.json_values import translated
@@ -28,7 +27,7 @@ from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
 from .. import naive_endpoints
-from ..support import as_a_task_reads
+from ..support import as_a_task_reads, as_the_sdk, type_of
 from .kinds import Color, Level, Leveled, Numbers, Odd, Painted, Parts, Point, Swapped, Wall
 
 router = APIRouter()
@@ -104,16 +103,8 @@ CASES: list[tuple[Any, Any, Any]] = [
 ]  # fmt: skip
 
 
-def type_of(kind: Any) -> LiteralType:
-    return TypeEngine.to_literal_type(kind)
-
-
 def to_literal(given: Any, kind: Any) -> Literal:
     return to_literals({"a": given}, {"a": type_of(kind)}, (), Budget())["a"]
-
-
-def as_the_sdk(value: Any, kind: Any) -> Literal:
-    return asyncio.run(TypeEngine.to_literal(value, kind, type_of(kind)))
 
 
 def read(literal: Literal, kind: Any) -> str:

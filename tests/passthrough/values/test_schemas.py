@@ -1,16 +1,12 @@
 """Types as JSON schemas."""
 
-import asyncio
 import datetime as dt
 from dataclasses import make_dataclass
 from typing import Annotated, Any
 
 import pytest
 from flyte.io import File
-from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import Parameter
-from flyteidl2.core.literals_pb2 import Literal
-from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import Field, create_model
@@ -20,6 +16,7 @@ from passthrough.values.budget import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.schemas import inputs_schema
 
+from ..support import as_the_sdk, type_of
 from .hostile import CODE, MEBIBYTE, TYPES, VALUES, as_sent, interface_of, only_data, struct
 from .kinds import Color, Owner, Tree, Wall
 
@@ -48,14 +45,6 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
 
 Wait = make_dataclass("Wait", [("wait", dt.timedelta)])
 Content = create_model("Content", content=bytes)
-
-
-def type_of(kind: Any) -> LiteralType:
-    return TypeEngine.to_literal_type(kind)
-
-
-def as_the_sdk(value: Any, kind: Any) -> Literal:
-    return asyncio.run(TypeEngine.to_literal(value, kind, type_of(kind)))
 
 
 def test_the_schema_describes_a_tasks_inputs() -> None:
