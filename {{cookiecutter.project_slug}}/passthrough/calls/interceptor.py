@@ -49,7 +49,8 @@ class CallerInterceptor:
         try:
             with state.include():
                 if name == "CreateRun":
-                    deadline.extend()  # takes effect later, in the request's loop
+                    # Takes effect a moment later: until then, the old one must not limit the call.
+                    deadline.extend()
                     limit = asyncio.timeout(deadline.timeout)
                 else:
                     limit = deadline.limit(deadline.timeout)
@@ -82,7 +83,7 @@ class CallerInterceptor:
                 if given is None:
                     return
                 yield given.message.pop()
-                if name == "TailLogs":  # of which the SDK, too, keeps the last message
+                if name == "TailLogs":  # the SDK keeps the last message: an empty one
                     yield ctx.method().output()
                 seconds = math.inf
 

@@ -31,7 +31,7 @@ STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
-    # These three are what flyte.build, deploy and serve, and flyte.run of a task function, pass.
+    # flyte.build, deploy and serve, and flyte.run of a task function, go through these three.
     "flyte._deploy:plan_deploy": DEPLOY,
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
     "flyte._run:_Runner._run_local": DEPLOY,
@@ -50,8 +50,8 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused, and what to use instead: they run, build or upload the app's own code,
-open what others named, or load what they stored. The app's own rights are no caller's."""
+"""Calls that are refused, and what to use instead. With the app's own rights, no caller's, they
+would run, build or upload its code, open what others named, or load what others stored."""
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def make_safe() -> None:
 
 
 def _change_loop() -> None:
-    """Run awaited calls in the caller's own task and thread, so that they are cancelled with it."""
+    """Run a call in the task and thread that await it, so that it is cancelled with them."""
     kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
 
@@ -117,7 +117,7 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task whenever it is run, as the caller: it may be defined at module level."""
+    """Fetch a task whenever it is run: one at module level would keep its first caller's."""
 
     async def fetch(self: Any) -> Any:
         return self._task or await self._getter()  # there is one only after `override`

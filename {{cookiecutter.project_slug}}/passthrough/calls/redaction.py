@@ -24,8 +24,8 @@ SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosig
 def redact(text: str, chars: int = sys.maxsize) -> str:
     """Return up to so many ``chars`` of a text, without the caller's credentials and URLs' queries.
 
-    It is cut off before it is searched, which takes as long as the text is. If it is cut off and
-    the caller has credentials, the last characters are left out: they may be a part of one.
+    The text is cut off before it is searched, because a search takes as long as the text is. The
+    last characters of what was cut off are left out, too: they may be a part of a credential.
     """
     state = this_request()
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
@@ -79,8 +79,8 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
     try:
         raise cancelled from None
     finally:
-        # Without a context, anyio would put it into a cycle, with all messages that its traceback
-        # refers to. `raise` sets one, which is replaced here.
+        # `raise` sets a context; it is replaced by one without a traceback. With none, anyio would
+        # make a cycle, which keeps all messages that the traceback refers to.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # this frame is in its traceback
 

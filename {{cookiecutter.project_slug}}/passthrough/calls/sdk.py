@@ -1,7 +1,7 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
-Other modules use private names only through `sdk_object`. The names are checked at start-up; what
-objects have besides, such as ``LazyEntity._task``, is tried only by the template's tests.
+Other modules use private names only through `sdk_object`, which are checked at start-up. Attributes
+of instances, such as ``LazyEntity._task``, cannot be: only the template's tests try them.
 """
 
 import functools
@@ -68,7 +68,7 @@ SDK_NAMES = {
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # make_safe: calls run in the caller's task, and nothing of a caller's is kept for the next
+    # make_safe: calls run in the task that awaits them, and nothing of a caller is kept for the next
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",

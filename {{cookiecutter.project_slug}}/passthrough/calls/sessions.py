@@ -21,10 +21,12 @@ def change_sessions() -> None:
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    sessions: dict[tuple[str, str], Any] = {}  # by the address that is asked for, and Flyte's
+    sessions: dict[
+        tuple[str, str], Any
+    ] = {}  # by a cluster's address, and the Flyte's that named it
 
     def uncompressed(self: Any) -> dict[str, Any]:
-        # A message then has its size in front, and small ones are sent sooner.
+        # The size in front of a message is then its real one, and small ones are sent sooner.
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
@@ -141,6 +143,6 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
             is_last = bool(message[0] & 2)
             yield message[:-1]
-            message = message[-1:]  # the client keeps what it was given last, until there is more
+            message = message[-1:]  # alone: the client keeps what it was given last
             yield message
         await read(1)  # to the end, so that the connection can be used again

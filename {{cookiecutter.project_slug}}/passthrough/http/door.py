@@ -48,7 +48,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
 MOST_QUERY = 8 * 1024  # bytes: to parse more takes long, and proxies pass on no more
 IS_PUBLIC = "passthrough.is_public"  # the key of ASGI's scope for what `is_public` has told
-_numbers = Random()  # noqa: S311 - no secret. `secrets` lets another thread go first: 20 us
+_numbers = Random()  # noqa: S311 - no secret. `secrets` releases the interpreter: 20 us
 OWN_SITE = (b"none", b"same-origin")
 
 
@@ -104,7 +104,7 @@ class Door:
         current_limits.set(self.settings.limits)
         timeout = self.settings.flyte_timeout
         exchange = Exchange(receive, send, self._headers, timeout, request_id)
-        current_request.set(exchange.calls)
+        current_request.set(exchange.state)
         try:
             with suppress(ClientDisconnect):
                 error = self._refusal(scope, sent) or await exchange.run(self.app, scope)
@@ -129,16 +129,16 @@ class Door:
         if len(scope["query_string"]) > MOST_QUERY:
             return HTTPException(414, f"a query may have up to {MOST_QUERY} bytes")
         if b"websocket" in sent.get(b"upgrade", b"").lower():
-            # The server passes it on as a GET. Chromium sends cookies with it, for a page of any
-            # other origin on the same site, and no Sec-Fetch-Site.
+            # The server passes it on as a GET. For a page of the same site, Chromium sends it with
+            # cookies and without Sec-Fetch-Site, so what follows would let it pass.
             return HTTPException(403, "no WebSocket is accepted: use an event stream")
         is_own = sent.get(b"sec-fetch-site", b"none") in OWN_SITE
         is_link = sent.get(b"sec-fetch-dest") == b"document"
         if scope[IS_PUBLIC] or is_own or is_link or sent.get(b"origin") in self._trusted:
             return None
         # A page of another origin sent it. Even the time that a GET takes can tell that page
-        # something about its visitor. ``passthrough_auth.py`` checks only other methods than GET,
-        # but also for browsers too old for Sec-Fetch-Site.
+        # something about its visitor. ``passthrough_auth.py`` leaves GET alone, but knows browsers
+        # that are too old for Sec-Fetch-Site.
         return HTTPException(403, "Cross-site request refused")
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
@@ -159,16 +159,16 @@ class Door:
                 await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
-        calls = exchange.calls
+        state = exchange.state
         line: dict[str, Any] = {
             "method": scope["method"],
             "route": route_of(scope),
             "status": exchange.status or 499,  # nginx's, only in the log: the client has left
             "ms": round(1000 * seconds, 1),
-            "flyte_ms": round(1000 * calls.seconds, 1),
-            "request_id": calls.request_id,
-            "caller": calls.turn.caller or "-",
-            "subject": (calls.caller and calls.caller.subject) or "-",
+            "flyte_ms": round(1000 * state.seconds, 1),
+            "request_id": state.request_id,
+            "caller": state.turn.caller or "-",
+            "subject": (state.caller and state.caller.subject) or "-",
         }
         # `logger.info` would look for the line of code that has called it.
         text = " ".join(map(str, line.values()))
@@ -180,7 +180,7 @@ class Door:
 class ExceptPublic:
     """Middleware for all but public requests; the outermost is the first.
 
-    Here and not by ``excluded_paths`` of the passthrough middleware, which the rest would not know.
+    ``excluded_paths`` of the passthrough middleware would exclude a path from that one only.
     """
 
     def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
@@ -223,8 +223,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder,
-        # unlike ``required=False``, has requests from other sites' pages refused.
+        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder has
+        # pages of other sites refused; with ``required=False`` they would not be.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         PassthroughAuth,
@@ -238,7 +238,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 def _handed_on(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
     """Return the bearer token that a proxy passes on."""
-    # Of two tokens, one does not come from the proxy, and there is no way to tell which. Between
-    # them is a comma if they are in one header (RFC 9110 5.3). The middleware refuses line breaks.
+    # If there are two tokens, one is not the proxy's, and nobody can tell which. So they are joined
+    # by a line break, which the middleware refuses. In one header they have a comma between them
+    # (RFC 9110 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

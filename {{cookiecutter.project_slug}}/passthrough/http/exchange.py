@@ -14,7 +14,7 @@ from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.sdk import FLYTE_ERRORS
 from ..calls.turns import LARGE_BYTES
 
-UNREAD_SECONDS = 10.0  # then a client is left, if something large waits until it reads
+UNREAD_SECONDS = 10.0  # after which a client that reads nothing is given up, if that is large
 PIECE_BYTES = 64 * 1024  # of a large body
 ENDED = (
     ClientDisconnect,
@@ -22,7 +22,7 @@ ENDED = (
     futures.CancelledError,
     anyio.BrokenResourceError,
 )
-"""What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
+"""What an app may raise when it was cancelled, or when its calls to Flyte in threads were."""
 EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
@@ -59,12 +59,12 @@ class Exchange:
     those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
     stream also ends when the server is asked to stop.
 
-    A server tells only whoever receives that its client has left. Once the body has come, that is
-    a task of the exchange; while the app leaves some of the body unread, it is nobody.
+    A server says that the client has left only to who calls ``receive``. So once the body has come,
+    a task does. While the app leaves some of the body unread, nobody does, and nobody notices.
 
     An event stream starts with its first event: an endpoint that fails before that, for example
-    because Flyte knows no such run, is answered with the status of its error. `end_events` ends it,
-    not the app: an endpoint that fails later can still tell so in a last event.
+    because Flyte knows no such run, is answered with the status of its error. It ends not when the
+    app returns, but with `end_events`: so the error of an endpoint can still be its last event.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Exchange:
         self._first: Message | None = None  # of an event stream, until its first event
         self._is_complete = False
         self._cancel_scope = anyio.CancelScope()
-        self.calls = RequestState(Deadline(timeout, self._cancel_scope), request_id)
+        self.state = RequestState(Deadline(timeout, self._cancel_scope), request_id)
 
     @property
     def was_cancelled(self) -> bool:
@@ -95,17 +95,18 @@ class Exchange:
         """Have the app answer; return the error that the client must still be told, if any."""
         try:
             with self._cancel_scope:
-                if not size_of_body(scope):  # the app may never ask for it
+                # The app may never ask for the end of its body; then nobody would listen.
+                if not size_of_body(scope):
                     self._empty_body = await self.receive()
                 await app(scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
             return self._to_tell(error)
         finally:
-            self._let_go()
+            self._complete()
             if self._listener:
                 self._listener.cancel()
                 self._listener = None  # else a cycle keeps the credentials until it is collected
-            self.calls.end()
+            self.state.end()
         return self._to_tell(None)
 
     async def receive(self) -> Message:
@@ -117,7 +118,7 @@ class Exchange:
             return await asyncio.shield(self._listener)
         message = await self._receive()
         if message.get("more_body"):  # the deadline is for the response, once the body has come
-            self.calls.deadline.extend()
+            self.state.deadline.extend()
         elif message["type"] == "http.request":
             self._listener = asyncio.create_task(self._listen())
         else:
@@ -135,13 +136,13 @@ class Exchange:
             # Before the calls end: FastAPI takes a call's cancellation for one of its own.
             self._cancel_scope.cancel()
             # The calls end now: the request can't end while one of its threads waits for them.
-            self.calls.end_calls()
+            self.state.end_calls()
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned.
 
         An app with several tasks raises a group, in which cancellations arrive with the error that
-        has caused them: the error is told, and a bug rather than an error of Flyte's.
+        has caused them: those are dropped. Of the rest, a bug is told first.
         """
         failures = BaseExceptionGroup("", [error]).split(ENDED)[1] if error else None
         if failures:
@@ -154,7 +155,7 @@ class Exchange:
             return found
         if self.has_left:
             return ClientDisconnect()
-        if self.was_cancelled or self.calls.deadline.seconds_left() < 0:
+        if self.was_cancelled or self.state.deadline.seconds_left() < 0:
             return None if self.is_event_stream else TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
@@ -177,22 +178,22 @@ class Exchange:
                 # An answer that was cut off, such as a log, must not begin as if it were whole.
                 await checkpoint_if_cancelled()
             message = self._with_headers(message)
-            self.calls.deadline.remove()
+            self.state.deadline.remove()
             self._first = message if self.is_event_stream else None
             if self.is_event_stream:
                 cancelled_at_stop.add(self._cancel_scope)
         elif not message.get("more_body"):
-            self._let_go()
-        if self.is_event_stream or not begins:  # else a large body may follow at once
-            self.calls.done_with_messages()
+            self._complete()
+        if self.is_event_stream or not begins:  # else what is large, the body, still follows
+            self.state.done_with_messages()
         if not self.is_event_stream:
             await self._pass_on(message)
         elif message.get("body"):
             await self._pass_on({**message, "more_body": True})
 
     async def _send_in_pieces(self, message: Message) -> None:
-        """Send a large body, of which a caller has one in memory, until its client has read it."""
-        body, more, turn = message["body"], message.get("more_body", False), self.calls.turn
+        """Send a large body, and keep its caller's line until it is read: so they have only one."""
+        body, more, turn = message["body"], message.get("more_body", False), self.state.turn
         kept, turn.keeps_line = turn.keeps_line, True
         for start in range(0, len(body), PIECE_BYTES):
             end = start + PIECE_BYTES
@@ -215,13 +216,13 @@ class Exchange:
         self.is_event_stream = kind.startswith(b"text/event-stream")
         if self.is_event_stream:
             own.pop(b"cache-control", None)  # FastAPI's "no-cache" lets caches store it
-        more = [*self._headers, (b"x-request-id", self.calls.request_id.encode())]
-        if self.calls.left_out:
-            more.append((b"x-left-out", b"%d" % self.calls.left_out))
+        more = [*self._headers, (b"x-request-id", self.state.request_id.encode())]
+        if self.state.left_out:
+            more.append((b"x-left-out", b"%d" % self.state.left_out))
         headers = [pair for pair in sent if pair[0] in own]
         return {**start, "headers": headers + [pair for pair in more if pair[0] not in own]}
 
-    def _let_go(self) -> None:
+    def _complete(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
         cancelled_at_stop.discard(self._cancel_scope)
         self._is_complete = True
@@ -232,7 +233,7 @@ class Exchange:
             await self._pass_on(first)
         self.status = message.get("status", self.status)
         try:
-            if self.calls.turn.keeps_line:
+            if self.state.turn.keeps_line:
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await self._send(message)
             else:

@@ -15,8 +15,8 @@ MOMENT = 0.05  # seconds
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to standard error: a warning at once, other records of a moment together.
 
-    A write lets another thread go first, so one for each request takes long. ``MemoryHandler`` is
-    no use: it formats a record later, when nobody knows its caller's credentials any more.
+    A write releases the interpreter: with one for each request, each waits for other threads.
+    ``MemoryHandler`` would format a record when nobody knows its caller's credentials any more.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def _printable(text: str) -> str:
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Show what is logged, of others only warnings, unless the owner has configured logging."""
+    """Log what the app says, and warnings of others, unless the owner has configured logging."""
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(CONSOLE)

@@ -138,8 +138,8 @@ class Problem(BaseModel):
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
-    What an endpoint says in an HTTPException is returned, and so is what Flyte says. Other texts of
-    500, 501, 502 and 503 go to the log only: they are about faults of the app's, or of Flyte's.
+    The text of an HTTPException is always returned. With 500, 501, 502 and 503, any other goes to
+    the log only: it is about a fault of the app's, or of Flyte's.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
@@ -156,7 +156,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # Errors of HTTP clients have their server's headers.
+    # The headers of an HTTP client's error are those of the server that it has called.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = problem_for(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
