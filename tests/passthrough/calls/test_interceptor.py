@@ -67,8 +67,8 @@ def test_a_call_that_fails_is_not_repeated(
 def test_a_stream_has_a_deadline(
     short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
-    # The task prints and goes on: half a log is no log.
-    assert short_timeout.get(f"/runs/{counting}/log").status_code == 504
+    # The task prints and goes on: half a log is no log. Before it prints, there is none.
+    wait_until(lambda: short_timeout.get(f"/runs/{counting}/log").status_code == 504)
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
     with local_flyte.hang("WatchActions"):
         assert short_timeout.get(f"/runs/{counting}/events").status_code == 504

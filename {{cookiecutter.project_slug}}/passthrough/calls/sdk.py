@@ -68,7 +68,7 @@ SDK_NAMES = {
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # make_safe: calls run in the task that awaits them, and nothing of a caller is kept for the next
+    # make_safe: calls run in the task that awaits them, and nothing of a caller stays for the next
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",
