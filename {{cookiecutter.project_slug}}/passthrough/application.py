@@ -33,6 +33,7 @@ TELEMETRY: TelemetryConfig = {
     "operation_spans": False,  # FastAPI's own steps
 }
 UVICORN: dict[str, Any] = {
+    "http": "passthrough.http.server:Protocol",
     "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -100,6 +101,11 @@ def test_nothing_of_a_request_waits_for_the_collector(counted: httpx.Client) -> 
     for path in ("/me", "/runs", "/runs/none", "/none"):
         counted.get(path)
     wait_until(lambda: not counted.get("/memory").json()["requests"])
+    with connected(str(counted.base_url), head("/me")) as connection:
+        assert connection.recv(1 << 16)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # The server itself forgets a connection that was reset after 120 seconds.
+    wait_until(lambda: not counted.get("/memory").json()["requests"], 60)
 
 
 SMALL = 10_000  # bytes, of names and states
