@@ -302,6 +302,11 @@ def answers_of_details(found: ActionDetails) -> dict[str, list[Message]]:
     }
 
 
+def get(path: str) -> Callable[..., Awaitable[object]]:
+    """Return what gets a path."""
+    return sending({"method": "GET", "url": path})
+
+
 def scenarios() -> Iterator[Row]:
     """Yield what people do who mean harm, or have large runs."""
     ordinary = answers_of_details(details(parts=0))
@@ -316,6 +321,23 @@ def scenarios() -> Iterator[Row]:
     large.task.task_template.container.args.append(200_000 * "x")
     some = answers_of_details(large)
     yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
+    files = {"key": "x", "value": {"type": {"union_type": {"variants": [{"blob": {}}] * 249_000}}}}
+    spec = {"task_template": {"interface": {"inputs": {"variables": [files]}}}}
+    union: dict[str, list[Message]]
+    union = {"GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})]}
+    yield Row("a task whose input is one of many files", get("/tasks/t"), before=union, seconds=1.0)
+    tried = details(parts=0)
+    tried.attempts.add(phase_transitions=[{}] * 400_000)
+    phases = answers_of_details(tried)
+    yield Row("an action of many phases", get("/runs/large/actions"), before=phases, seconds=1.0)
+    question = {"id": tried.id, "metadata": {"condition": {"name": "a question"}}}
+    page = runs.ListActionsResponse(actions=[question] * 100, token="1")  # noqa: S106 - of a page
+    endless = ordinary | {"ListActions": [page]}  # to the limit of what one request receives
+    asking = get("/runs/large/conditions")
+    yield Row("20 lists of very many questions", asking, 20, before=endless, seconds=1.0)
+    body = {"content": MEGABYTE * b"x", "headers": {"Content-Type": "text/plain"}}
+    of_text = sending({"method": "POST", "url": "/runs/large/rerun", **body})
+    yield Row("500 large bodies that are no JSON", of_text, 500, seconds=1.0)
 
 
 def ask(url: str, until: Connection) -> None:
