@@ -23,7 +23,7 @@ from template import ROOT
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough import agents
-from passthrough.agents.tools import RESULT_BYTES, result_of
+from passthrough.agents.tools import RESULT_BYTES, result_of, tools_of
 from passthrough.extras.following import PART_CHARS
 
 from ...walkthrough import code_blocks
@@ -102,6 +102,14 @@ def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
         assert answer(agent("echo", text=text)) == [text, ""]
     assert answer(agent("echo", text=True)) == ["true", ""]
     assert "Task a/b" in answer(agent("get_task", name="a/b"), is_error=True)["detail"]
+
+
+def test_half_of_a_surrogate_pair_is_no_argument(local_flyte: LocalFlyte) -> None:
+    """Newer versions of the protocol let it through; inside, it would be a bug with a traceback."""
+    get_run = tools_of(app_with_agents(), None)["get_run"]
+    for wrong in ({"name": "\ud800"}, {"name": "a", "project": "\ud800"}):
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            get_run.request(wrong)
 
 
 def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:

@@ -62,6 +62,7 @@ class Tool(NamedTuple):
         if not self.takes_slash and any("/" in text for text in at["path"].values()):
             raise ValueError("no argument in this path may have a slash")
         path = self.path.format_map(at["path"])
+        path.encode()  # a ValueError for half of a surrogate pair: no other client can send one
         query = urlencode(at["query"], doseq=True).encode()
         at["header"]["content-type"] = self.kind
         headers = [(name.encode(), text.encode()) for name, text in at["header"].items()]
