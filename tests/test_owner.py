@@ -273,24 +273,3 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
     told = str(failed.value)
     assert [text for text in TOLD if not re.search(text, told, re.DOTALL)] == []
     assert not re.search("FAILED .*hello", told)
-
-
-BREAKAGES = {
-    "no middleware": ("app/main.py", "passthrough_middleware(settings), ", ""),
-    "one caller's credentials for all": (
-        "passthrough/passthrough_auth.py",
-        " = self.credentials(scope)\n",
-        " = self.__dict__.setdefault('kept', self.credentials(scope))\n",
-    ),
-    "every cookie": ("passthrough/http/door.py", "=settings.cookie_names", "=None"),
-    "no file in the bundle": ("deployment.py", "page.FILES.paths()", "()"),
-}
-
-
-@pytest.mark.weekly
-@pytest.mark.parametrize("what", BREAKAGES)
-def test_the_projects_tests_fail_for_each_breakage(what: str, project: Path) -> None:
-    file, old, new = BREAKAGES[what]
-    edit(project / file, old, new)
-    with pytest.raises(AssertionError, match=r"\n    (FAILED|ERROR) "):
-        run([*PYTEST, "-x", PROMISES, "tests/test_deployment.py"], project)

@@ -111,27 +111,6 @@ def test_names_that_look_like_others_are_told_apart(page: Page) -> None:
     assert page.locator("main > p").all_text_contents() == told
 
 
-MANY = """({ actionsPanel }) => {
-    const panel = actionsPanel(() => {});
-    const failed = { type: "task", phase: "failed", phases: [], events: [] };
-    failed.started_at = failed.ended_at = "2026-01-31T09:30:00Z";
-    failed.error = "x".repeat(20_000);
-    const name = (_, number) => ({ ...failed, name: `a${number}`, parent: number ? "a0" : null });
-    panel.draw(Array.from({ length: 1100 }, name));
-    return panel.node;
-}"""
-
-
-def test_of_many_actions_1000_are_shown_and_the_beginnings_and_ends_of_their_errors(
-    page: Page,
-) -> None:
-    make(page, MANY)
-    expect(page.locator(".action")).to_have_count(1000)
-    expect(page.get_by_text("Only 1000 actions are shown.")).to_be_visible()
-    error = re.compile(r"^x{500}… \(19000 characters are left out\) …x{500}$")
-    expect(page.locator(".action .told").last).to_have_text(error)
-
-
 # Values on their way through a form
 
 KEYS = {"type": "object", "additionalProperties": TEXT}

@@ -191,25 +191,6 @@ def test_a_slash_in_a_name_and_a_path_prefix_are_no_obstacle(visit: Visit, app: 
     page.unroute_all(behavior="ignoreErrors")
 
 
-def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit) -> None:
-    page = visit("alice")
-    every = re.compile(r"/(me|tasks)(\?|$)")
-    page.route(every, lambda route: route.fulfill(status=503, json={}))
-    go(page, "tasks")
-    alert = page.get_by_role("alert")
-    expect(alert).to_contain_text(re.compile("Flyte can.t be reached"))
-    expect(page.locator("#banners .problem")).to_have_count(1)
-    page.unroute_all()
-    own = {"title": "Forbidden", "detail": "only on Mondays"}
-    page.route("**/tasks?*", lambda route: route.fulfill(status=403, json=own))
-    page.get_by_role("button", name="Try again").click()
-    expect(alert).to_contain_text("only on Mondays")
-    expect(alert).not_to_contain_text("Flyte")
-    page.unroute_all()
-    page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-
-
 # Files
 
 

@@ -15,7 +15,7 @@ MARKUP = (
     "{{ 7 * 7 }}${alert(6)}\u202ereversed"
 )
 
-TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".py": "text/plain"}
+TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 Visit = Callable[..., Page]
 """Opens a window, as a person or anonymously, and a view; an error in it fails the test."""
@@ -52,7 +52,7 @@ def make(page: Page, script: str, *given: object) -> None:
     """Show what a function in JavaScript makes of the modules and these values."""
     page.evaluate(
         f"""async (given) => {{
-            const files = ["actions", "api", "dom", "form", "questions", "session"];
+            const files = ["api", "dom", "form", "questions", "session"];
             const modules = await Promise.all(files.map((file) => import(`/${{file}}.js`)));
             const made = ({script})(Object.assign({{}}, ...modules), ...given);
             document.querySelector("main").replaceChildren(...[made].flat());

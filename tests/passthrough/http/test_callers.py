@@ -225,33 +225,6 @@ def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None
         wait_until(lambda: alice.get("/thread").status_code == 200)
 
 
-has_left = threading.Event()
-
-
-@router.get("/thread-in-turn")
-def thread_in_turn() -> None:
-    asyncio.run((request := this_request()).turn.begin())
-    entered.release()
-    wait_until(lambda: request.has_ended or go_on.is_set(), 60)
-    has_left.set()
-    go_on.wait()
-
-
-def test_a_turn_lasts_until_the_thread_has_ended_although_the_client_has_left(
-    url: str, alice: httpx.Client
-) -> None:
-    with connected(url, head("/thread-in-turn")) as first:
-        assert entered.acquire(timeout=60)
-        with connected(url, head("/thread-in-turn")) as second:
-            first.close()
-            assert has_left.wait(60)
-            for _ in range(20):  # what ends with the request has ended
-                assert alice.get("/thread").json() == "served"
-            assert not entered.acquire(blocking=False)
-            go_on.set()
-            assert second.recv(12) == b"HTTP/1.1 200"
-
-
 @router.get("/unread")
 async def unread() -> Response:
     await this_request().turn.begin()  # as what Flyte sends for a large answer does
