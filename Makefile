@@ -30,7 +30,7 @@ newest-flyte: .venv/demo  ## Say what the newest flyte, or a candidate for it, c
 		--with flyte python tools/flyte_names.py
 
 mutants: .venv/installed  ## Mutate the middleware, and check that tests fail (minutes)
-	$(BIN)/python -m tests.mutants.run
+	$(BIN)/python tools/mutants.py
 
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one
 	$(BIN)/python benchmarks/middleware.py

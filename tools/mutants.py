@@ -1,10 +1,11 @@
-"""Mutate the middleware, and see whether tests that start no server notice.
+"""``make mutants``: mutate the middleware, and see whether tests that start no server notice.
 
-Usage: python -m tests.mutants.run [function ...]   (not part of `make test`: it takes minutes)
+Usage: python tools/mutants.py [function ...]
 
 mutmut knows what to change. For each mutant a fork of this process, which has imported everything
 (so it needs Linux or macOS), runs pytest, and first the tests that noticed one before. The command
-prints the mutants that survive, and fails if they are more than `SURVIVORS`.
+prints the mutants that survive, of which some make no difference, and fails if they are more than
+`SURVIVORS`.
 """
 
 import difflib
@@ -19,7 +20,7 @@ import libcst
 import pytest
 from mutmut.mutation.file_mutation import create_mutations, deep_replace
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MIDDLEWARE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 SURVIVORS = 0.06
 """The share of the mutants that may survive."""

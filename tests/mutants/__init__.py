@@ -1,1 +1,0 @@
-"""Checks that the suite notices mutations of the middleware."""
