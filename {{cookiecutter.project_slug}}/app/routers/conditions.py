@@ -41,7 +41,8 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
     If there is more, those who started the runs take turns. `GET /runs?phase=paused` lists all runs
     that ask, and `GET /runs/{name}/conditions` all that one of them asks.
     """
-    asked = await details_of(await paused_actions(limit), Condition.of)
+    waiting = await paused_actions(limit)
+    asked = await details_of(waiting, Condition.of, of_several_people=True)
     return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
 
 

@@ -106,12 +106,25 @@ async def read_details(
 
 
 async def details_of(
-    actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
+    actions: Iterable[Any],
+    read: Callable[[remote.ActionDetails], Result],
+    *,
+    of_several_people: bool = False,
 ) -> list[Result]:
-    """Fetch the details of listed actions, and return what is read from them."""
+    """Fetch the details of listed actions, and return what is read from them.
+
+    If they are ``of_several_people``, each counts alone for `Limits.request_bytes`: what one person
+    has stored must not hide the rest.
+    """
+
+    def read_one(details: remote.ActionDetails) -> Result:
+        if of_several_people:
+            this_request().received = 0
+        return read(details)
+
     listed = [listed_details(action) for action in actions]
     del actions  # or the page of the list would be kept while this waits for its turn
-    return await call_each(lambda action: read_details(action, read), listed)
+    return await call_each(lambda action: read_details(action, read_one), listed)
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
