@@ -13,4 +13,5 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection."""
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        if timer := self.timeout_keep_alive_task:
+            timer.cancel()
