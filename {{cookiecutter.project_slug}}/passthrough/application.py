@@ -21,6 +21,7 @@ from .http.callers import OpenRequests
 from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
+from .http.server import Protocol
 from .limits import current_limits
 from .settings import Settings
 from .start import prepare_the_process
@@ -33,7 +34,8 @@ TELEMETRY: TelemetryConfig = {
     "operation_spans": False,  # FastAPI's own steps
 }
 UVICORN: dict[str, Any] = {
-    "http": "passthrough.http.server:Protocol",
+    # By its name, for variables; imported, because what is deployed is what has been imported.
+    "http": f"{Protocol.__module__}:{Protocol.__name__}",
     "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own
