@@ -114,6 +114,23 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
         edit(project / name, old, new)
 
 
+def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
+    baker: Baker, tmp_path: Path
+) -> None:
+    """From a version in which everything differs."""
+    template = tmp_path / TEMPLATE
+    earlier(template)
+    commit(template)
+    project = create(template, baker)
+    work_on(project, EDITED)
+    commit(project)
+    present(template)
+    said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+
+    assert "is ready" not in said  # the hook runs in cruft's own folders
+    check_updated(project, baker, EDITED)
+
+
 def check_updated(
     project: Path, baker: Baker, edited: Mapping[str, tuple[str, str]], package: str = "app"
 ) -> None:
