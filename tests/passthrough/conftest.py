@@ -5,6 +5,9 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 
 import functools
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +138,24 @@ def there(request: Any, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
     app = build_app(request.module.router, flyte_endpoint=elsewhere.address)
     with serving(app) as url, client_of(url, "alice") as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client]:
+    """Alice's client of an app in a process of its own, which counts Flyte's messages."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.passthrough.counted", str(server.fileno())],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            pass_fds=[server.fileno()],
+        ) as process,
+        client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,
+    ):
+        try:
+            yield client
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
