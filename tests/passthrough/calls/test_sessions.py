@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import httpx
@@ -16,7 +17,7 @@ from passthrough.limits import DEFAULTS
 from .. import naive_endpoints
 from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
 from ..faulty import HOST, Proxy, connected, head
-from ..support import Called, build_app
+from ..support import Called, Received, build_app
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
@@ -115,6 +116,25 @@ def test_flytes_own_host_is_called_with_tls_whatever_scheme_flyte_names(
     own = local_flyte.app_environment()["_U_EP_OVERRIDE"].rpartition("/")[2]
     with local_flyte.cluster_at(f"http://{own}"):
         assert ask(alice, greeting) == [200] * 3
+
+
+def test_concurrent_callers_are_not_merged_and_share_no_cache(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    received: Received,
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("SelectCluster"):
+            answers = [threads.submit(each.get, f"/runs/{greeting}/io") for each in (alice, bob)]
+            wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    alice.get(f"/runs/{greeting}/io")
+    for method in ("SelectCluster", "GetActionData"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
+        assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
 
 
 # Streams: the local Flyte, with a cluster at the other server
