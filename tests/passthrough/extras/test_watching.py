@@ -16,7 +16,7 @@ from flyte import remote
 from app.routers import conditions, runs, streams, tasks
 from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
-from local_flyte.testing import Event, ended, events, start, wait_until
+from local_flyte.testing import Event, acting_as, ended, events, start, wait_until
 from passthrough import Limits
 from passthrough.extras import watching
 
@@ -114,3 +114,16 @@ def test_a_task_that_takes_too_long_is_answered_with_its_run(
     found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
     assert found
     assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
+
+
+RUNS = "/tasks/tests.greet/runs"
+
+
+def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
+    short_timeout: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    with local_flyte.hang("WatchActions"):
+        answer = short_timeout.post(f"{RUNS}?wait=600", json={"inputs": {"name": "Ada"}})
+    assert answer.status_code == 201, answer.text
+    with acting_as("alice"):
+        assert remote.Run.get(name=answer.json()["name"]).name
