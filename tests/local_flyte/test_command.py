@@ -219,6 +219,7 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         (tmp_path / "tmp").mkdir()
         with started(here, "--flyte", words[2], TMPDIR=str(tmp_path / "tmp")) as (command, told):
             assert "Flyte      dns:///127.0.0.1:" in told
+            assert f"-m local_flyte --flyte {words[2]} --port <number>\n" in told
             to_open = link_to(told)
             me = to_open.join("/me")
             assert browser.get(me).status_code == 401

@@ -34,7 +34,7 @@ from .serving import HOST, listen
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
 PORT = 8080
-PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
+PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
 NO_FILE = "There is no app here. Name a file to deploy its tasks: local-flyte jobs.py"
 READY_SECONDS = 180
@@ -121,7 +121,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     offered = _paths(app, url)
     notes = []
     if options.port is None and port != PORT:
-        notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
+        command = [sys.executable, "-m", "local_flyte"]
+        command += ["--flyte", str(options.flyte)] if options.flyte else []
+        notes.append(PORT_IN_USE.format(PORT, port, shlex.join(command)))
     if not options.flyte:
         notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
     print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
