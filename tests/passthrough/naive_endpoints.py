@@ -7,7 +7,6 @@ from typing import Any
 
 import flyte
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
 from flyte import remote
 
 router = APIRouter()
@@ -70,14 +69,6 @@ async def status(name: str) -> dict[str, Any]:
     error = details.action_details.error_info
     phase = details.action_details.phase.name
     return {"url": run.url, "phase": phase, "error": error.message if error else ""}
-
-
-@router.get("/runs/{name}/first-line", response_class=PlainTextResponse)
-async def first_line(name: str) -> str:
-    run = await remote.Run.get.aio(name)
-    async for line in run.get_logs.aio():
-        return line
-    return ""
 
 
 @router.get("/runs/{name}/log")

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from flyte import remote
@@ -39,19 +38,6 @@ def test_an_action_shows_its_last_phases() -> None:
     assert Action.of(details("ACTION_PHASE_SUCCEEDED", cache_status=CACHE_HIT)).cached
 
 
-def test_of_an_attempt_with_many_phases_only_the_last_are_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    read = Mock(wraps=models.phase_of)
-    monkeypatch.setattr(models, "phase_of", read)
-    phases = [pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING)] * 10_000
-    shown = Action.of(
-        details("ACTION_PHASE_RUNNING", attempts=[attempt(1, phase_transitions=phases)])
-    )
-    assert len(shown.phases) == 20
-    assert read.call_count < 100
-
-
 def test_an_action_that_waits_shows_what_happens_to_it_on_the_cluster() -> None:
     last = attempt(24, "Pulling", "Back-off", "Evicted", "Pulling", "Back-off")
     last.cluster_events.add(reason="x")
@@ -66,11 +52,6 @@ def test_a_text_that_is_cut_off_says_so() -> None:
     error, end = pb.ErrorInfo(message="x" * 31_000), "… (cut off, 31,000 characters)"
     shown = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
     assert shown == "x" * (20_000 - len(end)) + end
-
-
-def test_a_question_is_cut_off_if_its_description_is() -> None:
-    asked = pb.ConditionAction(prompt="May I?", description="x" * 30_000)
-    assert Condition.of(details("ACTION_PHASE_PAUSED", condition=asked)).prompt_is_cut
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_project_and_domain_can_be_chosen_per_request(
     elsewhere = {"domain": "production" if settings.flyte_domain == "staging" else "staging"}
     assert all(run["domain"] == elsewhere["domain"] for run in listed(alice, **elsewhere))
     assert alice.get(f"/runs/{greeting}", params=elsewhere).status_code == 404
+    none = alice.get(f"/runs/{greeting}", params={"project": "none"})
+    assert none.status_code in {403, 404}
     here = {"project": settings.flyte_project, "domain": settings.flyte_domain}
     assert get_run(alice, greeting, **here) == get_run(alice, greeting)
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-import flyte
 import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
@@ -143,21 +142,6 @@ def test_an_owner_may_add_headers_and_change_ours(local_flyte: LocalFlyte) -> No
         for path in ("/things", "/events", "/health", "/none"):
             sent = client.get(path).headers
             assert {name: sent[name] for name in added} == added
-
-
-@router.get("/{project}/{domain}/where")
-async def where(project: str, domain: str) -> list[str | None]:
-    return [project, domain, flyte.current_project(), flyte.current_domain()]
-
-
-def test_the_project_and_the_domain_are_those_of_the_query_or_the_apps(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    asked = {"project": "two", "domain": "second"}
-    own = {"project": local_flyte.project, "domain": local_flyte.domain}
-    for query in (asked, {}):
-        called = (own | query).values()
-        assert alice.get("/a/b/where", params=query).json() == ["a", "b", *called]
 
 
 def test_a_query_has_a_limited_length(alice: httpx.Client, anonymous: httpx.Client) -> None:

@@ -62,13 +62,17 @@ def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
     assert literal_eval(outputs["o0"]) == [good]
 
 
-def test_a_question_that_is_cut_off_says_so(alice: httpx.Client) -> None:
+def test_a_question_is_cut_off_if_its_text_or_its_description_is_and_says_so(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
     long, short = asked(alice, prompts=["x" * 50_000, "May I?"])
     assert (short["prompt"], short["prompt_is_cut"]) == ("May I?", False)
     assert long["prompt"].endswith("… (cut off, 50,000 characters)")
     assert long["prompt_is_cut"]
+    record_of(local_flyte, short).details.condition.description = "x" * 50_000
     listed = {(each["run"], each["name"]): each for each in alice.get("/conditions").json()}
-    assert [listed[each["run"], each["name"]] for each in (long, short)] == [long, short]
+    assert listed[long["run"], long["name"]] == long
+    assert listed[short["run"], short["name"]]["prompt_is_cut"]
 
 
 def test_nobodys_many_or_long_questions_hide_those_of_others(

@@ -26,12 +26,10 @@ from passthrough.values.budget import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
-from .. import naive_endpoints
 from ..support import as_a_task_reads, as_the_sdk, type_of
 from .kinds import Color, Level, Leveled, Numbers, Odd, Painted, Parts, Point, Swapped, Wall
 
 router = APIRouter()
-router.include_router(naive_endpoints.router)
 
 
 class Free(BaseModel, extra="allow"):
@@ -177,18 +175,6 @@ def test_an_invalid_value_is_reported_with_the_location_of_the_first_error(
     with pytest.raises(InvalidInputs) as caught:
         to_literal(given, kind)
     assert caught.value.errors == [(("a", *location), what) for location, what in errors.items()]
-
-
-def test_the_first_error_of_each_input_is_reported() -> None:
-    kinds = {"a": type_of(list[int]), "b": type_of(int), "c": type_of(int), "d": type_of(int)}
-    with pytest.raises(InvalidInputs) as caught:
-        to_literals({"e": 1, "a": [1, "x", "y"], "b": "x"}, kinds, {"d"}, Budget())
-    assert caught.value.errors == [
-        (("e",), "the task has no such input"),
-        (("a", 1), "must be of type integer"),
-        (("b",), "must be of type integer"),
-        (("c",), "must be given"),
-    ]
 
 
 class Given(RequestBody):
