@@ -1,6 +1,5 @@
 """Workflows, Makefiles, and what the files of the repository have in common."""
 
-import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -60,33 +59,6 @@ def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> Non
         )
     }
     assert "passthrough" in imported <= {"passthrough", "passthrough.agents"}
-
-
-FLOORS = [
-    {"limits", "passthrough_auth"},
-    {"settings", "values"},
-    {"calls", "models"},
-    {"extras", "http", "start"},
-    {"application", "dependencies"},
-    {"agents"},
-]
-"""The files and folders of `passthrough`, of which each imports only from floors below its own."""
-
-
-def test_passthrough_has_six_floors() -> None:
-    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    package = ROOT / PROJECT / "passthrough"
-    for file in package.rglob("*.py"):
-        above, name = [*file.relative_to(package).parts[:-1]], file.stem
-        room = (above or [name])[0]
-        if room == "__init__":  # the face
-            continue
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = above[: len(above) + 1 - node.level]
-                used = base or [node.module or node.names[0].name]
-                other = used[0].partition(".")[0]
-                assert other == room or floor_of[other] < floor_of[room], (file, other)
 
 
 def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
