@@ -71,8 +71,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """Return an environment for a generated project's commands, without this venv's variables."""
     leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COVERAGE_", "MAKE", "FLYTE", "_U_", "_F_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
-    without = {"PYTEST_ADDOPTS": "-p no:schemathesis"}  # importing it takes long
-    return inherited | {"PYTHONDONTWRITEBYTECODE": ""} | without | extra
+    return inherited | {"PYTHONDONTWRITEBYTECODE": ""} | extra
 
 
 def ended(

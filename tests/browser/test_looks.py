@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import httpx
 import pytest
+from openapi_spec_validator import validate
 from playwright.sync_api import Page, expect
 from template import ROOT
 
@@ -90,7 +91,8 @@ def test_every_view_is_accessible_and_fits_every_screen(
     assert {place: some for place, some in found.items() if some} == {}
 
 
-def test_the_documentation_of_the_api_is_shown(visit: Visit) -> None:
+def test_the_documentation_of_the_api_is_valid_and_shown(visit: Visit, api: httpx.Client) -> None:
+    validate(api.get("/openapi.json").json())
     page = visit("alice", color_scheme="dark")
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
