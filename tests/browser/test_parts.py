@@ -163,9 +163,9 @@ def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one_or_looks_like
 
 
 SENT = {
-    ("duration", "1 h 30 min"): '"PT5400S"',
-    ("duration", "-2d 0.5s"): '"-PT172800.5S"',
-    ("duration", "p1y1wt1h"): '"PT32144400S"',
+    ("duration", "1 h 30 min"): '"P0DT5400S"',
+    ("duration", "-2d 0.5s"): '"-P2DT0.5S"',
+    ("duration", "p1y1wt1h"): '"P372DT3600S"',
     ("duration", "-60000 d 1.5 s"): '"-P60000DT1.5S"',
     ("number", "1"): "1.0",
     ("number", "-0.0"): "-0.0",

@@ -71,7 +71,6 @@ Anything = create_model("Anything", **ANYTHING, free=Free)
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS_JSON = {"level": 2, "pair": [1, "p"], "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
-    (float, 1e20, 10**20),
     (int | float, -math.inf, "-Infinity"),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
     (dict, {"z": [-0.0, None, True], "a": {"b": "c"}}, {"z": [-0.0, None, True], "a": {"b": "c"}}),
@@ -95,7 +94,7 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Anything, Anything(plain={"a": [1.0]}, maybe={"b": None}, rows=[{}, {"c": "d"}], free=Free()),
         {"plain": {"a": [1.0]}, "maybe": {"b": None}, "rows": [{}, {"c": "d"}],
          "free": {"options": {}}}),
-    (dt.timedelta, dt.timedelta.max, "P999999999DT86399.999999S"),
+    (dt.timedelta, dt.timedelta.max, "P2739726Y9DT23H59M59.999999S"),
     (DataFrame, DataFrame(uri="s3://b/t.csv", format="csv"), "s3://b/t.csv"),
     (dict[int, str], {2**53: "a", 2**53 + 1: "b"}, {str(2**53): "a", str(2**53 + 1): "b"}),
 ]  # fmt: skip
@@ -142,7 +141,7 @@ NO_INTEGER = "must be named by an integer, such as 10"
 NO_TYPE = "matches none of the types"
 TWO_TYPES = "matches 2 types of the union: ambiguous"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
-    (float, 10**400, {(): "must be an integer of 64 bits"}),
+    (float, 10**20, {(): "must be an integer of 64 bits"}),
     (dt.datetime, LATE, {(): NO_TIME}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),

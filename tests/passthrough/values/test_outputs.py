@@ -52,7 +52,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     ),
     "offloaded file": (
         Literal(offloaded_metadata={"uri": "file:///a", "size_bytes": 7}),
-        {"kind": "offloaded", "uri": "file:///a", "size": 7},
+        {"kind": "offloaded_metadata"},
     ),
     "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
     "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
@@ -60,12 +60,9 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
     "msgpack with keys of any kind": (
         binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
-        {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
+        {"null": 2, "true": 3, "/w==": 4, "[null]": 5},
     ),
-    "msgpack with a name twice": (
-        binary(b"\x82\x01\x02\xa11\x03"),
-        {"kind": "map", "entries": [[1, 2], ["1", 3]]},
-    ),
+    "msgpack with a name twice": (binary(b"\x82\x01\x02\xa11\x03"), {"kind": "map"}),
     "lists 40 levels deep": (deep_list(40), {"kind": "too large"}),
     "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
     "struct with NaN": (
@@ -74,11 +71,11 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     ),
     "time beyond time": (
         scalar(primitive={"datetime": {"seconds": 2**62, "nanos": -1}}),
-        {"kind": "datetime", "seconds": 2**62},
+        {"kind": "time", "seconds": 2**62},
     ),
     "duration beyond time": (
         scalar(primitive={"duration": {"seconds": -(2**62), "nanos": -5}}),
-        f"-P{2**62 // 86_400}DT{2**62 % 86_400}.000000005S",
+        {"kind": "time", "seconds": -(2**62)},
     ),
 }
 

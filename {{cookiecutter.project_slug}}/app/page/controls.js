@@ -77,9 +77,8 @@ function duration(text, inWords) {
   if (!parts.length) throw new Invalid("Give w, d, h, min and s, such as 1 h 30 min, or PT1H30M");
   const fraction = parts[6] ?? "";
   let rest = SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0);
-  // Pydantic reads up to 2**32 seconds.
-  const days = rest < 2 ** 32 ? 0 : Math.floor(rest / 86_400);
-  if (!inWords) return `${sign}P${days ? `${days}D` : ""}T${rest - days * 86_400}${fraction}S`;
+  // Pydantic reads up to 2**32 seconds, so days are written apart.
+  if (!inWords) return `${sign}P${Math.floor(rest / 86_400)}DT${rest % 86_400}${fraction}S`;
   const words = UNITS.map(([unit, size]) => {
     const amount = Math.floor(rest / size) + (size === 1 ? fraction : "");
     rest %= size;

@@ -74,8 +74,7 @@ async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
 async def get_run_io(run: RunDep) -> RunData:
     """Return the run's inputs, and its outputs once it has succeeded.
 
-    Values that cannot be written as JSON, such as files and pickles, are shown as references. A map
-    with other keys than texts and integers is `{"kind": "map", "entries": [[key, value], …]}`.
+    Values that cannot be written as JSON, such as files and pickles, are shown as references.
     """
     inputs, outputs = await data_of(run)
     return RunData(inputs=inputs, outputs=outputs)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any
-from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
@@ -19,14 +18,13 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from .budget import Budget, TooComplexError
-from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
+from .schemas import CONTAINERS, DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
 PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
-CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # kinds of literals
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
 DURATIONS = TypeAdapter(timedelta)
 
@@ -45,7 +43,6 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
     "duration": (DURATION["pattern"], DURATIONS.validate_python, "P1DT2H30M"),
     "uri": (URI, str, "s3://bucket/key"),
-    "uuid": ("[^_]+", UUID, "0c8f2c3e-2b36-4b5c-9d4c-5d2a8e6f1a77"),
 }
 """Patterns, parsers and examples. Parsers alone would not do: Pydantic takes digits for a number of
 seconds, and Python drops what is below a microsecond."""
@@ -258,13 +255,10 @@ def _fault_of_text(text: str, form: str) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if kind.simple == FLOAT and type(value) is int:
-        with suppress(OverflowError):  # a larger one is refused
-            return float(value)
     if type(value) in TYPES or kind.HasField("union_type"):  # a union's variants follow
         return value
-    if isinstance(value, Enum):  # Flyte has an Enum's names, a model its values
-        return value.name if kind.HasField("enum_type") else value.value
+    if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte has the names
+        return value.name
     with suppress(ValueError):
         made = to_jsonable_python(value, round_trip=True)  # without a model's computed fields
         if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # a File, or a Dir

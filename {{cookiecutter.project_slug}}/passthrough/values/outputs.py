@@ -1,8 +1,8 @@
 """Literals to JSON.
 
 What JSON cannot hold is shown as a reference, an object with a ``kind``. References to files and
-dataframes can be given as inputs. A map of msgpack with other keys than texts and integers, or with
-both 1 and "1", is shown with the ``kind`` "map" and a list of its entries.
+dataframes can be given as inputs. Keys that are no texts are written as JSON; a map in which two
+keys are then the same, such as 1 and "1", is a reference.
 """
 
 import base64
@@ -17,6 +17,7 @@ from flyteidl2.core.types_pb2 import BlobType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic_core import to_jsonable_python
 
 from .budget import Budget, TooComplexError
 
@@ -69,8 +70,6 @@ class Reader:
             case "structured_dataset":
                 name = value.metadata.structured_dataset_type.format
                 return self._reference("dataframe", uri=value.uri, format=name, hash=literal.hash)
-            case "offloaded_metadata":
-                return self._reference("offloaded", uri=value.uri, size=value.size_bytes)
         return self._reference("empty" if which in {None, "primitive"} else which)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
@@ -89,29 +88,23 @@ class Reader:
                 return value if math.isfinite(value) else json.dumps(value)
             case bytes():
                 return base64.b64encode(value).decode()
-            case Timestamp():
+            case Timestamp() | Duration():
                 try:
-                    return value.ToJsonString()
-                except ValueError:  # before the year 1, after 9999
-                    return self._reference("datetime", seconds=value.seconds)
-            case Duration():
-                nanos = value.seconds * 10**9 + value.nanos
-                seconds, fraction = divmod(abs(nanos), 10**9)
-                # Pydantic reads up to 2**32 seconds.
-                days, seconds = divmod(seconds, 86_400) if seconds >= 2**32 else (0, seconds)
-                point = f".{fraction:09}".rstrip("0") if fraction else ""
-                return f"{'-' * (nanos < 0)}P{f'{days}D' * (days > 0)}T{seconds}{point}S"
+                    if isinstance(value, Timestamp):
+                        return value.ToJsonString()
+                    return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year is 365 days
+                except (ValueError, OverflowError):  # beyond what Python has
+                    return self._reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case tuple():  # a map of msgpack
-                pairs = [[self.plain(part, depth + 1) for part in pair] for pair in value]
-                if all(type(key) in {str, int} for key, _ in value):
-                    named = {str(key): item for key, item in pairs}
-                    if len(named) == len(pairs):  # unlike {1: "a", "1": "b"}
-                        return named
-                return {"kind": "map", "entries": pairs}
+                named = {
+                    _name(self.plain(key, depth + 1)): self.plain(item, depth + 1)
+                    for key, item in value
+                }
+                return named if len(named) == len(value) else self._reference("map")
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return self._reference("binary")  # an extension of msgpack
@@ -138,6 +131,10 @@ class Reader:
         except (ValueError, OverflowError, msgpack.UnpackException):
             return self._reference("binary", format="msgpack", size=size)
         return self.plain(value, depth)
+
+
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key)
 
 
 def blob_kind(kind: BlobType) -> str:

@@ -47,7 +47,7 @@ NOTES = {
     "time-delta": "in seconds",
 }
 """What formats of models and dataclasses mean."""
-OF_OTHERS = {"collection_type", "map_value_type", "union_type"}  # types that consist of types
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that consist of types
 PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
@@ -104,7 +104,7 @@ class SchemaBuilder:
         given = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if kind.WhichOneof("type") not in OF_OTHERS:  # whose parts have been charged
+            if kind.WhichOneof("type") not in CONTAINERS:  # whose parts have been charged
                 self._spend(depth, len(str(schema)))  # two bytes of a type may take 300 here
             _describe(schema, given.get("description"))
         elif "pb_type" in given:
