@@ -55,12 +55,14 @@ def settings() -> str:
     """Return the table of all settings."""
     rows = []
     for field, value, docstring in fields(PROJECT / "passthrough/settings.py", "Settings"):
-        if not isinstance(value, ast.Call) or ast.unparse(value.func) != "setting":
+        if field == "limits":
             continue
-        names = [ast.literal_eval(name) for name in value.args]
+        names, default = [field.upper()], value
+        if isinstance(value, ast.Call):
+            names = [ast.literal_eval(name) for name in value.args] or names
+            (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
         if names[0].startswith("_"):
             continue
-        (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
         shown = OWN_DEFAULTS.get(field) or ("injected" if len(names) > 1 else default_of(default))
         rows.append((f"`{names[0]}`", cell(docstring), shown))
     return table("| Variable | Meaning | Default |", rows)

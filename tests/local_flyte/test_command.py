@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -249,6 +250,15 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
     (line,) = refusal(here, "--flyte", str(without)).splitlines()
     assert line.startswith(f"No Flyte answers at http://127.0.0.1:{PORT_OF_NOBODY}: ")
     assert "Connection refused" in line
+
+
+def test_a_setting_that_is_misspelt_in_the_file_of_settings_is_told_once(
+    default_project: Path, tmp_path: Path
+) -> None:
+    here = shutil.copytree(default_project, tmp_path / "here", symlinks=True)
+    (here / ".env").write_text("TRUSTED_ORIGIN=https://s3cret.example\n")
+    told = refusal(here)
+    assert told == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?\n"
 
 
 def test_on_the_flyte_of_a_config_without_tls_everybody_is_anonymous() -> None:

@@ -11,7 +11,8 @@ from passthrough.start import load_settings as load
 
 
 class OwnSettings(Settings):
-    colours: tuple[str, ...] = setting("COLOURS", default=())
+    colours: tuple[str, ...] = ()
+    team: str = setting("TEAM", "_INJECTED_TEAM", default="")
 
     @model_validator(mode="after")
     def _are_few(self) -> Self:
@@ -40,9 +41,8 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("COOKIE_NAMES", "a=s3cret flyte_at,*", "* or names"),
         ("CREDENTIAL_HEADERS", "x-key:s3cret * Host X-Key,Content-Type Authorization", "X-Api-Key"),
         ("TOKEN_HEADER", "x=s3cret, Cookie authorization", "X-Api-Key"),
-        ("TRUSTED_ORIGINS", "https://a.example/page https://*.example.com", "no *"),
+        ("TRUSTED_ORIGINS", "https://a.example/page https://*.example.com", "not *"),
         ("TRUSTED_ORIGINS", "https://UI.example https://me:s3cret@a.example", "lower case"),
-        ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "https://host"),
         ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
@@ -86,20 +86,3 @@ def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_
         load(OwnSettings, {"COLOURS": "a,b,c"})
     origins = "http://[::1]:443,https://ui.example:80,https://a.example:8443"
     load_settings(PUBLIC_URL="https://app.example:8443/pre/fix", TRUSTED_ORIGINS=origins)
-
-
-def test_a_setting_without_a_variable_is_refused_with_what_to_write() -> None:
-    with pytest.raises(TypeError, match=r'^team: .* setting\("TEAM", default=…\)'):
-        type("Plain", (Settings,), {"__annotations__": {"team": str}, "team": "blue"})
-
-
-def test_a_setting_of_an_earlier_version_is_refused_with_what_is_instead() -> None:
-    for name, instead in {"FLYTE_PLAINTEXT": "write http://", "ACCESS_LOG": "LOG_FORMAT="}.items():
-        with pytest.raises(StartError, match=rf"\n  {name}.*: .*{instead}"):
-            load_settings(**{name: "json"})
-    assert load_settings(ACCESS_LOG="off", IMAGE_BUILDER="").access_log is False
-
-    class WithHosts(Settings):
-        allowed_hosts: str = setting("ALLOWED_HOSTS", default="")
-
-    assert load(WithHosts, {"ALLOWED_HOSTS": "mine"}).allowed_hosts == "mine"

@@ -25,13 +25,6 @@ def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> N
     assert validated(Settings, others) == others
 
 
-def test_a_misspelt_variable_is_told_at_start(caplog: pytest.LogCaptureFixture) -> None:
-    """In `.env`, for example; the environment may have others that only look alike."""
-    load_settings(TRUSTED_ORIGIN="https://s3cret.example", PATH="/bin")
-    (message,) = caplog.messages
-    assert message == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?"
-
-
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from dotenv import load_dotenv
+from dotenv import dotenv_values, load_dotenv
 
-from passthrough import UVICORN, Settings, load_settings
+from passthrough import UVICORN, Settings, load_settings, validated
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
@@ -193,6 +193,7 @@ def _settings() -> Settings | None:
         return None
     try:
         kind: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
+        validated(kind, {name: value or "" for name, value in dotenv_values(".env").items()})
         return load_settings(kind, inherited_environment())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's own code
         raise RuntimeError(in_short(error)) from None

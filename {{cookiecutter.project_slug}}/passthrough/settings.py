@@ -1,13 +1,12 @@
 """The settings: what they are called, what they mean, and which values are right."""
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    AliasGenerator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,7 +16,7 @@ from pydantic import (
 )
 
 from .limits import Limits
-from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from .passthrough_auth import _ORIGIN, _SETTABLE
 
 SETTINGS = "passthrough.settings"
 """The key of ASGI's scope for the settings. In a mounted app, ``scope["app"]`` has others."""
@@ -25,36 +24,31 @@ SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
 
-def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
-    """Say what to give instead of values that don't match, or for which a check raises."""
+def rule(pattern: str, wanted: str) -> AfterValidator:
+    """Say what to give instead of values that don't match, without showing them."""
 
     def follow(value: str) -> str:
-        with suppress(ValueError):
-            if re.fullmatch(pattern, value, re.ASCII) and check(value):
-                return value
-        raise ValueError(f"give {wanted}")
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"give {wanted}")
+        return value
 
     return AfterValidator(follow)
 
 
-NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
-COOKIE = r"[!#$%&'+.^_`|~\w-]+"  # RFC 6265 4.1.1 and RFC 9110 5.6.2, but no "*"
-HEADER = rf"(?i:(?!(authorization|cookie)$){COOKIE})"
-HOST = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])"
+HOST = r"[^/?#@\s]+"  # with its port
 # Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
-ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w.-]+)/?"
-# RFC 6454 6: browsers send it in lower case, without the scheme's own port.
-ORIGIN = rf"(?!http:.*:80$|https:.*:443$)https?://{HOST}(:\d+)?"
-PUBLIC_URL = rf"https?://(?i:{HOST})(:\d+)?(/[\w.~/-]*[\w.~-])?"
-PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
+ENDPOINT = rf"((dns:///|https?://){HOST}|{HOST}[.:]{HOST})/?"
+NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
+HEADER = rf"(?ai)(?!(authorization|cookie|\*)$){_SETTABLE.pattern}"
 A_HEADER = "names such as X-Api-Key, but not Authorization or Cookie"
+PUBLIC_URL = rf"https?://{HOST}(/\S*[^/\s])?"
+PAGE = rf"https?://{HOST}([/?#]\S*)?|/(?!/)\S*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-CookieName = Annotated[str, rule(COOKIE, "* or names such as flyte_at, flyte_idt")]
-# The check knows which headers may be set on a call to Flyte.
-CredentialHeader = Annotated[str, rule(HEADER, A_HEADER, PassthroughAuth.extract_custom_header)]
-Origin = Annotated[str, rule(ORIGIN, "origins in lower case, https://host[:port], and no *")]
+CookieName = Annotated[str, rule(r"[^*=;\s]+", "* or names such as flyte_at, flyte_idt")]
+CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
+Origin = Annotated[str, rule(_ORIGIN.pattern, "origins in lower case, https://host[:port], not *")]
 PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
@@ -65,9 +59,17 @@ def setting(*variables: str, **kwargs: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """The app's settings. Where one has several names, the later ones are injected by Flyte."""
+    """The app's settings, each from the environment variable of its name in capital letters.
 
-    model_config = ConfigDict(frozen=True, validate_default=True, hide_input_in_errors=True)
+    Where one has several variables, the later ones are injected by Flyte.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name.upper())),
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
 
     limits: ClassVar[Limits] = Limits()
     """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
@@ -78,7 +80,7 @@ class Settings(BaseModel):
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
     """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
-    allow_anonymous: bool = setting("ALLOW_ANONYMOUS", default=False)
+    allow_anonymous: bool = False
     """Whether to start without TLS to Flyte: every caller is then anonymous, and any web page that
     reaches the app may call Flyte through it (DNS rebinding)."""
 
@@ -95,53 +97,46 @@ class Settings(BaseModel):
     )
     """The domain of requests that name none."""
 
-    flyte_timeout: float = setting("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
+    flyte_timeout: float = Field(default=30.0, gt=0, le=86_400)
     """Seconds that Flyte may take to answer a call; a response may take twice that to begin."""
 
-    cookie_names: frozenset[CookieName] | None = setting("COOKIE_NAMES", default=SIGN_IN_COOKIES)
+    cookie_names: frozenset[CookieName] | None = SIGN_IN_COOKIES
     """Cookies to forward as credentials; ``*`` forwards all of them."""
 
-    credential_headers: tuple[CredentialHeader, ...] = setting("CREDENTIAL_HEADERS", default=())
+    credential_headers: tuple[CredentialHeader, ...] = ()
     """Further request headers to forward as credentials."""
 
-    token_header: CredentialHeader | None = setting("TOKEN_HEADER", default=None)
+    token_header: CredentialHeader | None = None
     """The header in which a proxy passes on the caller's token; ``Authorization`` is then ignored.
     Only if clients reach the app through that proxy alone, and it removes the header they send."""
 
-    trusted_origins: tuple[Origin, ...] = setting("TRUSTED_ORIGINS", default=())
+    trusted_origins: tuple[Origin, ...] = ()
     """Other origins whose pages may call the app as their visitors, ``https://host[:port]``."""
 
-    public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
+    public_url: PublicUrl | None = None
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
     changes the ``Host`` header."""
 
-    open_requests_per_caller: int = setting("OPEN_REQUESTS_PER_CALLER", default=100, gt=0)
+    open_requests_per_caller: int = Field(default=100, gt=0)
     """Requests and streams that one caller may have open at once; further ones get a 429. A caller
     is a token: a person with two may have twice as many, and a service that sends the requests of
     many people with one needs more. With ``COOKIE_NAMES=*``, it limits nobody who signs in
     by cookie."""
 
-    largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
+    largest_body: int = Field(default=1024 * 1024, gt=0, le=2**30)
     """The largest body of a request, in bytes. As JSON, it may take 20 times as much memory."""
 
-    access_log: bool = setting("ACCESS_LOG", default=True)
+    access_log: bool = True
     """Whether the log has a line for each request."""
 
-    log_format: Literal["text", "json"] = setting("LOG_FORMAT", default="text")
+    log_format: Literal["text", "json"] = "text"
     """The form of the log: ``text``, or ``json`` with a record in each line."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("LOG_LEVEL", default="INFO")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
-    sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
+    sign_in_url: Page | None = None
     """Where people sign in; every 401 contains it."""
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Refuse settings that no variable would set."""
-        for name, field in cls.model_fields.items():
-            if not isinstance(field.validation_alias, AliasChoices):
-                raise TypeError(f'{name}: give it a variable, setting("{name.upper()}", default=…)')
 
     @model_validator(mode="before")
     @classmethod

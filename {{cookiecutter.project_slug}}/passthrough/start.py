@@ -2,14 +2,12 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import chain
 from typing import Any, TypeVar
 
 import anyio
@@ -20,56 +18,39 @@ from .calls.request_state import cancelled_at_stop
 from .calls.sdk import StartError
 from .settings import Settings, variables_of
 
-logger = logging.getLogger(__name__)
 WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
 
-
 AnySettings = TypeVar("AnySettings", bound=Settings)
-GONE = {
-    "ACCESS_LOG=json": "is LOG_FORMAT=json now",
-    "ACCESS_LOG=text": "is LOG_FORMAT=text now",
-    "ALLOWED_HOSTS": "is gone: with ALLOW_ANONYMOUS, whoever reaches the app may use it",
-    "FLYTE_DATA_ADDRESSES": "is gone: each address that Flyte names gets credentials, with TLS",
-    "FLYTE_PLAINTEXT": "is gone: write http:// in FLYTE_ENDPOINT",
-    "IMAGE_BUILDER": "is gone: an app builds no images, `flyte deploy` does",
-}
-"""Settings of earlier versions, and what is instead."""
 
 
-def load_settings(
-    kind: type[AnySettings], environ: Mapping[str, str] = os.environ, *, strict: bool = False
-) -> AnySettings:
-    """Read the settings from the environment, and warn of variables that look misspelt.
+def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
+    """Read the settings from the environment.
 
     Raises:
         StartError: Lists what is wrong and what to give, but no value: it may be a credential.
-            With ``strict``, what looks misspelt is wrong.
     """
-    given = {name: value for name, value in environ.items() if value}
-    names = [variables_of(field) for field in kind.model_fields.values()]
-    others = given.keys() - {*chain(*names)}
-    old = {*others, *map("=".join, given.items())}
-    lines = [f"{name}: this {instead}" for name, instead in GONE.items() if name in old]
-    tell = lines.append if strict else logger.warning
-    for name in others:
-        for meant in get_close_matches(name, [first for first, *_ in names], n=1, cutoff=0.87):
-            tell(f"{name} is not a setting of the app; did you mean {meant}?")
+    lines = ["cannot start with these environment variables:"]
     try:
-        settings = kind.model_validate(given)
+        return kind.model_validate({name: value for name, value in environ.items() if value})
     except ValidationError as error:
         for one in error.errors(include_url=False):
             variable, *place = one["loc"] or ("together",)  # of a check of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
             lines.append(f"{variable}{entry}: {one['msg'].removeprefix('Value error, ')}")
-    if lines:
-        lines.insert(0, "cannot start with these environment variables:")
-        raise StartError("\n  ".join(dict.fromkeys(lines)))
-    return settings
+    raise StartError("\n  ".join(dict.fromkeys(lines)))
 
 
 def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
-    """Return the variables of a deployment if the app will start with them, or raise StartError."""
-    load_settings(kind, variables, strict=True)
+    """Return the variables of a deployment, or of ``.env``, if the app will start with them.
+
+    Raises:
+        StartError: It will not, or one looks like a setting that is misspelt.
+    """
+    load_settings(kind, variables)
+    names = [variables_of(field)[0] for field in kind.model_fields.values()]
+    for name in variables.keys() - {*names}:
+        for meant in get_close_matches(name, names, n=1, cutoff=0.87):
+            raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")
     return variables
 
 
