@@ -29,7 +29,8 @@ class Limits:
     answer_bytes: int = 5_000_000
     """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
     request_bytes: int = 8_000_000
-    """Of all that Flyte sends for a request between two messages to its client. Beyond: 413."""
+    """Of all that Flyte sends for a request between two messages to its client; the details of each
+    action count alone. Beyond: 413."""
     values: int = 500_000
     """In inputs, outputs or a type; a value of a union counts for each type that is tried. Beyond:
     422 for inputs, a reference instead of an output."""

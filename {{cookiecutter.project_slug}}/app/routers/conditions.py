@@ -42,7 +42,7 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
     that ask, and `GET /runs/{name}/conditions` all that one of them asks.
     """
     waiting = await paused_actions(limit)
-    asked = await details_of(waiting, Condition.of, of_several_people=True)
+    asked = await details_of(waiting, Condition.of)
     return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
 
 

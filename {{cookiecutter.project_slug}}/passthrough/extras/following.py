@@ -18,8 +18,7 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest, TailLogsR
 from ..calls.request_state import this_request
 from ..calls.sdk import initialised
 from ..calls.turns import LARGE_BYTES
-from ..models import attempts_of, phase_of
-from .reading import listed_details
+from ..models import phase_of
 from .watching import watch_action
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
@@ -49,7 +48,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
                 async for event in sent:
                     yield event
         await log.until(partial(log.has_ended, attempt))
-        if log.attempts <= attempt:
+        if log.attempts() <= attempt:
             return
         attempt, shown = attempt + 1, "0"
         yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
@@ -59,37 +58,35 @@ class _Log:
     """The log of an action. While that waits for the cluster, only its state is watched."""
 
     def __init__(self, action: remote.Action) -> None:
-        self._action = action
-        self._note(listed_details(action))
+        self._action, self._is_over = action, False
 
-    def _note(self, details: remote.ActionDetails) -> None:
-        self.attempts = max(1, attempts_of(details.pb2))
-        self.is_done = details.done()
-        self.is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
+    def attempts(self) -> int:
+        """Return the number of attempts so far."""
+        return max(1, self._action.pb2.status.attempts)
 
     def has_ended(self, attempt: int) -> bool:
         """Tell whether this attempt has."""
-        return self.is_done or self.attempts > attempt
+        return self._is_over or self._action.done() or self.attempts() > attempt
+
+    def _is_running(self) -> bool:
+        return phase_of(self._action.raw_phase) is ActionPhase.RUNNING
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
         """Watch the action until its state meets a condition, or until the time is over."""
         if condition():
             return
         with suppress(TimeoutError):
-            async with (
-                asyncio.timeout(seconds),
-                aclosing(watch_action(self._action, self._note)) as states,
-            ):
-                async for _ in states:
+            async with asyncio.timeout(seconds), aclosing(watch_action(self._action)) as states:
+                async for self._action in states:
                     if condition():
                         return
-            self.is_done = True  # nothing more will come
+            self._is_over = True  # nothing more will come
 
     async def of_attempt(self, attempt: int, after: int) -> AsyncGenerator[ServerSentEvent]:
         """Yield the log of an attempt, after so many of its events, or that it is gone."""
         place, pause, has_ended = after, PAUSE_SECONDS, partial(self.has_ended, attempt)
         while True:
-            await self.until(lambda: self.is_running or has_ended())
+            await self.until(lambda: self._is_running() or has_ended())
             was_over = has_ended()
             try:
                 async with aclosing(self._texts(attempt, place)) as texts:

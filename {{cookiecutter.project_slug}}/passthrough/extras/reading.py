@@ -24,7 +24,7 @@ from ..limits import limits
 from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
-RUNS_THAT_ASK = 500  # runs whose owners take turns
+MOST_RUNS = 500  # that ask, whose owners take turns
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
@@ -97,34 +97,23 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If Flyte does not return any, as of a child just enqueued, there is only what the list has.
+    They count alone for `Limits.request_bytes`: what is large hides nothing else in a list. If
+    Flyte does not return any, as of a child just enqueued, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
+        this_request().received = 0
     return read(details)  # at once: they may be large
 
 
 async def details_of(
-    actions: Iterable[Any],
-    read: Callable[[remote.ActionDetails], Result],
-    *,
-    of_several_people: bool = False,
+    actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, and return what is read from them.
-
-    If they are ``of_several_people``, each counts alone for `Limits.request_bytes`: what one person
-    has stored must not hide the rest.
-    """
-
-    def read_one(details: remote.ActionDetails) -> Result:
-        if of_several_people:
-            this_request().received = 0
-        return read(details)
-
+    """Fetch the details of listed actions, and return what is read from them."""
     listed = [listed_details(action) for action in actions]
     del actions  # or the page of the list would be kept while this waits for its turn
-    return await call_each(lambda action: read_details(action, read_one), listed)
+    return await call_each(lambda action: read_details(action, read), listed)
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
@@ -145,7 +134,7 @@ async def data_of(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | Non
     data = await initialised().client.dataproxy_service.get_action_data(asked)
     inputs, outputs = await json_of(data.inputs), await json_of(data.outputs)
     has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
-    return inputs, outputs or {"o0": None} if has_outputs else None
+    return inputs, (outputs or {"o0": None}) if has_outputs else None
 
 
 async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
@@ -184,7 +173,7 @@ async def _owners_of_runs_that_ask() -> dict[str, str]:
     async for run in runs_that_ask():
         person = run.pb2.action.metadata.executed_by
         owners[run.name] = person.user.id.subject or person.application.id.subject
-        if len(owners) == RUNS_THAT_ASK:
+        if len(owners) == MOST_RUNS:
             break
     return owners
 

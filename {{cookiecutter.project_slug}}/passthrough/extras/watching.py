@@ -3,8 +3,6 @@
 import asyncio
 import math
 import time
-from array import array
-from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
@@ -20,7 +18,7 @@ from flyteidl2.workflow.run_definition_pb2 import Action, Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActionsResponse
 
 from ..calls.request_state import cancelled_at_stop, this_request
-from ..calls.sdk import FLYTE_ERRORS, TooLargeError, initialised
+from ..calls.sdk import FLYTE_ERRORS, initialised
 from ..calls.turns import LARGE_BYTES
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
@@ -38,30 +36,20 @@ REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened ag
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
     """Yield a run's state, without its details, now and whenever it changes, until its end."""
-    async with aclosing(watch_action(run.action, state_of)) as states:
+    async with aclosing(watch_action(run.action)) as states:
         async for action in states:
             yield remote.Run(Run(action=action.pb2))
 
 
-async def watch_action(
-    action: remote.Action, read: Callable[[remote.ActionDetails], Result]
-) -> AsyncGenerator[Result]:
-    """Yield what is read from an action's details, now and whenever its state changes."""
-    async with aclosing(states_of(action)) as states:
-        async for state in states:
-            yield await read_details(state, read)
-
-
-async def states_of(action: remote.Action) -> AsyncGenerator[remote.Action]:
-    """Yield what a list has of an action, now and whenever it changes, until the action's end."""
+async def watch_action(action: remote.Action) -> AsyncGenerator[remote.Action]:
+    """Yield an action's state, with its attempts, now and whenever it changes, until its end."""
     seen = b""
     async with aclosing(_watch(action.action_id.run, action.name)) as messages:
         async for states in messages:
             for state in states.values():
                 if state != seen:
-                    yield _action(seen := state)
-                if _action(state).done():
-                    return
+                    seen = state
+                    yield await read_details(_action(state), state_of)
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
@@ -71,8 +59,9 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     """
     if seconds and not run.done():
         this_request().turn.let_go()
-        async with best_effort(seconds), aclosing(states_of(run.action)) as states:
-            async for _ in states:
+        watched = _watch(run.action.action_id.run, ROOT)
+        async with best_effort(seconds), aclosing(watched) as messages:
+            async for _ in messages:
                 pass
         async with best_effort():
             run.action = await read_details(run.action, state_of)
@@ -127,11 +116,10 @@ async def watch_details(
     try:
         with request.at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
+                request.turn.keeps_line = viewer.is_full()
                 due = viewer.due(at_once=listening.done())
-                for results in await call_each(viewer.fetch, due) if due else ():
-                    for result in results:
-                        yield result
-                viewer.has_room()
+                for result in await call_each(viewer.fetch, due) if due else ():
+                    yield result
                 request.done_with_messages()
                 if not due:
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
@@ -150,38 +138,28 @@ class _Viewer(Generic[Result]):
     """What a viewer of a run knows of its actions, and which of them are still to be told."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self.changed = dict[str, bytes]()
+        self.changed = dict[str, bytes]()  # the states of those that are still to be told
         self.news = asyncio.Event()
-        self._read, self._request, self._limits = read, this_request(), limits()
-        self._states = _States()
+        self._read, self._limits = read, limits()
+        self._known = dict[str, int]()  # hashes of the states that came last
         self._fetched_at = dict[str, float]()  # of those whose details are read
-        self._room = asyncio.Event()
 
     async def listen(self, run: RunIdentifier) -> None:
         """Note what changes, but only so much ahead of the viewer."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
-                    if self._is_news(name, state):
-                        self.changed[name] = state
+                    is_new = self._known.get(name) != hash(state)
+                    if is_new or (name in self._fetched_at and _is_waiting(state)):
+                        self._known[name], self.changed[name] = hash(state), state
                 states.clear()
                 self.news.set()
-                while not self.has_room():
-                    self._room.clear()
-                    await self._room.wait()
+                while self.is_full():
+                    await asyncio.sleep(MERGED_SECONDS)  # noqa: ASYNC110 - hardly ever
 
-    def _is_news(self, name: str, state: bytes) -> bool:
-        if len(self._fetched_at) < self._limits.watched_details:
-            self._fetched_at.setdefault(name, -math.inf)
-        is_new = self._states.replace(name, state)
-        return is_new or (name in self._fetched_at and _is_waiting(state))
-
-    def has_room(self) -> bool:
-        """Tell whether a further message may be read; if not, the viewer keeps its line."""
-        is_full = sum(map(len, self.changed.values())) > LARGE_BYTES
-        self._request.turn.keeps_line = is_full
-        self._room.set()  # `listen` looks again
-        return not is_full
+    def is_full(self) -> bool:
+        """Tell whether so much is to be told that no further message may be read."""
+        return sum(map(len, self.changed.values())) > LARGE_BYTES
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the next actions to fetch, of those that may be fetched again, or of all."""
@@ -193,22 +171,16 @@ class _Viewer(Generic[Result]):
 
         return [*islice(filter(may_be_fetched, self.changed), self._limits.calls_at_once)]
 
-    async def fetch(self, name: str) -> list[Result]:
-        """Return what is to be told of an action; nothing if that has to wait for the others."""
-        state, is_watched = self.changed.pop(name), name in self._fetched_at
-        action = _action(state)
-        if is_watched:
+    async def fetch(self, name: str) -> Result:
+        """Return what is to be told of an action."""
+        action = _action(self.changed.pop(name))
+        has_room = len(self._fetched_at) < self._limits.watched_details
+        if is_watched := has_room or name in self._fetched_at:
             self._fetched_at[name] = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
         if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
-            try:
-                return [await read_details(action, self._read)]
-            except TooLargeError:
-                if not self._request.received:  # it is too large even alone
-                    raise
-                self.changed.setdefault(name, state)
-                return []
-        return [self._read(listed_details(action))]
+            return await read_details(action, self._read)
+        return self._read(listed_details(action))
 
 
 def _action(state: bytes) -> remote.Action:
@@ -219,49 +191,34 @@ def _is_waiting(state: bytes) -> bool:
     return phase_of(_action(state).raw_phase) in WAITING
 
 
-class _States:
-    """Hashes of actions' states, in 16 bytes each: a run may have tens of thousands."""
-
-    def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # the names' hashes are sorted
-
-    def replace(self, name: str, state: bytes) -> bool:
-        """Note an action's state, and tell whether it is another than before."""
-        key, new = hash(name), hash(state)
-        place = bisect_left(self._names, key)
-        if self._names[place : place + 1] != array("q", [key]):
-            self._names.insert(place, key)
-            self._states.insert(place, new)
-            return True
-        before, self._states[place] = self._states[place], new
-        return before != new
-
-
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
-    """Yield all actions of a run, then those that Flyte notifies of, until soon after its end.
+    """Yield all actions of a run, or ``only`` one, then those that Flyte notifies of.
 
-    Parents come before their children. An action has its state, its parent, its group, and its
-    task's short name. It is serialised: a part of a message would keep all of it in memory.
+    It ends with the only one, or soon after the run (`QUIET_SECONDS`). Parents come before their
+    children. An action has its state, its parent, its group, and its task's short name. It is
+    serialised: a part of a message would keep all of it in memory.
     """
-    has_ended = False
+    seconds_left: float | None = None  # without news, until the watch ends
 
     def copied(message: WatchActionsResponse) -> dict[str, bytes]:
-        nonlocal has_ended
+        nonlocal seconds_left
         states = dict[str, bytes]()
         for action in (enriched.action for enriched in message.enriched_actions):
-            has_ended |= action.id.name == ROOT and remote.Action(action).done()
-            if only in {"", action.id.name}:
+            name = action.id.name
+            if name in {ROOT, only} and remote.Action(action).done():
+                seconds_left = 0 if name == only else QUIET_SECONDS
+            if only in {"", name}:
                 leave_out_large(action.metadata)
-                states[action.id.name] = action.SerializeToString(deterministic=True)
+                states[name] = action.SerializeToString(deterministic=True)
         return states
 
-    while not has_ended:
+    while seconds_left is None:
         has_begun = False
         try:
             sent = initialised().client.run_service.watch_actions(WatchActionsRequest(run_id=run))
             async with aclosing(sent) as messages:
                 while True:
-                    async with asyncio.timeout(QUIET_SECONDS if has_ended else None):
+                    async with asyncio.timeout(seconds_left):
                         message = await anext(messages, None)
                     if message is None:
                         break
@@ -277,5 +234,5 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise
-        if not has_ended:
+        if seconds_left is None:
             await asyncio.sleep(REOPEN_SECONDS)
