@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
+from local_flyte import PEOPLE, LocalFlyte, sign_in
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
 from passthrough import UVICORN
@@ -82,8 +82,7 @@ def serving_app(
         app, variables = "app.main:app", options | variables | flyte.app_environment()
         if signs_in:
             app = "--factory local_flyte.sign_in:create_app"
-            people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
-            variables |= sign_in.environment(people, secret=SECRET, port=port)
+            variables |= sign_in.environment(PEOPLE.values(), secret=SECRET, port=port)
         command = f"uvicorn {app} --fd {socket}"
         with started(command, project, f"{url}/health", variables, log, socket) as process:
             yield App(url, process.pid)

@@ -146,14 +146,6 @@ def test_a_moved_project_has_all_tests_and_they_pass_and_it_goes_back(
 
 
 @pytest.mark.weekly
-def test_make_dev_serves_a_moved_project(moved: Path) -> None:
-    with running(["make", "dev"], moved, PWD=str(moved)) as command:
-        printed = command.wait_until_ready()
-        assert "my-flyte-app-tasks.greet/runs" in printed
-        command.interrupt()
-
-
-@pytest.mark.weekly
 def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Path) -> None:
     """The image is made with the SDK's ``uv sync`` (test_deployed.py), from a lock."""
     uv, image = moved / ".venv/bin/uv", tmp_path / "image"

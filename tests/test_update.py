@@ -164,7 +164,9 @@ def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_chan
     commit(project)
     present(template)
     if moving:
-        install_uvx(project)
+        (project / ".venv").mkdir()
+        (project / ".venv/.gitignore").write_text("*\n")
+        path_with_tools(project / ".venv/bin")  # with uvx, which fetches cruft
         (steps,) = code_blocks(ROOT / "CHANGELOG.md", "2.0.0", "sh")
         *update, apply = steps.replace("my_flyte_app", "our_app").splitlines()
         config = {"COOKIECUTTER_CONFIG": str(baker.config())}
@@ -178,13 +180,6 @@ def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_chan
     else:
         cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
     check_updated(project, baker, {} if moving else EDITED, package)
-
-
-def install_uvx(project: Path) -> str:
-    """Install ``uvx``, which fetches cruft, as ``make`` does; return a PATH with it."""
-    (project / ".venv").mkdir()
-    (project / ".venv/.gitignore").write_text("*\n")
-    return path_with_tools(project / ".venv/bin")
 
 
 @pytest.mark.weekly

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from .visiting import MARKUP, check_harmless, make
+from .visiting import make
 
 TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 
@@ -28,14 +28,14 @@ def show(page: Page, schema: dict[str, Any], values: dict[str, str] | None = Non
 
 def entered(page: Page) -> dict[str, str]:
     """Return what would be sent, in JSON."""
-    found: dict[str, str] = page.evaluate(
+    told = page.evaluate(
         """async () => {
             const { stringify } = await import("/api.js");
             const all = Object.entries(form.read() ?? {});
-            return Object.fromEntries(all.map(([name, value]) => [name, stringify(value)]));
+            return all.map(([name, value]) => [name, stringify(value)]);
         }"""
     )
-    return found
+    return dict(told)
 
 
 def refer(name: str) -> dict[str, Any]:
@@ -66,26 +66,12 @@ def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: 
     expect(last.get_by_role("textbox")).to_be_editable()
 
 
-def test_what_others_wrote_is_text_that_fits_the_window_and_values_are_told_apart(
-    page: Page,
-) -> None:
-    text = MARKUP + "long" * 1000
-    field = TEXT | {"title": text, "description": text, "default": text}
-    names = {text: field, "either": {"anyOf": [field, INTEGER | {"title": text}]}}
-    show(page, record(names | {"constructor": INTEGER, "__proto__": INTEGER}))
-    for place in (page.locator(".hint").nth(1), page.get_by_role("option").first):
-        expect(place).to_have_text(text)
-    check_harmless(page)
-    for name in ("constructor", "__proto__"):
-        page.get_by_label(name).fill("3")
-    assert json.loads(page.evaluate("JSON.stringify(form.read())"))["__proto__"] == 3
-    rows = [{MARKUP: MARKUP}, {MARKUP: ""}, {MARKUP: "null"}, {MARKUP: None}, {}]
+def test_values_are_told_apart_and_only_web_addresses_are_linked(page: Page) -> None:
+    rows = [{"a": ""}, {"a": "null"}, {"a": None}, {}]
     wide = [{f"column {number}": number for number in range(20_000)}]
-    made = {"text": MARKUP, "table": rows, "none": [{}], "wide": wide}
-    make(page, "({ values }, all) => values(all)", made)
-    expect(page.locator("td")).to_have_text([MARKUP, '""', '"null"', "null", ""])
+    make(page, "({ values }, all) => values(all)", {"table": rows, "none": [{}], "wide": wide})
+    expect(page.locator("td")).to_have_text(['""', '"null"', "null", ""])
     expect(page.locator("pre.code").first).to_have_text(re.compile(r"\[\s*\{\}\s*\]"))
-    check_harmless(page)
     links = ["https://flyte.example.com/v2", None, "javascript:alert(1)", "data:text/html,x", "//"]
     make(page, "({ webLink }, all) => all.map((url) => `${webLink(url)} `)", links)
     assert page.locator("main").inner_text().split() == [links[0], *["null"] * 4]
@@ -119,9 +105,9 @@ TIME = TEXT | {"format": "date-time"}
 LISTS = {"type": "array", "items": {"type": "array", "items": NUMBER}}
 MODEL = record({"old": NUMBER | {"default": 3}, "new": TIME, "raw": TEXT | {"format": "binary"}})
 UNTOUCHED = {
-    "text": (TEXT, '"a\\r\\nb\\rc"'),
+    "constructor": (TEXT, '"a\\r\\nb\\rc"'),
     "key": (KEYS, '{"a\\nb":"x\\r\\n","c":"old"}'),
-    "any": ({}, '{"a":[1.0,-0.0,1e+16,9007199254740993,{"b":null}]}'),
+    "__proto__": ({}, '{"a":[1.0,-0.0,1e+16,9007199254740993,{"b":null}]}'),
     "naive": (TIME, '"2026-07-01T12:00:00.123456"'),
     "table": (URI, '{"kind":"dataframe","uri":"s3://b/t","format":"parquet","hash":"x"}'),
     "lists": (LISTS, "[[1],[]]"),
