@@ -3,13 +3,12 @@
 import re
 from base64 import b64encode
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -21,12 +20,7 @@ POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 
-DARK_MODE = b"""
-    if (matchMedia("(prefers-color-scheme: dark)").matches)
-        document.documentElement.classList.add("dark-mode");"""
-
 router = APIRouter()
-files = StaticFiles(packages=[("fastapi_offline", "static")])  # none of its code runs
 
 
 @router.get("/health", summary="Is the app alive?", tags=["health"])
@@ -40,28 +34,34 @@ async def docs(request: Request) -> Response:
     """Serve Swagger UI, with URLs that also work under a proxy's path prefix."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
-        title=escape(request.app.title),
+        title=request.app.title,
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    body = bytes(page.body).replace(b"<script>", b"<script>" + DARK_MODE)
-    (script,) = re.findall(rb"<script>(.*?)</script>", body, re.DOTALL)
+    (script,) = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
     digest = b64encode(sha256(script).digest()).decode()
     policy = POLICY.replace("script-src", f"script-src 'sha256-{digest}'")
     policy = policy.replace("style-src", "style-src 'unsafe-inline'")
-    return HTMLResponse(body, headers={"Content-Security-Policy": policy})
+    page.headers["Content-Security-Policy"] = policy
+    return page
 
 
-@router.get("/docs/{name}", include_in_schema=False)
-async def file(name: str, request: Request) -> Response:
-    """Serve one of Swagger UI's files."""
-    response = await files.get_response(name, request.scope)
-    response.headers["Cache-Control"] = "public, max-age=86400"
-    return response
+class Files(StaticFiles):
+    """Serves files that browsers keep, and ask about before each use."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """Return a file with the headers of a page."""
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "private, no-cache"
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        return response
 
 
-class PageFiles(StaticFiles):
+router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))  # none of its code runs
+
+
+class PageFiles(Files):
     """Serves the files of a folder, also those that are added later. The folder may be missing."""
 
     def __init__(self, folder: Path) -> None:
@@ -77,10 +77,3 @@ class PageFiles(StaticFiles):
         if (self._folder / "index.html").is_file():
             return await self.get_response("index.html", scope)
         return RedirectResponse("docs")  # relative, so that it works under a proxy's path prefix
-
-    def file_response(self, *args: Any, **options: Any) -> Response:
-        """Return a file with the headers of a page."""
-        response = super().file_response(*args, **options)
-        response.headers["Cache-Control"] = "private, no-cache"  # revalidated before each use
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
-        return response
