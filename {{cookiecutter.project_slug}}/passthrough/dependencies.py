@@ -23,7 +23,7 @@ from .calls.json_values import translated
 from .calls.request_state import this_request
 from .extras.reading import state_of
 from .http.callers import find_caller
-from .limits import limits
+from .http.problems import MOST_ERRORS
 from .models import Caller
 from .values.schemas import inputs_schema
 
@@ -109,7 +109,7 @@ class RequestBody(BaseModel, extra="forbid"):
         if not isinstance(body, dict):
             return body
         # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
-        return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
+        return dict(islice(body.items(), len(cls.model_fields) + MOST_ERRORS))
 
 
 async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:

@@ -39,16 +39,6 @@ class Limits:
     text_chars: int = 20_000
     """Of a text of Flyte's, such as an error. The rest is cut off, which shows; a question that is
     cut off has no buttons on the page."""
-    errors: int = 100
-    """In one answer. Further ones are left out."""
-    error_chars: int = 1000
-    """Of an error's message. The rest is cut off."""
-    log_record_chars: int = 10_000
-    """Of a record of the app's log, with its traceback. The rest is cut off."""
-    calls_at_once: int = 10
-    """To Flyte, for the details of a list's entries. Further ones wait."""
-    watched_details: int = 500
-    """Actions of a run whose details a viewer gets. Of the rest, only of those that fail or ask."""
 
 
 DEFAULTS = Limits()

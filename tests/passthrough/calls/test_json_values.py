@@ -1,7 +1,6 @@
 """Values are JSON in the SDK's own calls; large ones are translated in turn."""
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 from fastapi import APIRouter
 
 from passthrough.calls.json_values import translated
-from passthrough.limits import DEFAULTS, current_limits, limits
+from passthrough.limits import Limits, current_limits, limits
 from passthrough.values.budget import Budget, TooComplexError
 from passthrough.values.outputs import to_json
 
@@ -23,7 +22,7 @@ router.include_router(naive_endpoints.router)
 
 @pytest.mark.anyio
 async def test_large_values_are_translated_in_a_thread_with_the_limits_of_the_app() -> None:
-    strict = replace(DEFAULTS, levels=3)
+    strict = Limits(levels=3)
     token = current_limits.set(strict)
     for size, is_here in ((60_000, True), (2**20, False)):
         literals = [("a", binary(msgpack.packb("a" * size)))]

@@ -16,8 +16,8 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start
 from passthrough.calls import turns
 from passthrough.calls.request_state import call_limit
-from passthrough.extras.reading import call_each, take
-from passthrough.limits import DEFAULTS, Limits
+from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
+from passthrough.limits import Limits
 from passthrough.settings import Settings
 
 from ..support import Called, build_app, request_of, run_of
@@ -81,9 +81,6 @@ def test_details_that_are_too_large_only_together_are_all_shown(
         assert {action["name"] for action in shown if action["error"]} == {*found.actions}
 
 
-MOST = DEFAULTS.calls_at_once
-
-
 class Calls:
     """Calls that take a while, counted."""
 
@@ -113,16 +110,16 @@ async def test_a_callers_lists_share_one_limit_and_do_not_stop_anothers() -> Non
     lists = [listing("alice", alices) for _ in range(5)] + [listing("bob", bobs)]
     tasks = [asyncio.create_task(each) for each in lists]
     assert await asyncio.gather(*tasks) == [[*range(300)]] * 6
-    assert alices.most == bobs.most == MOST
+    assert alices.most == bobs.most == CALLS_AT_ONCE
     assert bobs.begun == 300
 
 
 async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
-    for _ in range(2 * MOST):
+    for _ in range(2 * CALLS_AT_ONCE):
         calls = Calls()
         with pytest.raises(ValueError, match="-1"):
             await call_each(calls, [-1, *range(1000)])
-        assert calls.begun <= 2 * MOST
+        assert calls.begun <= 2 * CALLS_AT_ONCE
     left = asyncio.create_task(call_each(calls, range(1000)))
     await asyncio.sleep(0)
     left.cancel()

@@ -16,7 +16,6 @@ from app.routers import conditions, runs, streams, tasks
 from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
 from local_flyte.testing import Event, acting_as, ended, events, start, wait_until
-from passthrough import Limits
 from passthrough.extras import watching
 
 from ..elsewhere import envelope, lines
@@ -71,7 +70,7 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
     alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended(family)
-    monkeypatch.setattr(watching, "limits", lambda: Limits(watched_details=0))
+    monkeypatch.setattr(watching, "WATCHED_DETAILS", 0)
     monkeypatch.setattr(local_runs, "WATCHED_AT_ONCE", 3)  # so that it is not in one message
     local_flyte.clear_calls()
     told = changes(alice, family)

@@ -9,8 +9,7 @@ import pytest
 from flyte import remote
 
 from passthrough.calls.redaction import REDACTED
-from passthrough.http.logging_setup import LogFormatter, set_up_logging
-from passthrough.limits import DEFAULTS
+from passthrough.http.logging_setup import RECORD_CHARS, LogFormatter, set_up_logging
 from passthrough.settings import Settings
 
 from ..support import run_python
@@ -45,7 +44,7 @@ def test_a_record_is_short_and_no_text_in_it_looks_like_another(
     else:
         assert line.isprintable()
         assert json.loads(line).items() >= {"level": "ERROR", "logger": "flyte"}.items()
-        assert len(json.loads(line)["message"]) <= DEFAULTS.log_record_chars
+        assert len(json.loads(line)["message"]) <= RECORD_CHARS
 
 
 APP = """

@@ -10,12 +10,12 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
-from ..limits import limits
 from .request_state import this_request
 from .sdk import TooLargeError, forwarded_credentials
 
 REDACTED = "***"
 MOST_SECRETS = 100  # of one request; nobody's credentials have more
+ERROR_CHARS = 1000  # of an error's message, before it is cut off
 MIN_SECRET_CHARS = 8  # shorter ones are words of other texts, too, and no credentials
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
@@ -86,7 +86,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
-    safe, text = error, redact(str(error.message or ""), limits().error_chars)  # may be a null
+    safe, text = error, redact(str(error.message or ""), ERROR_CHARS)  # may be a null
     if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):

@@ -20,10 +20,10 @@ from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails, ActionM
 from ..calls.json_values import json_of
 from ..calls.request_state import this_request
 from ..calls.sdk import TooLargeError, initialised
-from ..limits import limits
 from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
+CALLS_AT_ONCE = 10  # for the details of a list's entries
 MOST_RUNS = 500  # that ask, whose owners take turns
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
@@ -48,11 +48,11 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    All lists of a caller together make `Limits.calls_at_once` such calls at a time, because each
+    All lists of a caller together make `CALLS_AT_ONCE` such calls at a time, because each
     waits in the caller's line. If one call fails, the others are cancelled.
     """
     await this_request().turn.begin(needs_place=False)
-    at_once = asyncio.Semaphore(limits().calls_at_once)
+    at_once = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def call(argument: T) -> Result:
         async with at_once:

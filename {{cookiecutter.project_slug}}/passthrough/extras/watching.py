@@ -20,13 +20,14 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActions
 from ..calls.request_state import cancelled_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
 from ..calls.turns import LARGE_BYTES
-from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
+from . import reading
 from .reading import call_each, leave_out_large, listed_details, question, read_details, state_of
 
 Result = TypeVar("Result")
 
 ROOT = "a0"  # a run's first action
+WATCHED_DETAILS = 500  # actions whose details a viewer of a run gets
 MERGED_SECONDS = 0.5  # between two looks at an action, of which Flyte notifies several times
 WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
 QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
@@ -107,7 +108,7 @@ async def watch_details(
 ) -> AsyncGenerator[Result]:
     """Yield what is read from the details of each action of a run, now and whenever it may differ.
 
-    Beyond the first `Limits.watched_details` actions, only those that fail or ask are read from
+    Beyond the first `WATCHED_DETAILS` actions, only those that fail or ask are read from
     their details; the others from what a list has. It ends soon after the run (`QUIET_SECONDS`).
     """
     viewer, request = _Viewer(read), this_request()
@@ -140,7 +141,7 @@ class _Viewer(Generic[Result]):
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
         self.changed = dict[str, bytes]()  # the states of those that are still to be told
         self.news = asyncio.Event()
-        self._read, self._limits = read, limits()
+        self._read = read
         self._known = dict[str, int]()  # hashes of the states that came last
         self._fetched_at = dict[str, float]()  # of those whose details are read
 
@@ -154,8 +155,8 @@ class _Viewer(Generic[Result]):
                         self._known[name], self.changed[name] = hash(state), state
                 states.clear()
                 self.news.set()
-                while self.is_full():
-                    await asyncio.sleep(MERGED_SECONDS)  # noqa: ASYNC110 - hardly ever
+                while self.is_full():  # noqa: ASYNC110 - hardly ever
+                    await asyncio.sleep(MERGED_SECONDS)
 
     def is_full(self) -> bool:
         """Tell whether so much is to be told that no further message may be read."""
@@ -169,12 +170,12 @@ class _Viewer(Generic[Result]):
             pause = WAITING_SECONDS if _is_waiting(self.changed[name]) else MERGED_SECONDS
             return at_once or now >= self._fetched_at.get(name, -math.inf) + pause
 
-        return [*islice(filter(may_be_fetched, self.changed), self._limits.calls_at_once)]
+        return [*islice(filter(may_be_fetched, self.changed), reading.CALLS_AT_ONCE)]
 
     async def fetch(self, name: str) -> Result:
         """Return what is to be told of an action."""
         action = _action(self.changed.pop(name))
-        has_room = len(self._fetched_at) < self._limits.watched_details
+        has_room = len(self._fetched_at) < WATCHED_DETAILS
         if is_watched := has_room or name in self._fetched_at:
             self._fetched_at[name] = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.

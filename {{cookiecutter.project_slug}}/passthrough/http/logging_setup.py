@@ -6,10 +6,10 @@ import logging
 from datetime import UTC, datetime
 
 from ..calls.redaction import redact
-from ..limits import limits
 from ..settings import Settings
 
 MOMENT = 0.05  # seconds
+RECORD_CHARS = 10_000  # of a record, with its traceback; the middle is left out
 
 
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
@@ -70,9 +70,9 @@ class LogFormatter(logging.Formatter):
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
         if not fields:  # else it is the line for a request, with no texts of others
-            message, most = redact(message).rstrip(), limits().log_record_chars
-            if len(message) > most:
-                half = most // 2 - 2
+            message = redact(message).rstrip()
+            if len(message) > RECORD_CHARS:
+                half = RECORD_CHARS // 2 - 2
                 message = f"{message[:half]} … {message[-half:]}"
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:

@@ -24,14 +24,14 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
 
-from ..calls.redaction import redact
+from ..calls.redaction import ERROR_CHARS, redact
 from ..calls.request_state import this_request
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
-from ..limits import limits
 from ..settings import SETTINGS
 from ..values.inputs import InvalidInputs
 
 logger = logging.getLogger(__name__)
+MOST_ERRORS = 100  # in one answer
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -59,7 +59,7 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
-SafeText = Annotated[str, AfterValidator(lambda text: redact(text, limits().error_chars))]
+SafeText = Annotated[str, AfterValidator(lambda text: redact(text, ERROR_CHARS))]
 """A text that may quote the request: credentials are replaced, and it is cut off."""
 
 
@@ -119,7 +119,7 @@ class Problem(BaseModel):
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
         title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
-        told = wrong[: limits().errors]
+        told = wrong[:MOST_ERRORS]
         return cls(
             title=title,
             status=status,
