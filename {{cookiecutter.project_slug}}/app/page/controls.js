@@ -114,7 +114,7 @@ function dateTime(at) {
 /** The URI of a file. One from the user's machine can be uploaded. */
 function file({ id, value, schema, upload, show }) {
   const uri = line({ id, value: value?.uri ?? value }, { hint: "Such as s3://bucket/path." });
-  const kind = schema.properties?.kind?.const;
+  const kind = schema.properties?.kind?.enum?.[0];
   if (!upload || !["file", "dataframe"].includes(kind)) return uri;
   const picker = h("input", {
     type: "file",
@@ -201,10 +201,7 @@ function repeatedKey(text) {
   }
 }
 
-const options = (schema) => schema.enum ?? [schema.const];
-
-function choice({ id, value, schema }) {
-  const all = options(schema);
+function choice({ id, value, schema: { enum: all } }) {
   const others = new Set(all.filter((each) => !isText(each)).map(asText));
   const told = (each) => (others.has(each) ? stringify(each) : asText(each)); // beside 1, "1"
   const node = h(
@@ -270,7 +267,7 @@ export const CONTROLS = {
   },
   choice: {
     called: "choice",
-    fits: (value, schema) => options(schema).some((each) => same(each, value)),
+    fits: (value, schema) => schema.enum.some((each) => same(each, value)),
     make: choice,
   },
   boolean: {

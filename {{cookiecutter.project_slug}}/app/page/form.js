@@ -58,7 +58,7 @@ function resolve(schema, root) {
 function kindOf(schema, depth) {
   const { type, format, properties } = schema;
   if (schema.not) return "impossible";
-  if (schema.enum || "const" in schema) return "choice";
+  if (schema.enum) return "choice";
   if (schema.anyOf) return depth > DEEPEST ? "json" : "union";
   if (Array.isArray(type)) return format === "uri" ? "file" : "json";
   if (["date-time", "date", "duration"].includes(format)) return format;

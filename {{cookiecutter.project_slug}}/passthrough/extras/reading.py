@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
@@ -161,34 +161,29 @@ async def paused_actions(limit: int) -> list[remote.Action]:
             return [state_of(listed_details(action)) for action in await take(listed, limit)]
         return []
 
-    owners = await _owners_of_runs_that_ask()
-    found = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
-    newest = sorted(chain.from_iterable(found), key=_seconds_of_start, reverse=True)
-    chosen = _round_robin(newest, lambda action: owners[action.run_name])[:limit]
-    return sorted(chosen, key=_seconds_of_start, reverse=True)
+    def newest_first(actions: Iterable[remote.Action]) -> list[remote.Action]:
+        return sorted(actions, key=lambda action: -action.pb2.status.start_time.seconds)
 
-
-async def _owners_of_runs_that_ask() -> dict[str, str]:
     owners = dict[str, str]()
     async for run in runs_that_ask():
         person = run.pb2.action.metadata.executed_by
         owners[run.name] = person.user.id.subject or person.application.id.subject
         if len(owners) == MOST_RUNS:
             break
-    return owners
+    found = await call_each(paused, _in_turns(owners, owners.__getitem__)[:limit])
+    newest = newest_first(chain.from_iterable(found))
+    return newest_first(_in_turns(newest, lambda action: owners[action.run_name])[:limit])
 
 
-def _seconds_of_start(action: remote.Action) -> int:
-    return int(action.pb2.status.start_time.seconds)
-
-
-def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
+def _in_turns(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
     """Return each owner's first entry, then each owner's second one, and so on."""
-    of_owner = defaultdict[str, list[T]](list)
-    for entry in entries:
-        of_owner[owner_of(entry)].append(entry)
-    rounds = zip_longest(*of_owner.values())
-    return [entry for each in rounds for entry in each if entry is not None]
+    turns = Counter[str]()
+
+    def turn(entry: T) -> int:
+        turns[owner_of(entry)] += 1
+        return turns[owner_of(entry)]
+
+    return sorted(entries, key=turn)
 
 
 async def conditions_of(run: str, count: int = sys.maxsize, skip: int = 0) -> list[remote.Action]:

@@ -222,7 +222,7 @@ class Converter:
             return ""
         if not name or not (name in names or (name == "integer" and "number" in names)):
             return f"must be of type {' or '.join(map(str, names))}"
-        members = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        members = schema.get("enum", ())
         self._spend(0, (1 + len(value if name == "string" else "")) * len(members))
         if members and not any(
             type(value) is type(member) and value == member for member in members

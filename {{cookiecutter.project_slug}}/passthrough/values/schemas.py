@@ -172,10 +172,12 @@ class SchemaBuilder:
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format", str()) | ("additionalProperties", False):
                     kept[keyword] = value
-                case ("const" | "default", bool() | str()) | ("const", None):
+                case "default", bool() | str():
                     kept[keyword] = value
-                case "const" | "default", int() | float() if abs(value) < 2**53:  # else rounded
+                case "default", int() | float() if abs(value) < 2**53:  # else rounded
                     kept[keyword] = value
+                case "const", _ if type(value) in PLAIN:
+                    kept["enum"] = [value]
                 case "enum", [_, *_] if PLAIN.issuperset(map(type, value)):
                     kept[keyword] = value
                 case "required", list():
@@ -206,7 +208,7 @@ class SchemaBuilder:
 
 def _reference_to(kind: str) -> Schema:
     text, uri = Schema(type="string"), Schema(type="string", format="uri")
-    properties = {"kind": Schema(const=kind), "uri": uri, "format": text, "hash": text}
+    properties = {"kind": Schema(enum=[kind]), "uri": uri, "format": text, "hash": text}
     return Schema(
         type=["string", "object"],
         description=f"the URI of a {kind}",
