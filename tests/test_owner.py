@@ -5,13 +5,17 @@ All in one file, and so in one process: mypy cannot share its cache between proc
 
 import filecmp
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pages
 import pytest
+from flyte.app.extras import _webhook_app
+from template import ROOT
 
-from .baking import BIN, Baker, edit, files_in, run
-from .test_recipes import PAGES, PROMISES, Recipe, recipes_of
+from .baking import BIN, PROJECT, Baker, edit, files_in, run
 from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
@@ -63,6 +67,37 @@ def add_everything(project: Path) -> None:
     (project / "words.json").write_text("[]\n", "utf-8")
     paths = '(*page.FILES.paths(), "data/words.txt", "words.json")'
     edit(project / "deployment.py", "page.FILES.paths()", paths)
+
+
+PROMISES = "tests/test_promises.py"
+PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
+PAGES.remove(ROOT / PROJECT / "docs/recipes/many-apps.md")  # test_package.py does what it says
+
+
+@dataclass(frozen=True)
+class Recipe:
+    title: str
+    files: dict[str, str]
+    """The code to paste, by the path in the sentence before it."""
+
+    @property
+    def tests(self) -> list[str]:
+        return [path for path in self.files if path.startswith("tests/") and path != PROMISES]
+
+
+def recipes_of(page: Path) -> Iterator[Recipe]:
+    for section in page.read_text("utf-8").split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        blocks = re.findall(
+            r"^\w[^`]*`([\w./]+\.\w+)`[^\n]*(?:\n[^\n]+)*?:\n\n```\w+\n(.*?)^```$",
+            text,
+            re.MULTILINE | re.DOTALL,
+        )
+        assert len(blocks) == len(re.findall("^```$", text, re.MULTILINE)), f"{title}: a lost block"
+        if blocks:
+            recipe = Recipe(title, dict(blocks))
+            assert recipe.tests, f"{title}: no test"
+            yield recipe
 
 
 def paste(recipe: Recipe, project: Path) -> None:
@@ -165,6 +200,12 @@ def test_the_recipe_for_gradio_passes_its_test(project: Path, tmp_path: Path) ->
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
     run([*install, "--target", packages], project)
     run([*PYTEST, "tests/test_ui.py"], project, PYTHONPATH=f"{project}:{packages}")
+
+
+@pytest.mark.weekly  # the SDK may get further ones
+def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
+    named = [name for row in pages.data("webhook")["rows"] for name in row["operations"]]
+    assert sorted(named) == sorted(get_args(_webhook_app.WebhookEndpoint))
 
 
 def taken_out(project: Path, *things: str) -> None:
