@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .calls.make_safe import make_safe
+from .calls.request_state import cancelled_at_stop
 from .calls.sdk import StartError
 from .http import public as public_routes
 from .http.bodies import Bodies
@@ -36,17 +37,24 @@ TELEMETRY: TelemetryConfig = {
 
 
 class Protocol(HttpToolsProtocol):
-    """The server's, but keeps nothing of a connection that was reset, as some proxies end theirs.
-
-    uvicorn keeps its last request, with credentials, until ``timeout_keep_alive`` is over: six
-    clients whom nobody knows took 38 MB a second.
-    """
+    """The server's side of a connection, with what uvicorn lacks."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the connection."""
+        """Keep nothing of a connection that was reset, as some proxies end theirs.
+
+        uvicorn keeps its last request, with credentials, until ``timeout_keep_alive`` is over: six
+        clients whom nobody knows took 38 MB a second.
+        """
         super().connection_lost(exc)
         if timer := self.timeout_keep_alive_task:
             timer.cancel()
+
+    def shutdown(self) -> None:
+        """Cancel streams and long waits: the server, which stops, waits for open requests."""
+        super().shutdown()
+        for scope, loop in list(cancelled_at_stop.items()):
+            if loop is self.loop:  # another thread may have another server
+                scope.cancel()
 
 
 UVICORN: dict[str, Any] = {

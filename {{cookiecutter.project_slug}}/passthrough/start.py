@@ -3,18 +3,15 @@
 import asyncio
 import gc
 import os
-import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import flyte
 from pydantic import ValidationError
 
-from .calls.request_state import cancelled_at_stop
 from .calls.sdk import StartError
 from .settings import Settings, variables_of
 
@@ -84,7 +81,6 @@ async def connect(settings: Settings) -> None:
 def prepare_the_process(settings: Settings) -> None:
     """Change the process when the app starts.
 
-    - The handlers of SIGINT and SIGTERM: streams end before the server stops.
     - The garbage collector skips what exists from the start, and runs less often: otherwise
       ``GET /me`` costs a sixth more, with 100 at once.
     - There are so many threads that no caller can hold all of them.
@@ -94,25 +90,8 @@ def prepare_the_process(settings: Settings) -> None:
     owner has set handlers (`set_up_logging`); the event loop's finaliser of abandoned generators
     (``passthrough_auth.py``); and nothing else of the process.
     """
-    _cancel_at_stop()
     gc.freeze()
     gc.set_threshold(10_000)
     threads = anyio.to_thread.current_default_thread_limiter()
     threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))
-
-
-def _cancel_at_stop() -> None:
-    """Cancel streams and long waits when the server is asked to stop: by SIGTERM, or Ctrl-C."""
-    loop, handlers = asyncio.get_running_loop(), dict[int, Any]()
-
-    def handle(number: int, frame: Any) -> None:
-        for scope in cancelled_at_stop:
-            loop.call_soon_threadsafe(scope.cancel)
-        handlers[number](number, frame)
-
-    with suppress(ValueError):  # in a thread, where no signal stops this server alone
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.getsignal(number)
-            if callable(handlers[number]):
-                signal.signal(number, handle)

@@ -16,7 +16,7 @@ from .turns import LARGE_BYTES, LINE_BYTES, Turn
 
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
 GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
-cancelled_at_stop = set[anyio.CancelScope]()
+cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
 """The scopes of streams and long waits. The server would wait for them, and then cut them off."""
 
 

@@ -96,11 +96,11 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         suppress(*FLYTE_ERRORS),
         anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit,
     ):
-        cancelled_at_stop.add(limit)
+        cancelled_at_stop[limit] = asyncio.get_running_loop()
         try:
             yield
         finally:
-            cancelled_at_stop.discard(limit)
+            del cancelled_at_stop[limit]
 
 
 async def watch_details(

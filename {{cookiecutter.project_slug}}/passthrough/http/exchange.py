@@ -88,7 +88,7 @@ class Exchange:
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether the deadline has passed, the client has left, or a signal has ended a stream."""
+        """Whether the deadline has passed, the client has left, or the server is to stop."""
         return self._cancel_scope.cancel_called
 
     async def run(self, app: ASGIApp, scope: Scope) -> BaseException | None:
@@ -181,7 +181,7 @@ class Exchange:
             self.state.deadline.remove()
             self._first = message if self.is_event_stream else None
             if self.is_event_stream:
-                cancelled_at_stop.add(self._cancel_scope)
+                cancelled_at_stop[self._cancel_scope] = asyncio.get_running_loop()
         elif not message.get("more_body"):
             self._complete()
         if self.is_event_stream or not begins:  # else what is large, the body, still follows
@@ -224,7 +224,7 @@ class Exchange:
 
     def _complete(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
-        cancelled_at_stop.discard(self._cancel_scope)
+        cancelled_at_stop.pop(self._cancel_scope, None)
         self._is_complete = True
 
     async def _pass_on(self, message: Message) -> None:
