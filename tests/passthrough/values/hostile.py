@@ -120,8 +120,8 @@ NOWHERE = json.loads("""{
 WRONG_FORM = json.loads("""{
     "type": ["object", 7], "title": ["x"], "description": {}, "format": 3, "enum": {}, "items": 5,
     "properties": ["a"], "required": "abc", "propertyNames": [1], "prefixItems": {"0": 1},
-    "additionalProperties": "no", "anyOf": [1, null, "x", []], "oneOf": [], "$defs": [1],
-    "default": NaN
+    "additionalProperties": "no", "anyOf": [1, null, "x", [], {"propertyNames": {"type": [1]}}],
+    "oneOf": [], "$defs": [1], "default": NaN
 }""")
 BOOLEANS = json.loads("""{
     "properties": {"a": true, "b": false, "c": {"$ref": "#/$defs/A"}, "d": {"items": false},

@@ -119,4 +119,4 @@ def test_references_in_a_schema_stay_references() -> None:
     # The names of an enum are shown, and other values are left to the model.
     painted = next(of for of in schema["$defs"].values() if of.get("title") == "Painted")
     name = painted["properties"]["color"]["$ref"].rpartition("/")[2]
-    assert schema["$defs"][name]["anyOf"][0] == {"enum": ["RED", "BLUE"]}
+    assert schema["$defs"][name]["anyOf"][0] == {"title": "Color", "enum": ["RED", "BLUE"]}

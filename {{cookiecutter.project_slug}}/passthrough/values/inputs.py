@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from .budget import Budget, TooComplexError
-from .schemas import CONTAINERS, DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
+from .schemas import CONTAINERS, DURATION, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
@@ -178,8 +178,6 @@ class Converter:
                 raise InvalidValueError(place, "there is no such field")
             if wrong := self._fault(name, TEXT):
                 raise InvalidValueError(place, wrong)
-            if "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
-                raise InvalidValueError(place, "must be named by an integer, such as 10")
             literals[name] = self.literal(item, of, place, depth + 1)
         return Literal(map={"literals": literals})
 

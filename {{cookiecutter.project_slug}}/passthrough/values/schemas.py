@@ -24,7 +24,6 @@ class Schema(dict[str, Any]):
 
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer"])
-INTEGERS = Schema(pattern="^(0|-?[1-9][0-9]*)$")
 DURATION = Schema(  # without months; Pydantic writes 365 days as a year, and reads it so
     type="string",
     format="duration",
@@ -145,17 +144,13 @@ class SchemaBuilder:
         known = known if isinstance(known, dict) else {}
         first = len(self.definitions) + 1  # of the inputs before
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(known, first)}
-        copies = [self._of_schema(schema, names) for schema in known.values()]
-        made = {str(number): schema for number, schema in enumerate(copies, first)}
-        for name, schema in made.items():
+        for number, schema in enumerate(known.values(), first):
+            made = self._of_schema(schema, names)
             # An Enum. The schema lists its names. A model takes those or its values, a dataclass
             # within the model only its values: so any that may be one passes.
-            if "enum" in schema:
-                title = schema.pop("title", "")
-                made[name] = Schema(title=title, anyOf=[schema, VALUE_OF_ENUM])
-        schema = self._of_schema(given, names)
-        self.definitions |= made
-        return schema
+            is_enum = "enum" in made
+            self.definitions[str(number)] = Schema(anyOf=[made, VALUE_OF_ENUM]) if is_enum else made
+        return self._of_schema(given, names)
 
     def _of_schema(self, given: Any, names: Mapping[str, str]) -> Schema:
         """Copy what is known and has the right form; ``names`` are the new references."""
@@ -166,9 +161,7 @@ class SchemaBuilder:
             match keyword, value:
                 case "format", "base64" if not self._is_model:
                     return _unsupported("bytes in Base64, which a dataclass would keep as text")
-                case "propertyNames", {"type": "integer"}:
-                    kept[keyword] = INTEGERS
-                case "propertyNames", {"type": keys} if keys != "string":
+                case "propertyNames", {"type": keys} if keys not in ("string", "integer"):
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format", str()) | ("additionalProperties", False):
                     kept[keyword] = value
