@@ -6,13 +6,11 @@ from typing import Any
 import pytest
 from flyte import remote
 from flyteidl2.common import phase_pb2
-from flyteidl2.common.identifier_pb2 import UserIdentifier
-from flyteidl2.common.identity_pb2 import EnrichedIdentity, User, UserSpec
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 
 from passthrough import models
-from passthrough.models import Action, Caller, Condition, Identity
+from passthrough.models import Action, Condition
 
 
 def details(phase: str, **more: Any) -> remote.ActionDetails:
@@ -52,24 +50,6 @@ def test_a_text_that_is_cut_off_says_so() -> None:
     error, end = pb.ErrorInfo(message="x" * 31_000), "… (cut off, 31,000 characters)"
     shown = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
     assert shown == "x" * (20_000 - len(end)) + end
-
-
-@pytest.mark.parametrize(
-    ("chosen", "shown"),
-    [
-        (" Alice\nanswered:\tNo ", "Alice answered: No"),
-        ("\u202eecilA\u2066 \u200fLiddell\u2029\x85", "ecilA Liddell"),
-        ("\u0646\u200c\u0647 👩\u200d💻", "\u0646\u200c\u0647 👩\u200d💻"),
-        ("x" * 101, "x" * 99 + "…"),
-        ("x" * 100, "x" * 100),
-    ],
-)
-def test_a_name_of_a_person_is_on_one_line_and_short(chosen: str, shown: str) -> None:
-    spec = UserSpec(first_name=chosen)
-    user = User(id=UserIdentifier(subject="alice-subject"), spec=spec)
-    identity = Identity.of(EnrichedIdentity(user=user))
-    assert identity == Identity(subject="alice-subject", name=shown)
-    assert Caller(name=chosen, anonymous=False, sign_in=None).name == shown
 
 
 def test_an_answer_that_none_of_the_types_allows_is_not_translated(

@@ -9,14 +9,7 @@ import flyte
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
@@ -28,7 +21,6 @@ from .models import Caller
 from .values.schemas import inputs_schema
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
-ActionName = Annotated[str, Field(min_length=1, max_length=30)]
 
 
 async def _subject(
@@ -50,7 +42,7 @@ async def _run(name: RunName) -> remote.Run:
     return remote.Run(Run(action=state_of(details.action_details).pb2))
 
 
-async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
+async def _action(name: RunName, action: str = "a0") -> remote.Action:
     state = state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
     this_request().turn.let_go()
     return state
@@ -90,7 +82,6 @@ Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 QueryTime = Annotated[
     AwareDatetime,
-    BeforeValidator(datetime.fromisoformat),  # Pydantic would also accept numbers
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
 """A time in a query, which the SDK can convert to UTC."""

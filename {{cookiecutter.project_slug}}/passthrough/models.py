@@ -32,17 +32,8 @@ def _cut(text: str) -> str:
     return text[: limits().text_chars - len(end)] + end
 
 
-def _on_one_line(name: str) -> str:
-    # Marks that nobody sees become blanks, but for the joiners of scripts and emojis.
-    shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
-    name = " ".join("".join(shown).split())
-    return name if len(name) <= 100 else f"{name[:99]}…"
-
-
 TruncatedText = Annotated[str, AfterValidator(_cut)]
 """A text of at most ``Limits.text_chars``. A longer one is cut off, and its end says so."""
-NameOfPerson = Annotated[str, AfterValidator(_on_one_line)]
-"""A name that people choose: on one line, without marks that could change what stands beside it."""
 
 
 def location(request: Request, *path: str, **query: str) -> str:
@@ -75,7 +66,7 @@ class Caller(BaseModel):
     """A person, or an application with its own identity, as far as Flyte knows."""
 
     subject: TruncatedText | None = Field(default=None, examples=["00u1alice"])
-    name: NameOfPerson | None = Field(default=None, examples=["Alice Liddell"])
+    name: TruncatedText | None = Field(default=None, examples=["Alice Liddell"])
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(description="Everybody is, if Flyte is called in plaintext")
     sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
@@ -85,7 +76,7 @@ class Identity(BaseModel):
     """Who did something: a person, or an application with its own identity."""
 
     subject: TruncatedText = Field(examples=["00u1alice"], description="Flyte's identifier")
-    name: NameOfPerson = Field(examples=["Alice Liddell"])
+    name: TruncatedText = Field(examples=["Alice Liddell"])
 
     @classmethod
     def of(cls, identity: Any) -> Self | None:
@@ -217,25 +208,23 @@ class Action(BaseModel):
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
-    phases = [
+    pairs = [(attempt, phase) for attempt in attempts for phase in attempt.phase_transitions]
+    return [
         PhaseOfAttempt(
             attempt=attempt.attempt,
             phase=phase_of(phase.phase),
             started_at=time_of(phase.start_time),
             ended_at=time_of(phase.end_time),
         )
-        for attempt in attempts[-20:]
-        for phase in attempt.phase_transitions[-20:]
+        for attempt, phase in pairs[-20:]
     ]
-    return phases[-20:]
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
     """Return the last five, each once: Flyte repeats some. Those before a restart say its cause."""
-    last: dict[str, Event] = {}
-    for attempt in attempts[-2:]:
-        for event in attempt.cluster_events[-50:]:
-            message = event.message or event.reason
-            last.pop(message, None)  # the last comes last
-            last[message] = Event(message=message, last_at=time_of(event.occurred_at))
-    return [*last.values()][-5:]
+    last: dict[str, Any] = {}
+    for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events):
+        message = event.message or event.reason
+        last.pop(message, None)  # the last comes last
+        last[message] = event.occurred_at
+    return [Event(message=text, last_at=time_of(at)) for text, at in [*last.items()][-5:]]
