@@ -18,7 +18,6 @@ import logging
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any
@@ -106,12 +105,13 @@ class Door:
         exchange = Exchange(receive, send, self._headers, timeout, request_id)
         current_request.set(exchange.state)
         try:
-            with suppress(ClientDisconnect):
-                error = self._refusal(scope, sent) or await exchange.run(self.app, scope)
-                if error:
-                    await self._tell(scope, exchange, error)
-                elif exchange.is_event_stream:
-                    await exchange.end_events(COME_BACK if exchange.was_cancelled else b"")
+            error = self._refusal(scope, sent) or await exchange.run(self.app, scope)
+            if error:
+                await self._tell(scope, exchange, error)
+            elif exchange.is_event_stream:
+                await exchange.end_events(COME_BACK if exchange.was_cancelled else b"")
+        except ClientDisconnect:
+            pass  # while it was told
         finally:
             if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 self._log(scope, exchange, time.perf_counter() - began)
