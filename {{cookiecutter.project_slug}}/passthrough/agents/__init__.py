@@ -25,7 +25,6 @@ from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
 
-TASKS = "passthrough.tasks"  # the key of ASGI's scope for the tasks that end with a message
 KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
 # These headers describe the agent's message. All others go along: they say who sent it.
 LEFT_OUT = b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
@@ -68,8 +67,7 @@ class Agents:
             self._tools = tools_of(self._app, self._only)
             self._new_manager = await asyncio.to_thread(self._load)
         manager = self._new_manager()
-        async with anyio.create_task_group() as tasks, manager.run():
-            scope[TASKS] = tasks
+        async with manager.run():
             await manager.handle_request(scope, receive, send)
 
     def _load(self) -> Callable[[], Any]:
@@ -110,8 +108,9 @@ class Agents:
         scope["headers"] = headers + scope["headers"]
         scope[OUTER_TURN] = this_request().turn
         inner = InnerRequest(body)
-        outer[TASKS].start_soon(inner.run, self._app, scope)
-        return await inner.result()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inner.run, self._app, scope)
+            return await inner.result()
 
 
 class InnerRequest:
