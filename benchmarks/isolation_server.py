@@ -156,8 +156,7 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
     if ours:
         from app import main
         from app.settings import Settings
-        from passthrough import UVICORN
-        from passthrough.start import load_settings
+        from passthrough import UVICORN, load_settings
 
         options |= UVICORN
         application = main.create_app(load_settings(Settings))

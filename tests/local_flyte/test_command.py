@@ -21,8 +21,8 @@ from local_flyte import LocalFlyte, Mode
 from local_flyte.__main__ import PORT, _listen
 from local_flyte.clients import Elsewhere
 from local_flyte.testing import wait_until
+from passthrough import load_settings
 from passthrough.settings import Settings
-from passthrough.start import load_settings
 
 from ..baking import Baker, edit, run
 from ..conformance.client import Flyte, Person

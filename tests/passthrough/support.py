@@ -16,11 +16,11 @@ from flyteidl2.core.types_pb2 import LiteralType
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.actions import Run
+from passthrough import connect, load_settings
 from passthrough.application import App
 from passthrough.calls.request_state import RequestState, current_request
 from passthrough.http.door import ProjectDomain, passthrough_middleware
 from passthrough.settings import Settings
-from passthrough.start import connect, load_settings
 
 TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""

@@ -5,9 +5,9 @@ from typing import Self
 import pytest
 from pydantic import model_validator
 
+from passthrough import load_settings as load
 from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings, setting
-from passthrough.start import load_settings as load
 
 
 class OwnSettings(Settings):

@@ -24,9 +24,7 @@ import uvicorn
 from flyte import remote
 from starlette.types import ASGIApp
 
-from passthrough import UVICORN
-from passthrough.settings import Settings
-from passthrough.start import connect, load_settings
+from passthrough import UVICORN, Settings, connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall
 

@@ -41,9 +41,8 @@ What one asks first:
 __version__ = "2.0.0"
 
 # The app, its settings and its middleware
-from .application import UVICORN, App
+from .application import UVICORN, App, connect, load_settings, validated
 from .settings import Settings, setting, variables_of, CredentialHeader, Name
-from .start import load_settings, validated, connect
 from .limits import Limits
 from .http.door import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter

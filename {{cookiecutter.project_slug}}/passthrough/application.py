@@ -1,13 +1,21 @@
-"""The app class, what it adds to the OpenAPI document, and the options of its server."""
+"""How the app starts: settings are read, Flyte is connected to, the app is built and served."""
 
+import asyncio
+import gc
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
+import anyio
+import flyte
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -24,8 +32,7 @@ from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, i
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
 from .limits import current_limits
-from .settings import Settings
-from .start import prepare_the_process
+from .settings import Settings, variables_of
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
@@ -34,46 +41,72 @@ TELEMETRY: TelemetryConfig = {
     "logs": False,  # problems.py logs exceptions, without credentials
     "operation_spans": False,  # FastAPI's own steps
 }
-
-
-class Protocol(HttpToolsProtocol):
-    """The server's side of a connection, with what uvicorn lacks."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Keep nothing of a connection that was reset, as some proxies end theirs.
-
-        uvicorn keeps its last request, with credentials, until ``timeout_keep_alive`` is over: six
-        clients whom nobody knows took 38 MB a second.
-        """
-        super().connection_lost(exc)
-        if timer := self.timeout_keep_alive_task:
-            timer.cancel()
-
-    def shutdown(self) -> None:
-        """Cancel streams and long waits: the server, which stops, waits for open requests."""
-        super().shutdown()
-        for scope, loop in list(cancelled_at_stop.items()):
-            if loop is self.loop:  # another thread may have another server
-                scope.cancel()
-
-
-UVICORN: dict[str, Any] = {
-    "http": f"{__name__}:Protocol",  # by its name, for variables
-    "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
-    "proxy_headers": False,  # the app does not use the client's address
-    "access_log": False,  # http/door.py has its own
-    "reset_contextvars": True,  # nothing of one request is left for the next on its connection
-    # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
-    # while a proxy sends a request on it, the request fails.
-    "timeout_keep_alive": 120,
-    "timeout_graceful_shutdown": 20,
-}
-"""Options of ``uvicorn.Config``, the same however the app is started."""
 PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     {"name": name, "in": "query", "schema": {"type": "string"}, "description": "Default: the app's"}
     for name in ("project", "domain")
 ]
 """Parameters of every operation, if the app has `ProjectDomain`: agents' tools have them, too."""
+WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
+    """Read the settings from the environment.
+
+    Raises:
+        StartError: Lists what is wrong and what to give, but no value: it may be a credential.
+    """
+    lines = ["cannot start with these environment variables:"]
+    try:
+        return kind.model_validate({name: value for name, value in environ.items() if value})
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            variable, *place = one["loc"] or ("together",)  # of a check of several settings
+            entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
+            lines.append(f"{variable}{entry}: {one['msg'].removeprefix('Value error, ')}")
+    raise StartError("\n  ".join(dict.fromkeys(lines)))
+
+
+def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a deployment, or of ``.env``, if the app will start with them.
+
+    Raises:
+        StartError: It will not, or one looks like a setting that is misspelt.
+    """
+    load_settings(kind, variables)
+    names = [variables_of(field)[0] for field in kind.model_fields.values()]
+    for name in variables.keys() - {*names}:
+        for meant in get_close_matches(name, names, n=1, cutoff=0.87):
+            raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")
+    return variables
+
+
+async def connect(settings: Settings) -> None:
+    """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
+
+    Raises:
+        StartError: There is no address for Flyte, or the connection would be plaintext, over which
+            the SDK silently drops credentials (github.com/flyteorg/flyte-sdk, pull request 761).
+    """
+    if not settings.flyte_endpoint:
+        wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
+        raise StartError(f"cannot start: {wrong}. {WHERE}")
+    if settings.flyte_plaintext and not settings.allow_anonymous:
+        raise StartError(
+            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
+            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS, or"
+            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+        )
+    await flyte.init.aio(
+        endpoint=settings.flyte_endpoint,
+        org=settings.flyte_org,
+        project=settings.flyte_project,
+        domain=settings.flyte_domain,
+        insecure=settings.flyte_plaintext,
+        auth_type="Passthrough",
+        batch_size=200,  # the most that Flyte lists at once
+    )
 
 
 class App(FastAPI):
@@ -180,3 +213,57 @@ class App(FastAPI):
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     content.get("text/event-stream", {}).clear()
         return document
+
+
+def prepare_the_process(settings: Settings) -> None:
+    """Change the process when the app starts.
+
+    - The garbage collector skips what exists from the start, and runs less often: otherwise
+      ``GET /me`` costs a sixth more, with 100 at once.
+    - There are so many threads that no caller can hold all of them.
+
+    Elsewhere, the app changes attributes of ``flyte`` and the variable ``DO_NOT_TRACK``, because
+    the SDK would send reports of usage (`make_safe`); handlers and levels of loggers, unless the
+    owner has set handlers (`set_up_logging`); the event loop's finaliser of abandoned generators
+    (``passthrough_auth.py``); and nothing else of the process.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
+    threads = anyio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))
+
+
+class Protocol(HttpToolsProtocol):
+    """The server's side of a connection, with what uvicorn lacks."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Keep nothing of a connection that was reset, as some proxies end theirs.
+
+        uvicorn keeps its last request, with credentials, until ``timeout_keep_alive`` is over: six
+        clients whom nobody knows took 38 MB a second.
+        """
+        super().connection_lost(exc)
+        if timer := self.timeout_keep_alive_task:
+            timer.cancel()
+
+    def shutdown(self) -> None:
+        """Cancel streams and long waits: the server, which stops, waits for open requests."""
+        super().shutdown()
+        for scope, loop in list(cancelled_at_stop.items()):
+            if loop is self.loop:  # another thread may have another server
+                scope.cancel()
+
+
+UVICORN: dict[str, Any] = {
+    "http": f"{__name__}:Protocol",  # by its name, for variables
+    "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
+    "proxy_headers": False,  # the app does not use the client's address
+    "access_log": False,  # http/door.py has its own
+    "reset_contextvars": True,  # nothing of one request is left for the next on its connection
+    # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
+    # while a proxy sends a request on it, the request fails.
+    "timeout_keep_alive": 120,
+    "timeout_graceful_shutdown": 20,
+}
+"""Options of ``uvicorn.Config``, the same however the app is started."""
