@@ -49,14 +49,18 @@ async def call_each(
     """Call a function with each argument, some at once, and return the results in order.
 
     All lists of a caller together make `CALLS_AT_ONCE` such calls at a time, because each
-    waits in the caller's line. If one call fails, the others are cancelled.
+    waits in the caller's line. If one call fails, the others are cancelled. The results are small:
+    what Flyte sends counts alone for each, so what one person has stored does not hide the rest.
     """
-    await this_request().turn.begin(needs_place=False)
-    at_once = asyncio.Semaphore(CALLS_AT_ONCE)
+    request, at_once = this_request(), asyncio.Semaphore(CALLS_AT_ONCE)
+    await request.turn.begin(needs_place=False)
+    request.received = 0
 
     async def call(argument: T) -> Result:
         async with at_once:
-            return await function(argument)
+            result = await function(argument)
+            request.received = 0
+            return result
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
@@ -97,13 +101,11 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    They count alone for `Limits.request_bytes`: what is large hides nothing else in a list. If
-    Flyte does not return any, as of a child just enqueued, there is only what the list has.
+    If Flyte does not return any, as of a child just enqueued, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
-        this_request().received = 0
     return read(details)  # at once: they may be large
 
 

@@ -226,7 +226,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
                     has_begun = True
                     states = copied(message)
                     message = None
-                    this_request().turn.let_go()
+                    this_request().done_with_messages()
                     yield states
         except TimeoutError:
             return
