@@ -5,7 +5,6 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
-from functools import partial
 from itertools import chain
 
 from connectrpc.code import Code
@@ -40,36 +39,37 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         action: The action, in any state.
         after: The ``id`` of the event yielded last, to go on after it.
     """
-    number, _, shown = after.partition("-")
-    attempt, log = int(number), _Log(action)
+    attempt, _, shown = after.partition("-")
+    log = _Log(action, int(attempt))
     while True:
         if shown != "gone":
-            async with aclosing(log.of_attempt(attempt, int(shown))) as sent:
+            async with aclosing(log.of_attempt(int(shown))) as sent:
                 async for event in sent:
                     yield event
-        await log.until(partial(log.has_ended, attempt))
-        if log.attempts() <= attempt:
+        await log.until(log.has_ended)
+        if log.attempts() <= log.attempt:
             return
-        attempt, shown = attempt + 1, "0"
-        yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
+        log.attempt, shown = log.attempt + 1, "0"
+        yield ServerSentEvent(event="attempt", id=f"{log.attempt}-0", data={"attempt": log.attempt})
 
 
 class _Log:
-    """The log of an action. While that waits for the cluster, only its state is watched."""
+    """The log of an attempt. While it waits for the cluster, only the action's state is watched."""
 
-    def __init__(self, action: remote.Action) -> None:
+    def __init__(self, action: remote.Action, attempt: int) -> None:
+        self.attempt = attempt
         self._action, self._is_over = action, False
 
     def attempts(self) -> int:
-        """Return the number of attempts so far."""
+        """Return the number of the action's attempts so far."""
         return max(1, self._action.pb2.status.attempts)
 
-    def has_ended(self, attempt: int) -> bool:
-        """Tell whether this attempt has."""
-        return self._is_over or self._action.done() or self.attempts() > attempt
+    def has_ended(self) -> bool:
+        """Tell whether the attempt has."""
+        return self._is_over or self._action.done() or self.attempts() > self.attempt
 
-    def _is_running(self) -> bool:
-        return phase_of(self._action.raw_phase) is ActionPhase.RUNNING
+    def _may_have_begun(self) -> bool:
+        return phase_of(self._action.raw_phase) is ActionPhase.RUNNING or self.has_ended()
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
         """Watch the action until its state meets a condition, or until the time is over."""
@@ -82,33 +82,34 @@ class _Log:
                         return
             self._is_over = True  # nothing more will come
 
-    async def of_attempt(self, attempt: int, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log of an attempt, after so many of its events, or that it is gone."""
-        place, pause, has_ended = after, PAUSE_SECONDS, partial(self.has_ended, attempt)
+    async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
+        """Yield the log, after so many of its events, or that it is gone."""
+        place, pause = after, PAUSE_SECONDS
         while True:
-            await self.until(lambda: self._is_running() or has_ended())
-            was_over = has_ended()
+            await self.until(self._may_have_begun)
+            was_over = self.has_ended()
             try:
-                async with aclosing(self._texts(attempt, place)) as texts:
+                async with aclosing(self._texts(place)) as texts:
                     async for place, text in texts:
-                        yield ServerSentEvent(id=f"{attempt}-{place}", raw_data=text)
+                        yield ServerSentEvent(id=f"{self.attempt}-{place}", raw_data=text)
             except ConnectError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise
             else:
                 return
             if was_over:
-                about = {"attempt": attempt}
-                yield ServerSentEvent(event="unavailable", id=f"{attempt}-gone", data=about)
+                yield ServerSentEvent(
+                    event="unavailable", id=f"{self.attempt}-gone", data={"attempt": self.attempt}
+                )
                 return
             # The attempt's pod has not begun, or has just gone.
-            await self.until(has_ended, pause)
+            await self.until(self.has_ended, pause)
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
-    async def _texts(self, attempt: int, shown: int) -> AsyncGenerator[tuple[int, str]]:
+    async def _texts(self, shown: int) -> AsyncGenerator[tuple[int, str]]:
         """Yield the messages, or parts of long ones, after so many, with their numbers."""
-        place, asked = 0, TailLogsRequest(action_id=self._action.action_id, attempt=attempt)
-        state, texts = this_request(), deque[str]()
+        state, texts, place = this_request(), deque[str](), 0
+        asked = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(asked)
         async with aclosing(messages):
             with state.at_end(texts.clear):

@@ -33,13 +33,14 @@ Result = TypeVar("Result")
 
 async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
     """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
-    taken, entries = list[T](), aiter(found)
-    while skip + count > 0 and (entry := await anext(entries, None)) is not None:
+    taken = list[T]()
+    async for entry in found:
         if skip:
             skip -= 1
         else:
             taken.append(entry)
-            count -= 1
+        if len(taken) == count:
+            break
     return taken
 
 
@@ -188,7 +189,7 @@ def _in_turns(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
     return sorted(entries, key=turn)
 
 
-async def conditions_of(run: str, count: int = sys.maxsize, skip: int = 0) -> list[remote.Action]:
+async def conditions_of(run: str, count: int, skip: int = 0) -> list[remote.Action]:
     """Return this many of what a run asks: what waits for an answer, then the rest as Flyte lists.
 
     A run may ask tens of thousands of questions, so a caller lists one run's at a time.
