@@ -46,3 +46,34 @@ current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAUL
 """The limits of the app that serves the current request; the door sets it."""
 limits = current_limits.get
 """Return the limits of the current request's app; outside of a request, the defaults."""
+
+CHARS_OF_NODE = 32  # so many characters of a value or a type count as one node
+
+
+class TooComplexError(Exception):
+    """The translation of a value would take too much work, or its source is nested too deep."""
+
+
+class MoreWorkError(Exception):
+    """The translation takes more work than the event loop may do at once."""
+
+
+class Budget:
+    """The work that one translation of values may still take, in nodes, whatever a type asks for.
+
+    A value or a type is a node each time it is looked at. For example, each item of a list of a
+    union of ten types may count eleven times. A text counts by its length, too.
+    """
+
+    def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
+        """Allow this many nodes, by default `Limits.values`; beyond, raise this error."""
+        self._left, self._levels = nodes or limits().values, limits().levels
+        self._error = error
+
+    def spend(self, depth: int, size: int = 0) -> None:
+        """Charge for one node, of this size, or raise an error."""
+        self._left -= 1 + size // CHARS_OF_NODE
+        if depth > self._levels:
+            raise TooComplexError
+        if self._left < 0:
+            raise self._error

@@ -9,8 +9,7 @@ import pytest
 from fastapi import APIRouter
 
 from passthrough.calls.json_values import translated
-from passthrough.limits import Limits, current_limits, limits
-from passthrough.values.budget import Budget, TooComplexError
+from passthrough.limits import Budget, Limits, TooComplexError, current_limits, limits
 from passthrough.values.outputs import to_json
 
 from .. import naive_endpoints

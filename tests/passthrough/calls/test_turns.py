@@ -11,7 +11,7 @@ from passthrough.calls import turns
 from passthrough.calls.json_values import IN_THE_LOOP, translated
 from passthrough.calls.request_state import call_limit, this_request
 from passthrough.extras.reading import call_each
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 
 from ..support import request_of
 

@@ -19,7 +19,7 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from google.protobuf.struct_pb2 import Struct
 
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 from passthrough.values.inputs import to_literals
 from passthrough.values.outputs import to_json
 from passthrough.values.schemas import inputs_schema

@@ -22,7 +22,7 @@ from pydantic import Base64Bytes, BaseModel, NaiveDatetime, computed_field, crea
 
 from passthrough.calls.json_values import translated
 from passthrough.dependencies import Inputs, RequestBody
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 

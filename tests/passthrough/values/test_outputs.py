@@ -11,7 +11,7 @@ from flyteidl2.core.interface_pb2 import Parameter
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 from passthrough.values.outputs import to_json
 from passthrough.values.schemas import inputs_schema
 

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from pydantic import Field, create_model
 
 from passthrough.http.problems import Problem
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.schemas import inputs_schema
 

@@ -10,7 +10,7 @@ from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import Inputs, Outputs
 
-from ..values.budget import Budget, MoreWorkError
+from ..limits import Budget, MoreWorkError
 from ..values.inputs import InvalidInputs, to_literals
 from ..values.outputs import to_json
 from .request_state import this_request

@@ -17,7 +17,7 @@ from flyteidl2.core.types_pb2 import StructuredDatasetType as TableType
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from .budget import Budget, TooComplexError
+from ..limits import Budget, TooComplexError
 from .schemas import CONTAINERS, DURATION, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]

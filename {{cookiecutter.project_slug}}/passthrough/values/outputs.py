@@ -19,7 +19,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
-from .budget import Budget, TooComplexError
+from ..limits import Budget, TooComplexError
 
 
 def to_json(
@@ -66,11 +66,11 @@ class Reader:
                 return self._binary(value, depth)
             case "blob":
                 kind, name = blob_kind(value.metadata.type), value.metadata.type.format
-                return self._reference(kind, uri=value.uri, format=name, hash=literal.hash)
+                return _reference(kind, uri=value.uri, format=name, hash=literal.hash)
             case "structured_dataset":
                 name = value.metadata.structured_dataset_type.format
-                return self._reference("dataframe", uri=value.uri, format=name, hash=literal.hash)
-        return self._reference("empty" if which in {None, "primitive"} else which)
+                return _reference("dataframe", uri=value.uri, format=name, hash=literal.hash)
+        return _reference("empty" if which in {None, "primitive"} else which)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
@@ -94,7 +94,7 @@ class Reader:
                         return value.ToJsonString()
                     return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year is 365 days
                 except (ValueError, OverflowError):  # beyond what Python has
-                    return self._reference("time", seconds=value.seconds)
+                    return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
@@ -104,21 +104,16 @@ class Reader:
                     _name(self.plain(key, depth + 1)): self.plain(item, depth + 1)
                     for key, item in value
                 }
-                return named if len(named) == len(value) else self._reference("map")
+                return named if len(named) == len(value) else _reference("map")
             case list():
                 return [self.plain(item, depth + 1) for item in value]
-        return self._reference("binary")  # an extension of msgpack
-
-    def _reference(self, kind: str, **details: str | int) -> dict[str, str | int]:
-        known = {name: value for name, value in details.items() if value}
-        self._spend(0, sum(len(str(detail)) for detail in known.values()))
-        return {"kind": kind, **known}
+        return _reference("binary")  # an extension of msgpack
 
     def _binary(self, binary: Binary, depth: int) -> Any:
         size = len(binary.value)
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
-            return self._reference(kind, format=binary.tag, size=size)
+            return _reference(kind, format=binary.tag, size=size)
         self._spend(depth, size)  # before msgpack makes all of it
         try:
             value = msgpack.unpackb(
@@ -129,8 +124,12 @@ class Reader:
                 ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
-            return self._reference("binary", format="msgpack", size=size)
+            return _reference("binary", format="msgpack", size=size)
         return self.plain(value, depth)
+
+
+def _reference(kind: str, **details: str | int) -> dict[str, str | int]:
+    return {"kind": kind, **{name: value for name, value in details.items() if value}}
 
 
 def _name(key: Any) -> str:

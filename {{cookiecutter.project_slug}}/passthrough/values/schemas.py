@@ -12,7 +12,7 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from .budget import CHARS_OF_NODE, Budget, TooComplexError
+from ..limits import CHARS_OF_NODE, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 

@@ -7,11 +7,11 @@ import msgpack
 import pytest
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 
-from passthrough.values.budget import Budget
+from passthrough.limits import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
-from .hostile import SIMPLE, TYPES, binary, generic, listed
+from .values.hostile import SIMPLE, TYPES, binary, generic, listed
 
 
 def test_the_total_work_on_shown_literals_is_limited() -> None:
