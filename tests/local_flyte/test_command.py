@@ -191,7 +191,7 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     wait_until(lambda: "\napp/routers/streams.py, line 1: SyntaxError: " in command.printed())
 
     edit(app / "tasks.py", "async def count(", "async def count_on(")
-    edit(app / "main.py", "await connect(", "int(")
+    edit(app / "main.py", 'version="0.1.0",', 'version="0.1.0", lifespan=lambda app: int(app),')
     (app / "routers/streams.py").write_text(text)
     wait_until(lambda: "Registered the tasks again." in command.printed())
     config = Path(flyte_lines(printed)[0][2])

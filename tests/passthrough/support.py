@@ -16,7 +16,7 @@ from flyteidl2.core.types_pb2 import LiteralType
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.actions import Run
-from passthrough import connect, load_settings
+from passthrough import load_settings
 from passthrough.application import App
 from passthrough.calls.request_state import RequestState, current_request
 from passthrough.http.door import ProjectDomain, passthrough_middleware
@@ -42,7 +42,6 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, str]]:
-        await connect(settings)
         yield {"opened": "by the app"}
 
     middleware = [passthrough_middleware(settings), ProjectDomain]

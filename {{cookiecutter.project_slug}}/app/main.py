@@ -1,12 +1,8 @@
 """The FastAPI app: settings, middleware and routers, put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import ModuleType
 
-from fastapi import FastAPI
-
-from passthrough import App, ProjectDomain, connect, load_settings, passthrough_middleware
+from passthrough import App, ProjectDomain, load_settings, passthrough_middleware
 from passthrough.agents import serve_agents  # docs/agents.md
 
 from .routers import (
@@ -33,19 +29,12 @@ ROUTERS: list[ModuleType] = [
 
 def create_app(settings: Settings) -> App:
     """Build the app. It connects to Flyte when it starts, not here."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await connect(settings)
-        yield
-
     app = App(
         settings,
         public=page.PATHS,  # need no credentials; for more: {*page.PATHS, "/more"}
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
-        lifespan=lifespan,
         middleware=[passthrough_middleware(settings), ProjectDomain],
     )
     for module in ROUTERS:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import pkgutil
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .calls.make_safe import make_safe
@@ -31,7 +30,6 @@ from .http.callers import OpenRequests
 from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .limits import current_limits
 from .settings import Settings, variables_of
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -162,26 +160,18 @@ class App(FastAPI):
         return super().build_middleware_stack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope; the owner's lifespan runs in an SDK that is safe."""
-        if scope["type"] != "lifespan":
-            await super().__call__(scope, receive, send)
-            return
-
-        async def noting_send(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                prepare_the_process(self.settings)
-                set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
-            # StartError is reported below, without its traceback.
-            if not isinstance(sys.exception(), StartError):
-                await send(message)
-
-        set_up_logging(self.settings)
-        current_limits.set(self.settings.limits)  # for what is logged outside of requests
-        try:
-            make_safe()
-            await super().__call__(scope, receive, noting_send)
-        except StartError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        """Serve one ASGI scope; before the owner's lifespan, Flyte is connected to."""
+        if scope["type"] == "lifespan":
+            set_up_logging(self.settings)
+            try:
+                make_safe()
+                await connect(self.settings)
+            except StartError as error:  # told by the server, without a traceback
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
+            prepare_the_process(self.settings)
+        await super().__call__(scope, receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
