@@ -1,4 +1,4 @@
-"""Parts of the page without an app: values and forms, and the questions of runs."""
+"""Parts of the page without an app: forms, values and names."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from .visiting import make
 
-TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 
 
 def record(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
