@@ -32,7 +32,6 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from ..calls.redaction import secrets_in
 from ..calls.request_state import current_request
 from ..calls.sdk import act_in, initialised
 from ..limits import current_limits
@@ -71,8 +70,8 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
-    A request keeps its ``X-Request-ID`` if that is well-formed and no credential, or gets one, for
-    the response, the calls to Flyte and the request's span. No WebSocket is accepted.
+    A request keeps its ``X-Request-ID`` if that is well-formed, or gets one, for the response, the
+    calls to Flyte and the request's span. No WebSocket is accepted.
     """
 
     def __init__(
@@ -83,8 +82,6 @@ class Door:
         headers: Mapping[str, str],
     ) -> None:
         self.app, self.settings, self.public = app, settings, public
-        names = "authorization", "cookie", settings.token_header or "", *settings.credential_headers
-        self._credentials = {name.lower() for name in names}
         self._trusted = {origin.encode() for origin in settings.trusted_origins}
         more = HEADERS | {name.lower(): value for name, value in headers.items()}
         self._headers = [(name.encode(), value.encode()) for name, value in more.items()]
@@ -98,7 +95,9 @@ class Door:
         began = time.perf_counter()
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
         sent = dict(scope["headers"])
-        request_id = self._request_id(scope, sent)
+        request_id = sent.get(b"x-request-id", b"").decode("latin-1")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = f"{_numbers.getrandbits(128):032x}"
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
         timeout = self.settings.flyte_timeout
@@ -115,15 +114,6 @@ class Door:
         finally:
             if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 self._log(scope, exchange, time.perf_counter() - began)
-
-    def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
-        named = sent.get(b"x-request-id", b"").decode("latin-1")
-        if REQUEST_ID.fullmatch(named):
-            pairs = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
-            credentials = [pair for pair in pairs if pair[0] in self._credentials]
-            if not any(secret in named for secret in secrets_in(credentials)):
-                return named
-        return f"{_numbers.getrandbits(128):032x}"
 
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         if len(scope["query_string"]) > MOST_QUERY:
