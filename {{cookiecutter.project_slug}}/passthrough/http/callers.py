@@ -61,10 +61,9 @@ class OpenRequests:
     It stands inside the passthrough middleware, which has chosen the credentials. A caller is a
     hash of a secret, with a key that is new at each start: nobody can find credentials by it.
 
-    - A request counts for each of its secrets: another cookie gives no second allowance.
-    - If all cookies are forwarded, some may be no secrets, and change: they count only without
-      ``Authorization``. Other headers, which people may share, count only without both.
-    - A request with an upload counts as several, because of the disk.
+    A request counts for each of its tokens and chosen cookies, so another cookie gives no second
+    allowance. Without any, its caller is known by all that is forwarded. An upload counts as
+    several requests, because of the disk.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -72,7 +71,8 @@ class OpenRequests:
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
         self._app, self._most, self._largest_body = app, most, settings.largest_body
         self._per_upload = max(1, settings.open_requests_per_caller // UPLOADS)
-        self._cookies_are_chosen = settings.cookie_names is not None  # others may not be secret
+        # If all cookies are forwarded, some are no secrets, and many people have them.
+        self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
 
@@ -110,10 +110,8 @@ class OpenRequests:
                 del self._open[caller]
 
     def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
-        own = [pair for pair in credentials if pair[0] in ("authorization", "cookie")]
-        chosen = [pair for pair in own if self._cookies_are_chosen or pair[0] == "authorization"]
-        counted = secrets_in(chosen)
+        counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
         return [
             hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
-            for secret in counted or [repr(chosen or own or credentials)]
+            for secret in counted or [repr(credentials)]
         ]
