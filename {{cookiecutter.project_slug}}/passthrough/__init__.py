@@ -20,8 +20,7 @@ What one asks first:
   Such a request has no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
-  ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504. A call
-  that a thread waits for ends a second later.
+  ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
 - How does a watch end? ``extras/watching.py``: `watch_run`, and the watch of one action, when that
   action has ended; `watch_details` two seconds after the last news once the root action has. And

@@ -200,7 +200,6 @@ def sync_name() -> str:
 def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
     local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_state, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(request_state, "CALLS", 1 / 3600)  # a deadline long before a call gives up
     app = build_app(router, flyte_timeout=3600.0)
     with (

@@ -50,7 +50,6 @@ KINDS: dict[str, Any] = {
     "bug": KeyError,
     "bug with headers": UpstreamError,
     "cancellation": asyncio.CancelledError,
-    "refusal and bug": ExceptionGroup("", [HTTPException(404), ValueError("a bug")]),
 }
 
 
@@ -205,7 +204,6 @@ INTERNAL = {"type": "about:blank", "title": "Internal Server Error", "status": 5
     [
         ("here", "bug"),
         ("here", "bug with headers"),
-        ("here", "refusal and bug"),
         ("here", "cancellation"),
         ("plain", "bug"),
         ("background", "bug"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -38,7 +37,7 @@ class CallerInterceptor:
     ) -> Any:
         """Make a call with a single answer."""
         state, name, began = this_request(), ctx.method().name, time.perf_counter()
-        method, deadline = self._begin(ctx), state.deadline
+        method = self._begin(ctx)
 
         def ask() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
@@ -49,12 +48,8 @@ class CallerInterceptor:
         try:
             with state.include():
                 if name == "CreateRun":
-                    # Takes effect a moment later: until then, the old one must not limit the call.
-                    deadline.extend()
-                    limit = asyncio.timeout(deadline.timeout)
-                else:
-                    limit = deadline.limit(deadline.timeout)
-                async with limit:
+                    state.deadline.extend()
+                async with asyncio.timeout(state.deadline.timeout) as limit:
                     call_limit.set(ref(limit))
                     answer = await (_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
@@ -70,11 +65,11 @@ class CallerInterceptor:
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream; only the first message of a watch has a time limit."""
         state, name, method = this_request(), ctx.method().name, self._begin(ctx)
-        seconds = state.deadline.timeout if name.startswith("Watch") else math.inf
+        seconds = state.deadline.timeout if name.startswith("Watch") else None
         async with state.closing(call_next(request, _with_handovers(ctx))) as stream:
             while True:
                 try:
-                    async with state.deadline.limit(seconds) as limit:
+                    async with asyncio.timeout(seconds) as limit:
                         call_limit.set(ref(limit))
                         with state.include():
                             given = await with_safe_errors(anext(stream, None), method)
@@ -85,7 +80,7 @@ class CallerInterceptor:
                 yield given.message.pop()
                 if name == "TailLogs":  # the SDK keeps the last message: an empty one
                     yield ctx.method().output()
-                seconds = math.inf
+                seconds = None
 
     def _begin(self, ctx: Context) -> str:
         """Make a call the caller's. Returns its method, as ``service/method``.

@@ -1,6 +1,5 @@
 """Makes the SDK take and return JSON: inputs, also of reruns, and outputs."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +26,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
         return translate(Budget(IN_THE_LOOP, MoreWorkError))
     except MoreWorkError:
         state = this_request()
-        async with state.deadline.limit(math.inf):
-            await state.turn.begin()
+        await state.turn.begin()
         return await state.turn.in_thread(partial(translate, Budget()))
 
 

@@ -4,7 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from contextvars import ContextVar
 from typing import Any
 
@@ -15,7 +21,6 @@ from .sdk import MessageTooLargeError, TooLargeError
 from .turns import LARGE_BYTES, LINE_BYTES, Turn
 
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
-GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
 cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
 """The scopes of streams and long waits. The server would wait for them, and then cut them off."""
 
@@ -28,27 +33,23 @@ class Deadline:
     none once it calls a tool: that is a request with a deadline of its own.
     """
 
-    def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:
-        """Begin now; the scope is cancelled at the end. Without one, there is no end.
+    def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
+        """Begin now; ``end`` is called when it passes. Without that, there is no deadline.
 
         The timeout is for the answer to a call, or for the first message of a watch, in seconds.
         """
-        self.timeout = timeout
-        self._scope, self.loop = scope, asyncio.get_running_loop() if scope else None
-        if scope and self.loop:
-            scope.deadline = self.loop.time() + CALLS * timeout
+        self.timeout, self._end = timeout, end
+        self.loop = asyncio.get_running_loop() if end else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.loop and self._end:
+            self._timer = self.loop.call_later(CALLS * self.timeout, self._end)
 
     def seconds_left(self) -> float:
         """Return the seconds that are left; without a deadline, infinity."""
-        return self._scope.deadline - self.loop.time() if self._scope and self.loop else math.inf
-
-    def limit(self, seconds: float) -> asyncio.Timeout:
-        """Limit a block to these seconds, and to `GRACE_SECONDS` after the deadline.
-
-        The deadline itself cancels tasks, but neither a thread nor the call for which it waits.
-        """
-        left = min(seconds, self.seconds_left() + GRACE_SECONDS)
-        return asyncio.timeout(left if left < math.inf else None)
+        return self._timer.when() - self.loop.time() if self._timer and self.loop else math.inf
 
     def extend(self) -> None:
         """Leave as much time as at the beginning, if any is left. May be called in any thread."""
@@ -56,13 +57,15 @@ class Deadline:
             self.loop.call_soon_threadsafe(self._begin_again)
 
     def _begin_again(self) -> None:
-        if 0 < self.seconds_left() < math.inf and self._scope and self.loop:
-            self._scope.deadline = self.loop.time() + CALLS * self.timeout
+        if self._timer and self.seconds_left() > 0:
+            self._timer.cancel()
+            self._begin()
 
     def remove(self) -> None:
         """Have no deadline from here on."""
-        if self._scope:
-            self._scope.deadline = math.inf
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._end = None  # the latter would be in a cycle
 
 
 class RequestState:
@@ -97,22 +100,17 @@ class RequestState:
             return
         limit, began = call_limit.get()(), time.perf_counter()
         until = limit.when()
-        left = self.deadline.seconds_left() + GRACE_SECONDS
-        limit.reschedule(asyncio.get_running_loop().time() + left if left < math.inf else None)
+        limit.reschedule(None)
         await self.turn.begin(needs_place=size > LARGE_BYTES)
         waited = time.perf_counter() - began
         limit.reschedule(until + waited if until else None)
         self.seconds -= waited
 
-    @contextmanager
-    def include(self) -> Iterator[None]:
-        """Cancel the current task if the request has ended, or ends while it is in the block."""
+    def include(self) -> AbstractContextManager[None]:
+        """Cancel the current task if the request ends while it is in the block."""
         task = asyncio.current_task()
-        with self.at_end(task.cancel if task else lambda: None):
-            # After it was registered: another thread may end the request in between.
-            if self.has_ended or self.deadline.seconds_left() < 0:
-                raise asyncio.CancelledError("the request that made this call to Flyte has ended")
-            yield
+        assert task
+        return self.at_end(task.cancel)
 
     @asynccontextmanager
     async def closing(self, messages: AsyncGenerator[Any]) -> AsyncGenerator[AsyncGenerator[Any]]:
@@ -128,9 +126,16 @@ class RequestState:
 
     @contextmanager
     def at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """While in the block, `end_calls` calls this, in the event loop that entered the block."""
+        """While in the block, `end_calls` calls this, in the event loop that entered the block.
+
+        Raises:
+            CancelledError: The request has ended.
+        """
         self._open.append(entry := (asyncio.get_running_loop(), call))
         try:
+            # After it was registered: another thread may end the request in between.
+            if self.has_ended or self.deadline.seconds_left() < 0:
+                raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
         finally:
             self._open.remove(entry)
@@ -149,6 +154,7 @@ class RequestState:
 
     def end(self) -> None:
         """End the calls, and the turn: the app has returned, also from its threads."""
+        self.deadline.remove()
         self.end_calls()
         self.turn.end()
 

@@ -16,8 +16,8 @@ from .request_state import this_request
 from .sdk import NotForManyCallersError, sdk_object
 
 WHO_CALLS = "/flyteidl2.auth.IdentityService/UserInfo"
-"""The call whose answer is read in one step, because Flyte keeps it small. To read it apart means to
-change threads once more, which takes a tenth of ``GET /me``."""
+"""The call whose answer is read in one step, because Flyte keeps it small. To read the body later
+means to change threads once more, which takes a tenth of ``GET /me``."""
 
 
 def change_sessions() -> None:

@@ -11,7 +11,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
-from ..calls.sdk import FLYTE_ERRORS
 from ..calls.turns import LARGE_BYTES
 
 UNREAD_SECONDS = 10.0  # after which a client that reads nothing is given up, if that is large
@@ -23,7 +22,6 @@ ENDED = (
     anyio.BrokenResourceError,
 )
 """What an app may raise when it was cancelled, or when its calls to Flyte in threads were."""
-EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
 HEADERS = {
@@ -55,9 +53,8 @@ def size_of_body(scope: Scope) -> float:
 class Exchange:
     """Has the app answer a request, and ends it early if the request does.
 
-    The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes;
-    those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
-    stream also ends when the server is asked to stop.
+    The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
+    An event stream also ends when the server is asked to stop.
 
     A server says that the client has left only to who calls ``receive``. So once the body has come,
     a task does. While the app leaves some of the body unread, nobody does, and nobody notices.
@@ -84,7 +81,7 @@ class Exchange:
         self._first: Message | None = None  # of an event stream, until its first event
         self._is_complete = False
         self._cancel_scope = anyio.CancelScope()
-        self.state = RequestState(Deadline(timeout, self._cancel_scope), request_id)
+        self.state = RequestState(Deadline(timeout, self._end), request_id)
 
     @property
     def was_cancelled(self) -> bool:
@@ -133,26 +130,27 @@ class Exchange:
     def _leave(self) -> None:
         if not self._is_complete:  # afterwards, background tasks go on
             self.has_left = True
-            # Before the calls end: FastAPI takes a call's cancellation for one of its own.
-            self._cancel_scope.cancel()
-            # The calls end now: the request can't end while one of its threads waits for them.
-            self.state.end_calls()
+            self._end()
+
+    def _end(self) -> None:
+        # Before the calls end: FastAPI takes a call's cancellation for one of its own.
+        self._cancel_scope.cancel()
+        # The calls end now: the request can't end while one of its threads waits for them.
+        self.state.end_calls()
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned.
 
-        An app with several tasks raises a group, in which cancellations arrive with the error that
-        has caused them: those are dropped. Of the rest, a bug is told first.
+        An app with several tasks raises a group, in which cancellations arrive with the errors that
+        have caused them: of these, the first is told.
         """
-        failures = BaseExceptionGroup("", [error]).split(ENDED)[1] if error else None
-        if failures:
-            bugs = failures.split(EXPECTED)[1]
-            found: BaseException = bugs or failures
-            while isinstance(found, BaseExceptionGroup):
-                if bugs and len(found.exceptions) > 1:
-                    break  # the log shows all of them
-                found = found.exceptions[0]
-            return found
+        failure: BaseException | None = None
+        if error:
+            failure = BaseExceptionGroup("", [error]).split(ENDED)[1]
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        if failure:
+            return failure
         if self.has_left:
             return ClientDisconnect()
         if self.was_cancelled or self.state.deadline.seconds_left() < 0:
