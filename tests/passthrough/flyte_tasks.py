@@ -112,3 +112,8 @@ async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-a
     secret = File.from_existing_remote("file:///etc/passwd")
     inside = File.from_existing_remote("http://169.254.169.254/latest")
     return Gift(), secret, inside, deep, float("nan")
+
+
+@env.task
+async def look_at(file: File) -> str:
+    return file.path

@@ -131,10 +131,10 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
 
 @contextmanager
 def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
-    """Give the actions of a run many small parts, for the block."""
-    found = run_of(flyte, run)
-    details = [action.details for action in found.actions.values()]
-    before = [type(each).FromString(each.SerializeToString()) for each in details]
+    """Give the actions of a run, and the task of the first, many small parts, for the block."""
+    details = [action.details for action in run_of(flyte, run).actions.values()]
+    task = flyte._services.tasks.get(details[0].task.task_template.id)
+    before = [type(each).FromString(each.SerializeToString()) for each in (task, *details)]
     try:
         for each in details:
             for number in range(30_000):
@@ -143,9 +143,10 @@ def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
                     each.condition.type.metadata[f"{number:06}"] = None
                 else:
                     each.task.task_template.container.env.add(key=f"{number:06}")
+        task.spec.CopyFrom(details[0].task)
         yield
     finally:
-        for each, was in zip(details, before, strict=True):
+        for each, was in zip((task, *details), before, strict=True):
             each.CopyFrom(was)
 
 
@@ -171,6 +172,9 @@ def asking(local_flyte: LocalFlyte) -> str:
     return run
 
 
+BODIES = {"conditions": b'{"value": true}', "tasks": b'{"inputs": {"prompts": []}}'}
+
+
 @pytest.mark.parametrize(
     ("path", "call"),
     [
@@ -178,6 +182,10 @@ def asking(local_flyte: LocalFlyte) -> str:
         ("POST /runs/{run}/abort", "AbortRun"),
         ("POST /runs/{run}/actions/a0/abort", "AbortAction"),
         ("POST /runs/{run}/conditions/{question}", "SignalEvent"),
+        ("POST /runs/{run}/rerun", "UploadInputs"),
+        ("POST /runs/{run}/rerun", "CreateRun"),
+        ("POST /tasks/tests.ask/runs", "UploadInputs"),
+        ("POST /tasks/tests.ask/runs", "CreateRun"),
     ],
 )
 def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
@@ -185,7 +193,7 @@ def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
 ) -> None:
     found = run_of(local_flyte, asking)
     method, _, path = path.format(run=asking, question=[*found.actions][-1]).partition(" ")
-    body = b'{"value": true}' if "conditions" in path else b""
+    body = next((body for part, body in BODIES.items() if part in path), b"")
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     sent = head(path, *kind).replace(b"GET", method.encode(), 1) + body
     before = messages(counted)

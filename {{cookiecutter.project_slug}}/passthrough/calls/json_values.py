@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import Inputs, Outputs
 
 from ..limits import Budget, MoreWorkError
-from ..values.inputs import InvalidInputs, to_literals
+from ..values.inputs import to_literals
 from ..values.outputs import to_json
 from .request_state import this_request
 from .sdk import sdk_object
@@ -48,7 +47,6 @@ def change_values() -> None:
     # The SDK would make Python types of what a task declares.
     sdk_object("flyte.types:TypeEngine").guess_python_type = DeclaredType
     _change_inputs()
-    _change_reruns()
     _change_outputs()
 
 
@@ -70,22 +68,6 @@ def _change_inputs() -> None:
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
-
-
-def _change_reruns() -> None:
-    """Refuse a rerun of a run without a task, or with inputs that its task does not have."""
-    runner = sdk_object("flyte._run:_Runner")
-    rerun_as_it_was = runner.rerun.fn
-
-    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
-        try:
-            return await rerun_as_it_was(self, *args, **given)
-        except InvalidInputs:
-            raise
-        except ValueError as error:  # the SDK's, before it converts anything
-            raise InvalidInputs([((), str(error))]) from None
-
-    runner.rerun = syncify(rerun)
 
 
 def _change_outputs() -> None:

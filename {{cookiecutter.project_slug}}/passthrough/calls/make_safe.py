@@ -20,6 +20,7 @@ from .json_values import change_values
 from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
+from .starting import change_starts
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
@@ -62,6 +63,7 @@ def make_safe() -> None:
     change_sessions()
     _change_loop()
     change_values()
+    change_starts()
     _change_lazy_tasks()
     _change_uploads()
     for name, instead in REFUSED.items():

@@ -51,10 +51,8 @@ STATUS_OF_CODE = {
 
 STATUS_OF_SDK_ERROR = {
     "DeadlineExceeded": 504,
-    "InvalidArgumentError": 400,
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
-    "RunAlreadyExistsError": 409,
 }
 """Statuses for the SDK's own errors, by their ``code``."""
 
