@@ -15,7 +15,6 @@ from local_flyte.testing import bearer
 from .walkthrough import code_blocks
 
 PAGE = ROOT / "docs" / "copying-the-middleware.md"
-TOLD = pages.data("copying")
 SOURCE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough"
 VISIT = """
 from fastapi.testclient import TestClient
@@ -31,14 +30,6 @@ except Exception as error:
 """
 
 
-def copied_files() -> list[Path]:
-    return [
-        file
-        for name in TOLD["copies"]
-        for file in ([SOURCE / name] if name.endswith(".py") else (SOURCE / name).glob("*.py"))
-    ]
-
-
 def visited(folder: Path, *arguments: str, **variables: str) -> list[str]:
     """Run Python in a folder without anything of the template; return the words it prints."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
@@ -51,10 +42,12 @@ def visited(folder: Path, *arguments: str, **variables: str) -> list[str]:
 
 
 def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
-    for file in copied_files():
-        copy = tmp_path / "passthrough" / file.relative_to(SOURCE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, copy)
+    (package := tmp_path / "passthrough").mkdir()
+    for name in pages.data("copying")["copies"]:
+        if name.endswith("/"):
+            shutil.copytree(SOURCE / name, package / name)
+        else:
+            shutil.copy(SOURCE / name, package)
     [code] = code_blocks(PAGE, "The SDK made safe, too", "python")
     (tmp_path / "main.py").write_text(code, "utf-8")
     printed = visited(tmp_path, "-c", VISIT, _U_EP_OVERRIDE="dns:///flyte.example.com")

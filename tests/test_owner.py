@@ -120,8 +120,6 @@ def paste(recipe: Recipe, project: Path) -> None:
             target.write_text(text, "utf-8")
 
 
-ONLY_PAGE = "The only page"
-"""The recipe for projects without the template's page."""
 ALLOWED = "tests/test_allowed.py"
 """Tests a router that the other tests' callers may not use."""
 OTHER_ANSWERS = {
@@ -169,7 +167,7 @@ def test_with_other_answers_an_owners_additions_and_every_recipe_pass_their_test
 def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
     project: Path,
 ) -> None:
-    add_all_recipes(project, ONLY_PAGE)
+    add_all_recipes(project, "The only page")  # which is for projects without the template's
     add_everything(project)
     link, docs = '        <a href="page/about.html">About you</a>', '        <a href="docs">'
     assert link.strip() in (project / "docs/recipes/pages.md").read_text("utf-8")

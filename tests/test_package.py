@@ -76,12 +76,6 @@ def move(project: Path, address: str = EXAMPLE) -> None:
         file.write("\n" + origin.replace(EXAMPLE, address))
 
 
-def add_the_middleware(project: Path) -> None:
-    (test,) = code_blocks(PAGE, "The middleware in sight", "python")
-    (project / "tests/test_middleware.py").write_text(test, "utf-8")
-    shutil.copy(ROOT / PROJECT / "passthrough/passthrough_auth.py", project / "docs")
-
-
 @pytest.mark.weekly
 def test_an_update_does_not_bring_the_folders_back(baker: Baker, tmp_path: Path) -> None:
     """Not even what is new in them, where a folder is left that git ignores."""
@@ -119,7 +113,9 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
     """A moved project, which make has set up."""
     folder = tmp_path_factory.mktemp("moved")
     project = baker(folder)
-    add_the_middleware(project)
+    (test,) = code_blocks(PAGE, "The middleware in sight", "python")
+    (project / "tests/test_middleware.py").write_text(test, "utf-8")
+    shutil.copy(project / "passthrough/passthrough_auth.py", project / "docs")
     move(project, index)
     run(["make", ".venv/installed"], project, PATH=path_with_tools(folder / "bin"), **for_make())
     return project
