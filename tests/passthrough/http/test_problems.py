@@ -144,7 +144,7 @@ NO_TASK = "no such task t in project None, domain None"
         (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
         (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
         (httpx.ReadError("dropped"), 502, None),
-        (TimeoutError(), 504, "this took too long; a run that was started goes on"),
+        (TimeoutError(), 504, "this took too long"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
         (REFUSED, 403, "not you"),
         (TooLargeError("larger"), 413, "larger"),

@@ -115,7 +115,7 @@ class Problem(BaseModel):
             case httpx.TransportError():  # such as of an upload's
                 status = 502
             case TimeoutError():
-                status, detail = 504, "this took too long; a run that was started goes on"
+                status, detail = 504, "this took too long"
         title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
         told = wrong[:MOST_ERRORS]
         return cls(
@@ -147,8 +147,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     if problem.status == 401:
         problem.sign_in = connection.scope[SETTINGS].sign_in_url
     if problem.status == 504 and (run := this_request().run):
-        what = (problem.detail or "this took too long").partition(";")[0]
-        problem.detail = f"{what}; the run {run} goes on"
+        problem.detail = f"{problem.detail or problem.title}; the run {run} goes on"
     return problem
 
 
