@@ -6,6 +6,7 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 import functools
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -117,10 +118,15 @@ def certificate(
 
 @pytest.fixture(scope="module")
 def elsewhere(certificate: Path) -> Iterator[Elsewhere]:
-    """Such a server with TLS, on Flyte's own host."""
+    """Such a server with TLS, on Flyte's own host. It offers HTTP/2, which it does not know."""
+
+    def tls(_: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        (context := default()).set_alpn_protocols(["h2", "http/1.1"])
+        return context
+
     server = Elsewhere()
-    options: dict[str, Any] = {"lifespan": "off", "timeout_keep_alive": 300}
-    with serving(server, ssl_certfile=certificate, **options) as server.address:
+    options: dict[str, Any] = {"ssl_certfile": certificate, "ssl_context_factory": tls}
+    with serving(server, lifespan="off", timeout_keep_alive=300, **options) as server.address:
         yield server
 
 

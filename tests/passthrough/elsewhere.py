@@ -1,7 +1,7 @@
 """A server that plays Flyte, or a cluster of Flyte's, and answers what a test says."""
 
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
-from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 MEBIBYTE = bytes(1024 * 1024)
@@ -19,21 +19,20 @@ class Elsewhere:
     ) -> None:
         """Forget what was received, and from now on send this answer, or nothing after it."""
         self.received: list[Message] = []
+        self.sent = 0  # bytes
         self.answer, self.is_all = answer, is_all
         self.headers = {"content-type": f"application/{kind}", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message, body = await receive(), b""
-        while message.get("more_body"):
-            body += message["body"]
-            message = await receive()
-        body += message.get("body", b"")
-        self.received.append({**scope, "headers": Headers(scope=scope), "body": body})
+        request = Request(scope, receive)
+        body = await request.body()
+        self.received.append({**scope, "headers": request.headers, "body": body})
         headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
         status = 307 if "location" in self.headers else 200 if self.answer else 404
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for piece in self.answer:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            self.sent += len(piece)
         if not self.is_all:
             await receive()  # until the client has left
         await send({"type": "http.response.body", "body": b""})

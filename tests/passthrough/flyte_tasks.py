@@ -89,13 +89,6 @@ async def draw(html: str) -> None:
     await flyte.report.replace.aio(html, do_flush=True)
 
 
-@env.task
-async def shout(lines: int = 24_000) -> None:
-    """Print 1 kB on each of many lines."""
-    for _ in range(lines):
-        process().print("x" * 1000)
-
-
 class Gift:
     """Unpickling it runs a program."""
 

@@ -25,7 +25,7 @@ from . import flyte_tasks
 from .support import run_of
 
 process = ContextVar["Played"]("process")
-PLAYED = {"greet", "split", "count", "ask", "stumble", "shout"}
+PLAYED = {"greet", "split", "count", "ask", "stumble"}
 """The others call the SDK, which needs a process."""
 
 

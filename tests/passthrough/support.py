@@ -1,12 +1,14 @@
-"""Apps with a few endpoints each."""
+"""Apps with a few endpoints each, and clients that send them what they like."""
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -16,6 +18,7 @@ from flyteidl2.core.types_pb2 import LiteralType
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.actions import Run
+from local_flyte.testing import bearer
 from passthrough import load_settings
 from passthrough.application import App
 from passthrough.calls.request_state import RequestState, current_request
@@ -49,6 +52,24 @@ def build_app(
     for router in routers:
         app.include_router(router)
     return app
+
+
+def head(path: str, *headers: str, person: str = "alice", method: str = "GET") -> bytes:
+    """Return a person's request, up to its body."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: app", f"Authorization: {bearer(person)}"]
+    return "\r\n".join([*lines, *headers, "\r\n"]).encode()
+
+
+def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket:
+    """Connect to an app, with this buffer for its answer, and send something."""
+    client, address = socket.socket(), urlsplit(url)
+    if buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    client.settimeout(60)
+    client.connect((address.hostname, address.port))
+    with suppress(OSError):  # closed before all of it was sent
+        client.sendall(sent)
+    return client
 
 
 def run_of(local_flyte: LocalFlyte, name: str) -> Run:

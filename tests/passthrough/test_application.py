@@ -15,8 +15,7 @@ from passthrough import Settings, connect, validated
 from passthrough.calls.sdk import StartError
 
 from ..baking import PROJECT
-from .faulty import connected, head
-from .support import build_app
+from .support import build_app, connected, head
 from .test_settings import OwnSettings, load_settings
 
 router = APIRouter()

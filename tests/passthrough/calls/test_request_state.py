@@ -19,8 +19,7 @@ from local_flyte.testing import ended, start, wait_until
 from passthrough.calls.request_state import Deadline, RequestState, this_request
 
 from ..elsewhere import lines
-from ..faulty import connected, head
-from ..support import run_of
+from ..support import connected, head, run_of
 
 router = APIRouter()
 router.include_router(tasks.router)
@@ -195,7 +194,7 @@ def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
     method, _, path = path.format(run=asking, question=[*found.actions][-1]).partition(" ")
     body = next((body for part, body in BODIES.items() if part in path), b"")
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    sent = head(path, *kind).replace(b"GET", method.encode(), 1) + body
+    sent = head(path, *kind, method=method) + body
     before = messages(counted)
     with large(local_flyte, asking), local_flyte.hang(call):
         with connected(str(counted.base_url), sent):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -11,46 +11,19 @@ from fastapi import APIRouter
 
 from app.routers import streams, tasks
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from local_flyte.testing import bearer, events, wait_until
 from passthrough.limits import Limits
 
 from .. import naive_endpoints
 from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
-from ..faulty import HOST, Proxy, connected, head
-from ..support import Called, Received, build_app
+from ..support import Received, connected, head
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = APIRouter()
 router.include_router(naive_endpoints.router)
 router.include_router(tasks.router)
 router.include_router(streams.router)
-VIEWERS = 4  # three would use up the window of an HTTP/2 connection
-
-
-def nothing_flows(wire: Proxy) -> bool:
-    """Tell whether Flyte has sent data, and nothing more for a second: all buffers are full."""
-    before = wire.forwarded
-    time.sleep(1)
-    return 0 < before == wire.forwarded
-
-
-def test_viewers_who_do_not_read_a_log_stop_nobody_else(
-    local_flyte: LocalFlyte, called: Called
-) -> None:
-    long_log = ended(start("tests.shout"))  # larger than all buffers on the way
-    with (
-        closing(Proxy(local_flyte.port)) as wire,
-        serving(build_app(router, flyte_endpoint=f"dns:///{HOST}:{wire.port}")) as url,
-        client_of(url, "alice") as alice,
-        ExitStack() as viewers,
-    ):
-        wire.listen()
-        for _ in range(VIEWERS):
-            viewers.enter_context(connected(url, head(f"/runs/{long_log}/logs"), 65536))
-        wait_until(lambda: called("TailLogs") == VIEWERS)
-        wait_until(lambda: nothing_flows(wire))
-        assert [alice.get("/whoami").status_code for _ in range(10)] == [200] * 10
-    wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+VIEWERS = 4
 
 
 def test_a_redirect_is_not_followed(
@@ -138,6 +111,33 @@ def test_concurrent_callers_are_not_merged_and_share_no_cache(
 
 
 # Streams: the local Flyte, with a cluster at the other server
+
+
+def nothing_flows(elsewhere: Elsewhere) -> bool:
+    """Tell whether logs were sent, and nothing more for a second: all buffers are full."""
+    before = elsewhere.sent
+    time.sleep(1)
+    return 0 < before == elsewhere.sent
+
+
+def test_viewers_who_do_not_read_a_log_stop_nobody_else(
+    *,
+    url: str,
+    bob: httpx.Client,
+    elsewhere: Elsewhere,
+    log: Callable[..., None],
+    greeting: str,
+) -> None:
+    log(*[lines(*["x" * 1000] * 20)] * 1000)  # larger than all buffers on the way
+    with ExitStack() as viewers:
+        for _ in range(VIEWERS):
+            sent = head(f"/runs/{greeting}/logs")
+            viewers.enter_context(connected(url, sent, 65536))
+        wait_until(lambda: len(elsewhere.received) == VIEWERS)
+        wait_until(lambda: nothing_flows(elsewhere))
+        with bob.stream("GET", f"/runs/{greeting}/logs") as log_of_bob:
+            assert next(events(log_of_bob)).id == "1-1"
+        assert len({call["client"] for call in elsewhere.received}) == VIEWERS + 1
 
 
 def test_a_message_of_a_stream_that_is_too_large_is_not_read(

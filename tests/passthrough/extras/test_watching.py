@@ -53,13 +53,18 @@ def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_
     wait_until(lambda: local_flyte.open_calls("WatchActions") == 0)
 
 
-def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_ends_after_its_run(
-    alice: httpx.Client, local_flyte: LocalFlyte
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (Code.UNAVAILABLE, "as if a proxy had cut it off"),
+        (Code.INTERNAL, "parent node [x] not found"),  # a child's notification came first
+    ],
+)
+def test_a_watch_begins_anew_if_it_is_interrupted_and_ends_after_its_run(
+    alice: httpx.Client, local_flyte: LocalFlyte, code: Code, message: str
 ) -> None:
     run = start("tests.ask", prompts=["?"], fails_after=0.5)
-    local_flyte.fail_next(
-        "WatchActions", Code.INTERNAL, after=1, message="parent node [x] not found"
-    )
+    local_flyte.fail_next("WatchActions", code, after=1, message=message)
     told = changes(alice, run)
     phases = {each["name"]: each["phase"] for each in told}
     (asked,) = phases.keys() - {"a0"}

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from ..faulty import connected
+from ..support import connected, head
 
 router = APIRouter()
 
@@ -13,8 +13,8 @@ async def length(values: list[int]) -> int:
 
 
 def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
-    sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
+    kind = "Content-Type: application/json"
     for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
-        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
-        with connected(url, request.encode()) as connection:  # and no byte of the body
+        sent = head("/length", kind, size, person="expired", method="POST")
+        with connected(url, sent) as connection:  # and no byte of the body
             assert connection.recv(12) == b"HTTP/1.1 401"

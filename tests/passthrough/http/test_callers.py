@@ -24,8 +24,7 @@ from passthrough.dependencies import RequestBody
 from passthrough.http import exchange
 
 from ..agents.calling import calling
-from ..faulty import connected, head
-from ..support import build_app
+from ..support import build_app, connected, head
 
 router = APIRouter()
 MOST = 5
@@ -213,7 +212,7 @@ def test_a_large_body_that_is_no_json_waits_for_the_callers_others(alice: httpx.
 
 def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None:
     app = build_app(router, open_requests_per_caller=100)
-    upload = head("/upload", "Content-Length: 9000000").replace(b"GET", b"POST") + b"begun"
+    upload = head("/upload", "Content-Length: 9000000", method="POST") + b"begun"
     with serving(app) as url, client_of(url, "alice") as alice, ExitStack() as uploads:
         for _ in range(5):
             uploads.enter_context(connected(url, upload))

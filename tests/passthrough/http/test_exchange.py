@@ -22,8 +22,7 @@ from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import request_state
 
 from .. import naive_endpoints
-from ..faulty import connected, head
-from ..support import build_app
+from ..support import build_app, connected, head
 
 router = APIRouter()
 router.include_router(naive_endpoints.router)
@@ -171,7 +170,7 @@ async def upload(request: Request) -> None:
 
 
 def test_a_request_ends_with_its_client_also_after_a_slow_upload(url: str) -> None:
-    begin = head("/slow-upload", "Content-Length: 2").replace(b"GET", b"POST", 1)
+    begin = head("/slow-upload", "Content-Length: 2", method="POST")
     with connected(url, begin + b"x") as client:
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])

@@ -26,8 +26,7 @@ from passthrough.calls.sdk import DeadlineExceededError, TooLargeError
 from passthrough.http.problems import Problem
 from passthrough.values.inputs import InvalidInputs
 
-from ..faulty import connected, head
-from ..support import build_app
+from ..support import build_app, connected, head
 
 router = APIRouter()
 entered, left = threading.Event(), threading.Event()

@@ -11,11 +11,10 @@ import pytest
 
 from app.routers.files import router
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, serving, wait_until
+from local_flyte.testing import serving, wait_until
 from passthrough.limits import Limits
 
-from ..faulty import connected
-from ..support import build_app
+from ..support import build_app, connected, head
 
 __all__ = ["router"]
 
@@ -32,9 +31,8 @@ def begin(
     url: str, length: int, person: str = "alice", kind: str = "application/octet-stream"
 ) -> socket.socket:
     """Send the headers of an upload."""
-    headers = f"Host: app\r\nAuthorization: {bearer(person)}\r\nContent-Type: {kind}"
-    start = f"POST /files HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n"
-    return connected(url, start.encode())
+    headers = f"Content-Type: {kind}", f"Content-Length: {length}"
+    return connected(url, head("/files", *headers, person=person, method="POST"))
 
 
 def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
