@@ -11,9 +11,8 @@ Who says 413, of what:
   then asked for in parts (``calls/interceptor.py``).
 - Flyte, of inputs and outputs above 2 MiB (``calls/redaction.py`` knows the error's text).
 
-Who says 422: FastAPI, of a request's values; ``http/bodies.py``, of ambiguous JSON; and
-``values/inputs.py``, of a task's inputs, also with too many values or levels. Too long a query is a
-414 (``http/door.py``).
+Who says 422: FastAPI, of a request's values; and ``values/inputs.py``, of a task's inputs, also
+with too many values or levels. Too long a query is a 414 (``http/door.py``).
 """
 
 from contextvars import ContextVar

@@ -234,15 +234,10 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
         wait_until(lambda: not local_flyte.open_calls("ListProjects"))
 
 
-def test_a_message_is_bounded_and_unambiguous_and_no_agent_can_listen(url: str) -> None:
+def test_a_message_is_bounded_and_no_agent_can_listen(url: str) -> None:
     with client_of(url, "alice") as alice:
         assert alice.get("/mcp", headers=ACCEPT).status_code == 405
         assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413
-        headers = ACCEPT | {"Content-Type": "application/json"}
-        call = '{"name": "me", "arguments": {}, "name": "list_runs"}'
-        twice = json.dumps(message("tools/call") | {"params": "call"}).replace('"call"', call)
-        refused = alice.post("/mcp", content=twice, headers=headers)
-        assert refused.json()["detail"] == "an object in the JSON has the key 'name' twice"
 
 
 def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(

@@ -1,4 +1,4 @@
-"""From whom a body is read. Which JSON is refused, the rows of docs/values.md say."""
+"""From whom a body is read."""
 
 from fastapi import APIRouter
 

@@ -1,13 +1,6 @@
-"""Which bodies are read, from whom and how many at once, and which JSON is refused (422)."""
-
-import json
-import math
-from collections import Counter
-from contextlib import suppress
-from typing import Any
+"""Which bodies are read, from whom, and how many at once."""
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +33,7 @@ class Bodies:
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # An agent's message has been checked, with the bodies of its requests.
+        # An agent's message has been read in turn, with the bodies of its requests.
         if OUTER_TURN in scope:
             await self._app(scope, receive, send)
             return
@@ -66,28 +59,8 @@ class Bodies:
                 await turn.begin(needs_place=is_json)  # other bodies are not parsed
             elif size > LARGE:
                 turn.let_go()
-            if is_json and message["type"] == "http.request":
-                _check(body)
             return {**message, "body": body}
 
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         is_whole = is_json or size <= self._largest  # FastAPI reads it whole, whatever its type
         await self._app(scope, receive_whole if is_whole else receive, send)
-
-
-def _check(body: bytes) -> None:
-    with suppress(ValueError, RecursionError):  # FastAPI answers what is no JSON
-        json.loads(body, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object of which some readers take the first value of a key, and others the last."""
-    if len(dict(pairs)) < len(pairs):
-        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise HTTPException(422, f"an object in the JSON has the key {key!r} twice")
-
-
-def _finite(number: str) -> None:
-    """Refuse NaN and the infinities, which JSON does not have, and 1e400, which becomes one."""
-    if not math.isfinite(float(number)):
-        raise HTTPException(422, f'{number} is no number: write "Infinity", "-Infinity" or "NaN"')

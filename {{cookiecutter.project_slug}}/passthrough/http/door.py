@@ -10,7 +10,6 @@ A request is refused by the first of these that it meets:
 - ``bodies.py``, with 401 if its body is large and Flyte does not know the caller;
 - FastAPI, with 404 or 405;
 - Starlette, with 413 if its body is too large (``limits.py`` says who else does);
-- ``bodies.py``, with 422 if its JSON is ambiguous, such as one key twice;
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 

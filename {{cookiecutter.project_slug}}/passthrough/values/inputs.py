@@ -3,6 +3,7 @@
 What the task's own decoder would read as another value is refused, such as "20240102" for a date.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -228,6 +229,8 @@ class Converter:
             return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
+        if name == "number" and not math.isfinite(value):  # 1e400 is read as infinity
+            return 'must be finite: write "Infinity", "-Infinity" or "NaN"'
         if name == "string":
             return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
