@@ -107,47 +107,41 @@ class Agents:
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope[OUTER_TURN] = this_request().turn
-        inner = InnerRequest(body)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(inner.run, self._app, scope)
-            return await inner.result()
+        return await _answer(self._app, scope, body)
 
 
-class InnerRequest:
-    """A request to the app, and its client: it takes what comes in time and fits, and leaves."""
+async def _answer(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
+    """Let the app answer a request, and return as a result what comes in time and fits."""
+    unread, done = [body], asyncio.Event()
+    status, headers, content, is_whole = 500, Headers(), b"", False
 
-    def __init__(self, body: bytes) -> None:
-        self._status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
-        self._unread = [body]
-        self._done = asyncio.Event()
-
-    async def run(self, app: App, scope: Scope) -> None:
-        """Let the app answer the request."""
-        await app(scope, self._receive, self._send)
-        if not self._done.is_set():
-            self._status = 500  # the response broke off
-            self._done.set()
-
-    async def result(self) -> dict[str, Any]:
-        """Wait for the response, or as much of it as comes in time, and return it as a result."""
-        await self._done.wait()
-        return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
-
-    async def _receive(self) -> Message:
-        if self._unread:
-            return {"type": "http.request", "body": self._unread.pop()}
-        await self._done.wait()
+    async def receive() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop()}
+        await done.wait()
         return {"type": "http.disconnect"}
 
-    async def _send(self, message: Message) -> None:
-        if self._done.is_set():
+    async def send(message: Message) -> None:
+        nonlocal status, headers, content, is_whole
+        if done.is_set():
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
-            self._status, self._headers = message["status"], Headers(raw=message["headers"])
-            asyncio.get_running_loop().call_later(RESULT_SECONDS, self._done.set)
+            status, headers = message["status"], Headers(raw=message["headers"])
+            asyncio.get_running_loop().call_later(RESULT_SECONDS, done.set)
             return
-        read = self._body + message.get("body", b"")
-        self._body = read[:RESULT_BYTES]
-        self._is_whole = read == self._body and not message.get("more_body")
-        if self._is_whole or len(read) > RESULT_BYTES:
-            self._done.set()
+        content += message.get("body", b"")
+        is_whole = not message.get("more_body") and len(content) <= RESULT_BYTES
+        if is_whole or len(content) > RESULT_BYTES:
+            done.set()
+
+    async def run() -> None:
+        nonlocal status
+        await app(scope, receive, send)
+        if not done.is_set():  # the response broke off
+            status = 500
+            done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await done.wait()
+        return result_of(status, headers, content[:RESULT_BYTES], is_whole=is_whole)
