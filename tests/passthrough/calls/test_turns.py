@@ -3,13 +3,12 @@
 import asyncio
 import random
 import threading
-from weakref import ref
 
 import pytest
 
 from passthrough.calls import turns
 from passthrough.calls.json_values import IN_THE_LOOP, translated
-from passthrough.calls.request_state import call_limit, this_request
+from passthrough.calls.request_state import this_request
 from passthrough.extras.reading import call_each
 from passthrough.limits import Budget
 
@@ -133,10 +132,9 @@ async def test_of_messages_below_a_large_one_a_caller_has_one_whatever_places_ar
         await request_of(f"caller {number}").turn.begin()
     first, second = (request_of("one") for _ in range(2))
     async with asyncio.timeout(None) as limit:
-        call_limit.set(ref(limit))
-        await first.begin_turn(turns.LARGE_BYTES)
-        await second.begin_turn(turns.LINE_BYTES)
-        waiting = asyncio.create_task(second.begin_turn(turns.LINE_BYTES + 1))
+        await first.begin_turn(turns.LARGE_BYTES, limit)
+        await second.begin_turn(turns.LINE_BYTES, limit)
+        waiting = asyncio.create_task(second.begin_turn(turns.LINE_BYTES + 1, limit))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         first.turn.let_go()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
-from weakref import ref
 
 import flyte
 import httpx
@@ -15,7 +14,6 @@ from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start
 from passthrough.calls import turns
-from passthrough.calls.request_state import call_limit
 from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
 from passthrough.limits import Limits
 from passthrough.settings import Settings
@@ -133,8 +131,7 @@ async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_later, 0.2, first.turn.let_go)  # once the second one waits
     async with asyncio.timeout(0.1) as limit:
-        call_limit.set(ref(limit))
-        await second.begin_turn(turns.LARGE_BYTES + 1)
+        await second.begin_turn(turns.LARGE_BYTES + 1, limit)
     assert second.seconds < -0.1
 
 

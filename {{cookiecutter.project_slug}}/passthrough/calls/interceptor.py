@@ -1,27 +1,25 @@
 """Makes each call to Flyte as the request's caller."""
 
-import asyncio
 import dataclasses
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
-from weakref import ref
 
 from connectrpc.request import RequestContext
 from flyteidl2.common.list_pb2 import Filter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .redaction import with_safe_errors
-from .request_state import call_limit, this_request
-from .sdk import DeadlineExceededError, MessageTooLargeError, callers_credentials
+from .request_state import this_request
+from .sdk import MessageTooLargeError, callers_credentials
 
 Context = RequestContext[Any, Any]
 
 
 class CallerInterceptor:
-    """Makes each call once, as the caller, with a deadline, and ends it with the request.
+    """Makes each call once, as the caller, and ends it with the request.
 
     Replaces the SDK's own interceptors, which repeat calls that may have taken effect, or were
     refused, and streams that have already delivered something.
@@ -49,11 +47,7 @@ class CallerInterceptor:
             with state.include():
                 if name == "CreateRun":
                     state.deadline.extend()
-                async with asyncio.timeout(state.deadline.timeout) as limit:
-                    call_limit.set(ref(limit))
-                    answer = await (_in_parts(ask, request, output) if is_list else ask())
-        except TimeoutError:
-            raise DeadlineExceededError(method) from None
+                answer = await (_in_parts(ask, request, output) if is_list else ask())
         finally:
             state.seconds += time.perf_counter() - began
         if name == "CreateRun":
@@ -63,24 +57,17 @@ class CallerInterceptor:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream; only the first message of a watch has a time limit."""
-        state, name, method = this_request(), ctx.method().name, self._begin(ctx)
-        seconds = state.deadline.timeout if name.startswith("Watch") else None
+        """Make a call that returns a stream."""
+        state, method = this_request(), self._begin(ctx)
         async with state.closing(call_next(request, _with_handovers(ctx))) as stream:
             while True:
-                try:
-                    async with asyncio.timeout(seconds) as limit:
-                        call_limit.set(ref(limit))
-                        with state.include():
-                            given = await with_safe_errors(anext(stream, None), method)
-                except TimeoutError:
-                    raise DeadlineExceededError(method) from None
+                with state.include():
+                    given = await with_safe_errors(anext(stream, None), method)
                 if given is None:
                     return
                 yield given.message.pop()
-                if name == "TailLogs":  # the SDK keeps the last message: an empty one
+                if method.endswith("/TailLogs"):  # the SDK keeps the last message: an empty one
                     yield ctx.method().output()
-                seconds = None
 
     def _begin(self, ctx: Context) -> str:
         """Make a call the caller's. Returns its method, as ``service/method``.

@@ -11,7 +11,7 @@ from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
 from .request_state import this_request
-from .sdk import TooLargeError, forwarded_credentials
+from .sdk import DeadlineExceededError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
 MOST_SECRETS = 100  # of one request; nobody's credentials have more
@@ -70,6 +70,8 @@ async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
         cause = error.__cause__  # the SDK recognises a reset stream by it
         if isinstance(cause, asyncio.CancelledError):
             _cancel_again(cause)
+        if isinstance(cause, TimeoutError):
+            raise DeadlineExceededError(method) from None
         raise _safe(error, method) from cause
 
 

@@ -94,12 +94,11 @@ class RequestState:
             raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
         self.received += size
 
-    async def begin_turn(self, size: int) -> None:
+    async def begin_turn(self, size: int, limit: asyncio.Timeout) -> None:
         """Wait for the turn, if a message of this size needs it: that is no time of the call's."""
         if size <= LINE_BYTES:
             return
-        limit, began = call_limit.get()(), time.perf_counter()
-        until = limit.when()
+        until, began = limit.when(), time.perf_counter()
         limit.reschedule(None)
         await self.turn.begin(needs_place=size > LARGE_BYTES)
         waited = time.perf_counter() - began
@@ -160,8 +159,6 @@ class RequestState:
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)
-call_limit: ContextVar[Any] = ContextVar("call_limit")
-"""A weak reference to the time limit of the current call to Flyte, which keeps its task."""
 
 
 def this_request() -> RequestState:

@@ -1,5 +1,6 @@
 """Makes the SDK's sessions safe: how every call is sent, and its answer received."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -67,7 +68,7 @@ def change_sessions() -> None:
 
 
 class Transport:
-    """Sends requests with TLS, follows no redirects, and stops reading what is too large.
+    """Sends requests with TLS, follows no redirects, and stops reading what is late or too large.
 
     Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
     window, so a few streams that are not read stop all other calls.
@@ -90,46 +91,53 @@ class Transport:
         self._client = pyqwest.Client(self._http)
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
-        """Send a request, and return its response, whose content raises if it is too large."""
+        """Send a request, and return its response, whose content raises if it is too large.
+
+        An answer has a time limit, and so has the first message of a watch.
+        """
         if not (self._is_plaintext or request.url.startswith("https://")):
             address = "/".join(request.url.split("/")[:3])
             raise ConnectError(
                 Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
             )
-        if request.url.endswith(WHO_CALLS):
-            whole = await self._client.execute(
-                request.method, request.url, request.headers, request.content
-            )
+        seconds = None if request.url.endswith("/TailLogs") else this_request().deadline.timeout
+        async with asyncio.timeout(seconds) as limit:
+            if request.url.endswith(WHO_CALLS):
+                whole = await self._client.execute(
+                    request.method, request.url, request.headers, request.content
+                )
+                return pyqwest.Response(
+                    status=whole.status, headers=whole.headers, content=whole.content
+                )
+            response = await self._http.execute(request)
+            kind = response.headers.get("content-type", "")
+            is_stream = response.status == 200 and kind.startswith("application/connect+")
             return pyqwest.Response(
-                status=whole.status, headers=whole.headers, content=whole.content
+                status=response.status,
+                headers=response.headers,
+                content=(
+                    _messages(response, seconds) if is_stream else await _whole(response, limit)
+                ),
+                trailers=response.trailers,
             )
-        response = await self._http.execute(request)
-        kind = response.headers.get("content-type", "")
-        is_stream = response.status == 200 and kind.startswith("application/connect+")
-        return pyqwest.Response(
-            status=response.status,
-            headers=response.headers,
-            content=_messages(response) if is_stream else await _whole(response),
-            trailers=response.trailers,
-        )
 
 
-async def _whole(response: pyqwest.Response) -> bytes:
+async def _whole(response: pyqwest.Response, limit: asyncio.Timeout) -> bytes:
     """Return all of a content."""
     async with response:
         state, message, most = this_request(), bytearray(), limits().answer_bytes
         length = response.headers.get("content-length")
         async for part in response.content:
             message += part
-            await state.begin_turn(len(message))  # if it is large, the rest is read in turn
+            await state.begin_turn(len(message), limit)  # if it is large, the rest is read in turn
             if len(message) > most or str(len(message)) == length:
                 break  # the end need not be waited for if the length was told
         state.receive(len(message))
         return bytes(message)
 
 
-async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the messages of a stream, in the Connect protocol.
+async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncGenerator[bytes]:
+    """Yield the messages of a stream, in the Connect protocol; the first comes in time, or none.
 
     A message starts with its flags and its length, 1 + 4 bytes. The last one has the flag 2: the
     Connect client does not notice if it never comes.
@@ -146,11 +154,13 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
             return found
 
         while not is_last:
-            message = await read(5)
-            size = 5 + int.from_bytes(message[1:])
-            await state.begin_turn(size)
-            state.receive(size)
-            message += await read(size - len(message))
+            async with asyncio.timeout(seconds) as limit:
+                message = await read(5)
+                size = 5 + int.from_bytes(message[1:])
+                await state.begin_turn(size, limit)
+                state.receive(size)
+                message += await read(size - len(message))
+            seconds = None
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
             is_last = bool(message[0] & 2)

@@ -22,19 +22,16 @@ class Console(logging.StreamHandler):  # type: ignore[type-arg]
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
-        self._since = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, now or in a moment."""
         try:
             self._lines.append(self.format(record) + self.terminator)
             loop = asyncio._get_running_loop()  # None in a thread
-            if len(self._lines) == 1 and loop:
-                self._since = record.created
-                loop.call_later(MOMENT, self.flush)
-            is_late = record.created > self._since + 2 * MOMENT  # such as if that loop has ended
-            if not loop or is_late or record.levelno >= logging.WARNING:
+            if not loop or record.levelno >= logging.WARNING:
                 self.flush()
+            elif len(self._lines) == 1:
+                loop.call_later(MOMENT, self.flush)
         except Exception:  # noqa: BLE001 - as any handler does
             self.handleError(record)
 
