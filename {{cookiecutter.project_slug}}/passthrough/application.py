@@ -124,8 +124,8 @@ class App(FastAPI):
             settings: The app's.
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
-            headers: For every response that does not set them itself. They come before those of
-                the same name in ``http/exchange.py``.
+            headers: For every response that does not set them itself, instead of those of the
+                same name in ``http/exchange.py``.
             options: FastAPI's.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
@@ -147,7 +147,7 @@ class App(FastAPI):
         self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the door around the owner's middleware, too: so it answers that one's exceptions."""
+        """Put the door outside of the owner's middleware, whose exceptions it answers, too."""
         # Routes are tried in order: the owner's come first, because they are asked for more often.
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [

@@ -65,8 +65,8 @@ large, and a request may last for minutes."""
 ActionDep = Annotated[remote.Action, Depends(_action)]
 """The action in the path, else in the query, else the root action, in the same way."""
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task with the name in the path. It is not fetched: ``flyte.run`` does that, and its
-``fetch.aio()``, which returns its details."""
+"""The task with the name in the path, not fetched yet: ``flyte.run`` does that, and
+``await task.fetch.aio()`` returns its details."""
 
 NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
 NOT_INPUTS -= {"inputs"}  # the parameter ``**inputs`` of flyte.rerun
