@@ -49,7 +49,7 @@ def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
     ("person", "project", "code", "said"),
     [
         ("alice", "flytesnacks", 0, "no token of victor"),
-        ("alice", "another", 2, "does not return the project: not_found"),
+        ("alice", "another", 2, "Check the config and the tokens for https://127.0.0.1:"),
         ("victor", "flytesnacks", 2, "The tasks of the cases cannot be deployed"),
     ],
 )

@@ -67,11 +67,8 @@ def _real(kind: str, config: Path) -> Flyte:
         alice = Person(flyte, flyte.tokens.get("alice"))
         alice.projects.get_project(GetProjectRequest(id=flyte.project))
         _ = flyte.version
-    except ConnectError as error:
-        reason = f"{flyte.url} does not return the project: {error.code.value}: {error.message}"
-        pytest.exit(f"{reason}. Check the config and the tokens.", returncode=2)
-    except ValueError as error:
-        pytest.exit(str(error), returncode=2)
+    except (ConnectError, ValueError) as error:
+        pytest.exit(f"Check the config and the tokens for {flyte.url}: {error}", returncode=2)
     return flyte
 
 

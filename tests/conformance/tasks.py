@@ -46,7 +46,6 @@ async def asks(kind: str, seconds: float) -> str:
         prompt=f"# A {kind}?",
         prompt_type="markdown",
         data_type=types[kind],
-        description="of a case",
         timeout=seconds or None,
     )
     try:

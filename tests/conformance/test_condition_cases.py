@@ -50,7 +50,6 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
     name = asked(alice, run)
     known = next(actions for actions in alice.watch_all(run) if name in actions)
     assert phase_of(known["a0"].action) == "RUNNING"
-    assert known["a0"].children_phase_counts == {int(PAUSED): 1}
     metadata = known[name].action.metadata
     assert (metadata.parent, metadata.condition.name) == ("a0", "approval")
     assert phase_of(known[name].action) == "PAUSED"
@@ -66,17 +65,19 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
     assert not fields(action) & {"attempts", "signal_info"}
     condition = action.condition
     assert (condition.name, condition.type.simple) == ("approval", BOOLEAN)
-    assert (condition.prompt, condition.description) == ("# A bool?", "of a case")
-    assert condition.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
+    assert (condition.prompt, condition.prompt_type) == (
+        "# A bool?",
+        CONDITION_PROMPT_TYPE_MARKDOWN,
+    )
     assert not condition.HasField("timeout")
 
     alice.until("RUNNING", run)
     assert waits(alice, run)
     assert alice.list_runs(where("run_name", run.name), where("phase", PAUSED)) == ([], "")
 
-    others = ("victor", "carol") if flyte.kind == "union" else ()
-    for refused in map(request.getfixturevalue, others):
-        assert code_of(answer, refused, run, name, bool_value=True) == "permission_denied"
+    if flyte.kind == "union":
+        victor = request.getfixturevalue("victor")
+        assert code_of(answer, victor, run, name, bool_value=True) == "permission_denied"
     answer(bob, run, name, bool_value=True)
     action = alice.until("SUCCEEDED", run, name)
     assert action.signal_info.output.scalar.primitive.boolean
@@ -86,7 +87,8 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
     else:
         who, he = action.signal_info.signalled_by.user, bob.identity.user_info(UserInfoRequest())
         assert who.id.subject == he.subject
-        assert who.spec.first_name == (he.given_name if flyte.kind == "union" else "")
+        if flyte.kind == "union":  # elsewhere, names are not recorded
+            assert who.spec.first_name == he.given_name
     alice.until("SUCCEEDED", run)
     assert alice.values(run).outputs.literals[0].value == literal("True")
     assert not waits(alice, run)
@@ -123,22 +125,18 @@ def test_a_condition_may_time_out_and_its_task_is_told(alice: Person) -> None:
     assert alice.values(run).outputs.literals[0].value == literal("timed out")
 
 
-def test_a_condition_of_an_aborted_run_is_aborted(alice: Person) -> None:
-    run = ask(alice)
-    name = asked(alice, run)
-    assert waits(alice, run)
-    alice.abort(run)
-    action = alice.until("ABORTED", run, name)
+def test_a_condition_is_aborted_with_its_run_but_stays_paused_if_that_fails(alice: Person) -> None:
+    aborted, failed = ask(alice), alice.start("asks_and_fails")
+    name = asked(alice, aborted)
+    assert waits(alice, aborted)
+    alice.abort(aborted)
+    action = alice.until("ABORTED", aborted, name)
     assert action.status.HasField("end_time")
     assert not action.HasField("signal_info")
-    assert not waits(alice, run)
-
-
-def test_a_condition_of_a_run_that_failed_while_it_asked_stays_paused(alice: Person) -> None:
-    run = alice.start("asks_and_fails")
-    name = asked(alice, run)
-    alice.until("FAILED", run)
-    action = alice.action(run, name)
+    assert not waits(alice, aborted)
+    name = asked(alice, failed)
+    alice.until("FAILED", failed)
+    action = alice.action(failed, name)
     assert phase_of(action) == "PAUSED"
     assert not action.status.HasField("end_time")
-    assert waits(alice, run)
+    assert waits(alice, failed)

@@ -64,11 +64,21 @@ def test_a_run_that_has_succeeded_is_found_and_hides_its_data_after_an_abort(
     flyte.until(lambda: code_of(alice.log, run) == "not_found")
 
 
-def test_the_newest_runs_come_first_and_have_who_started_and_why_somebody_aborted_them(
-    flyte: Flyte, alice: Person
+def test_everybody_finds_the_newest_runs_first_and_gets_and_aborts_one_by_its_name_but_a_viewer(
+    flyte: Flyte, alice: Person, bob: Person, unique: str, request: pytest.FixtureRequest
 ) -> None:
-    first = alice.start("endless")
-    alice.until("RUNNING", first)
+    named = {"run_id": flyte.run(unique), "task_id": flyte.task("endless"), "inputs": inputs()}
+    first = alice.create(**named)
+    started = alice.until("RUNNING", first).status.start_time
+    assert bob.create(**named) == first
+    others = [bob]
+    if flyte.kind == "union":
+        others.append(victor := request.getfixturevalue("victor"))
+        assert code_of(victor.start, "endless") == "permission_denied"
+        assert code_of(victor.abort, first) == "permission_denied"
+    for person in others:
+        action = person.action(first)
+        assert (phase_of(action), action.status.start_time) == ("RUNNING", started)
     later = time.monotonic() + 3  # a start time has whole seconds, and may move back by one
     flyte.until(lambda: time.monotonic() > later)
     second = alice.start("endless")
@@ -85,7 +95,7 @@ def test_the_newest_runs_come_first_and_have_who_started_and_why_somebody_aborte
         assert alice.action(first).metadata.executed_by.user.id.subject == subject
         own, _ = alice.list_runs(both, where("created_by_subject", subject))
         assert {run.id.run.name for run in own} == {first.name, second.name}
-    alice.abort(first, "enough")
+    bob.abort(first, "enough")
     action = alice.action(first)
     assert phase_of(action) == "ABORTED"
     assert action.status.HasField("end_time")
@@ -123,40 +133,16 @@ def test_each_attempt_has_its_own_log_and_only_the_last_one_an_end_and_an_error(
     assert not values.outputs_uri
 
 
-def test_everybody_gets_sees_and_aborts_a_run_by_its_name_but_a_viewer_only_sees_it(
-    flyte: Flyte, alice: Person, bob: Person, unique: str, request: pytest.FixtureRequest
-) -> None:
-    named = {"run_id": flyte.run(unique), "task_id": flyte.task("endless"), "inputs": inputs()}
-    run = alice.create(**named)
-    started = alice.until("RUNNING", run).status.start_time
-    assert bob.create(**named) == run
-    action = bob.action(run)
-    assert (phase_of(action), action.status.start_time) == ("RUNNING", started)
-    if flyte.kind == "union":
-        victor: Person = request.getfixturevalue("victor")
-        assert phase_of(victor.action(run)) == "RUNNING"
-        assert code_of(victor.start, "endless") == "permission_denied"
-        assert code_of(victor.abort, run) == "permission_denied"
-    bob.abort(run)
-
-
-def test_a_run_needs_a_correct_name_a_project_and_a_task(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
-    def refusal(**request: Any) -> str:
-        usual = {"task_id": flyte.task("endless"), "inputs": inputs()}
-        return code_of(alice.create, **usual | request)
-
+def test_a_run_needs_a_correct_name_and_a_project(flyte: Flyte, alice: Person, unique: str) -> None:
+    task = {"task_id": flyte.task("endless"), "inputs": inputs()}
     for name in ("a234567890123456789012345678901", "1a", "a-"):
-        assert refusal(run_id=flyte.run(name)) == "invalid_argument"
-    project, task = flyte.scope, flyte.task(unique)
-    assert refusal(project_id=project, task_id=task) == "unknown"
-    project.name = unique
-    assert refusal(project_id=project) == "not_found"
+        assert code_of(alice.create, run_id=flyte.run(name), **task) == "invalid_argument"
+    (project := flyte.scope).name = unique
+    assert code_of(alice.create, project_id=project, **task) == "not_found"
 
 
 def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
-    flyte: Flyte, alice: Person, unique: str
+    flyte: Flyte, alice: Person
 ) -> None:
     large, task = inputs(x="x" * 2 * 2**20), flyte.task("endless")
     request = UploadInputsRequest(project_id=flyte.scope, task_id=task, inputs=large)
@@ -165,10 +151,6 @@ def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
     assert re.fullmatch("[-_A-Za-z0-9]{11}", uploaded.inputs_hash)
     run = alice.create(project_id=flyte.scope, task_id=task, offloaded_input_data=uploaded)
     assert code_of(alice.values, run) == "internal"
-    request.task_id.name = unique
-    assert code_of(alice.data.upload_inputs, request) == "not_found"
-    request.ClearField("task_id")
-    assert code_of(alice.data.upload_inputs, request) == "invalid_argument"
 
 
 # Runs with children
@@ -181,36 +163,27 @@ def test_a_list_of_actions_has_parents_a_watch_also_tasks_and_a_report_an_addres
     alice.until("SUCCEEDED", run)
     child = alice.child(run)
     (root,) = (action for action in alice.actions(run) if action.id.name == "a0")
-    assert root.id.name == "a0"
     assert (root.metadata.parent, root.metadata.group) == ("", "")
     assert (child.metadata.parent, child.metadata.group) == ("a0", "pair")
     for action in (root, child):  # a list leaves out what kind of action it is
         assert not fields(action.metadata) & {"action_type", "task", "funtion_name"}
         assert (phase_of(action), action.status.attempts) == ("SUCCEEDED", 1)
 
-    details = flyte.until(
-        lambda: alice.action(run, child.id.name), lambda known: known.attempts[0].cluster_events
-    )
+    details = alice.until("SUCCEEDED", run, child.id.name)
     assert details.id.run.org == flyte.place["org"]
     known = details.metadata
     assert (known.parent, known.group, known.action_type) == ("a0", "pair", ACTION_TYPE_TASK)
     assert (known.task.short_name, known.task.id.name) == ("succeeds", "conformance.succeeds")
     (attempt,) = details.attempts
-    events = {event.message: event for event in attempt.cluster_events}
-    assert events["task submitted to K8s"].HasField("occurred_at")
     phases = {phase_of(change): change for change in attempt.phase_transitions}
     for phase in ("QUEUED", "SUCCEEDED"):
         assert fields(phases[phase]) >= {"start_time", "end_time"}
 
     watched = next(alice.watch_all(run))  # it goes on after the run's end
-    for name, told, counts in (
-        ("a0", ("", "", "family"), {5: 1}),
-        (child.id.name, ("a0", "pair", "succeeds"), {}),
-    ):
+    for name, told in (("a0", ("", "", "family")), (child.id.name, ("a0", "pair", "succeeds"))):
         enriched, known = watched[name], watched[name].action.metadata
         assert enriched.meets_filter
         assert (known.parent, known.group, known.task.short_name) == told
-        assert dict(enriched.children_phase_counts) == counts
         assert (phase_of(enriched.action), enriched.action.status.attempts) == ("SUCCEEDED", 1)
 
     def link(person: Person, action: str = "a0", attempt: int = 1, kind: str = "REPORT") -> Any:
@@ -219,11 +192,9 @@ def test_a_list_of_actions_has_parents_a_watch_also_tasks_and_a_report_an_addres
             CreateDownloadLinkRequest(artifact_type=f"ARTIFACT_TYPE_{kind}", action_attempt_id=of)
         ).pre_signed_urls
 
-    others = ["bob", "victor"] if flyte.kind == "union" else ["bob"]
-    for person in (alice, *map(request.getfixturevalue, others)):
-        report = link(person)
-        assert report.signed_url[0].startswith(("http://", "https://"))
-        assert report.HasField("expires_at")
+    report = link(request.getfixturevalue("victor" if flyte.kind == "union" else "bob"))
+    assert report.signed_url[0].startswith(("http://", "https://"))
+    assert report.HasField("expires_at")
     assert code_of(link, alice, attempt=2) == "not_found"
     assert code_of(link, alice, child.id.name) == "not_found"  # though there is a URI
     assert alice.action(run, child.id.name).attempts[0].outputs.report_uri.endswith("report.html")
@@ -241,11 +212,5 @@ def test_recovering_takes_over_what_succeeded_on_union(flyte: Flyte, alice: Pers
     again = alice.create(**named, run_spec={"relation": relation})
     alice.until("FAILED", again)
     action = alice.action(again, child)
-    if flyte.kind == "union":
-        assert phase_of(action) == "RECOVERED"
-        taken_from = action.metadata.recovered_from
-        assert (taken_from.run.name, taken_from.name) == (run.name, child)
-    else:
-        assert phase_of(action) == "SUCCEEDED"
-        assert not action.metadata.HasField("recovered_from")
+    assert phase_of(action) == ("RECOVERED" if flyte.kind == "union" else "SUCCEEDED")
     assert alice.values(again, child).outputs.literals[0].value == literal(0)

@@ -44,7 +44,7 @@ class Played:
     async def answer_to(self, name: str, prompt: str, kind: type) -> object:
         """Ask as the SDK does, and wait for the answer."""
         services, variables = self._local_flyte._services, self._variables
-        conditions = execution.Conditions(services.faults, _records_names=True)
+        conditions = execution.Conditions(services.faults)
         actions = ActionsService(services.runs, services.executor, conditions)
         run = run_of(self._local_flyte, variables["RUN_NAME"])
         asking = EnqueueRequest()

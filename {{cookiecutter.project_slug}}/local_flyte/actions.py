@@ -1,7 +1,6 @@
 """Runs and their actions: the local Flyte's record of executions."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,18 +22,6 @@ ROOT = "a0"  # the name of a run's first action, as on a Flyte cluster
 SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
 _MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
 TERMINAL = {*SUCCESSFUL, *_MAY_CHANGE, phase_pb2.ACTION_PHASE_ABORTED}
-_EVENTS = {
-    phase_pb2.ACTION_PHASE_QUEUED: ("task submitted to K8s", "Demistify Pending"),
-    phase_pb2.ACTION_PHASE_INITIALIZING: (
-        "Successfully assigned the pod to a node",
-        "[ContainersNotReady|ContainerCreating]: containers with unready status: [primary]|",
-        'Container image "local" already present on machine',
-        "Created container: primary",
-        "Started container primary",
-    ),
-    phase_pb2.ACTION_PHASE_ABORTED: ("aborted",),
-}
-"""What Flyte and a kubelet usually say when an attempt enters a phase."""
 
 
 def now() -> Timestamp:
@@ -180,11 +167,6 @@ class Action:
         self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
-    def happens(self, message: str) -> None:
-        """Record what happens to the latest attempt on the cluster, and notify watchers."""
-        self.details.attempts[-1].cluster_events.add(occurred_at=now(), message=message)
-        self._notify()
-
     def _notify(self) -> None:
         self.notifications += 1
         self.changed.fire(self.name)
@@ -201,8 +183,6 @@ class Action:
             if transitions:
                 transitions[-1].end_time.CopyFrom(moment)
             transitions.add(phase=phase, start_time=moment)
-            for message in _EVENTS.get(phase, ()) if self.details.HasField("task") else ():
-                self.happens(message)
         attempt.phase = phase
         attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
         if phase in TERMINAL:
@@ -265,20 +245,14 @@ class Run:
             action = self.actions[parent]
 
     def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
-        """Return actions, parents first, with what they execute, and their descendants' phases."""
-        counts: dict[str, Counter[int]] = {name: Counter() for name in self.actions}
-        for action in self.actions.values():
-            for name in self.ancestors(action):
-                counts[name][action.phase] += 1
+        """Return actions, parents first, with what they execute."""
         enriched = [
-            run_definition_pb2.EnrichedAction(
-                action=action.record, meets_filter=True, children_phase_counts=counts[action.name]
-            )
+            run_definition_pb2.EnrichedAction(action=action.record, meets_filter=True)
             for action in self.actions.values()
             if action.name in names
         ]
         for shown in enriched:
-            for omitted in ("action_type", "executed_by", "recovered_from", "relation"):
+            for omitted in ("action_type", "executed_by"):
                 shown.action.metadata.ClearField(omitted)
         return enriched
 

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from flyteidl2.app import app_definition_pb2, app_service_connect
 from flyteidl2.app import app_payload_pb2 as pb
-from flyteidl2.core import tasks_pb2
 
-from .access import Context, found, invalid, key_of
+from .access import Context, found, key_of
 from .actions import now
 from .execution import TAIL
 from .processes import Containers, substituted
@@ -126,8 +125,6 @@ class AppService(app_service_connect.AppService):
 
     async def list(self, request: pb.ListRequest, ctx: Context) -> pb.ListResponse:
         """List the apps of a project and domain by name, in one page."""
-        if not request.HasField("project"):
-            raise invalid("apps can be listed only by project")
         scope = (request.project.name, request.project.domain)
         apps = [app.state for key, app in sorted(self._apps.items()) if key[:2] == scope]
         return pb.ListResponse(apps=apps)
@@ -152,8 +149,10 @@ class AppService(app_service_connect.AppService):
         """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
-        declared = self._declared(container)
-        variables = {**self._environment, **declared, **other_port(app.port)}
+        # The owner may have set Flyte's address and an authority to trust: here both are local.
+        variables = {each.key: each.value for each in container.env} | self._environment
+        if "FLYTE_ENDPOINT" in variables:
+            variables["FLYTE_ENDPOINT"] = self._url
         revisions = self._work / "apps" / app.name
         listening = asyncio.create_task(self._relay(app))
         try:
@@ -161,7 +160,7 @@ class AppService(app_service_connect.AppService):
             code = await self._containers.run(
                 [substituted(word, values) for word in (*container.command, *container.args)],
                 directory=Path(tempfile.mkdtemp(dir=revisions)),
-                environment=variables,
+                environment={**variables, **other_port(app.port)},
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                 output=app.log.append,
             )
@@ -169,12 +168,6 @@ class AppService(app_service_connect.AppService):
             listening.cancel()
         message = f"the app's process ended with exit code {code}:\n{''.join(app.log[-TAIL:])}"
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
-
-    def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
-        # The owner may have set Flyte's address and an authority to trust: here both are local.
-        declared = {variable.key: variable.value for variable in container.env}
-        declared.pop("SSL_CERT_FILE", None)
-        return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
     async def _relay(self, app: App) -> None:
         """Wait until the app listens, then relay connections with TLS to it."""

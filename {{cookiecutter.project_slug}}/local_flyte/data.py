@@ -22,12 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from .access import Context, found, invalid
 from .actions import SUCCESSFUL, Runs, now
-from .tasks import ProjectService, TaskService
+from .tasks import ProjectService
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE = 2 * 2**20  # the most bytes of inputs or outputs that the control plane returns
-MAX_SECONDS = 3600
+EXPIRY_SECONDS = 3600  # which signed addresses tell; here they expire with their Flyte
 LINES = 1000  # the most lines of a log in one message
 
 
@@ -94,7 +94,6 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
 
     _runs: Runs
     _projects: ProjectService
-    _tasks: TaskService
     _storage: Storage
 
     async def create_upload_location(
@@ -104,9 +103,6 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         md5 = request.content_md5
         if not md5 and not request.filename_root:
             raise invalid("either filename_root or content_md5 must be given")
-        seconds = request.expires_in.ToSeconds() if request.HasField("expires_in") else MAX_SECONDS
-        if seconds > MAX_SECONDS:
-            raise invalid(f"an address for an upload expires after at most {MAX_SECONDS} s")
         root = request.filename_root or b32encode(md5).decode().rstrip("=")
         path = Path(root, request.filename or "upload")
         if path.is_absolute() or ".." in path.parts:
@@ -117,7 +113,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             native_url=str(file),  # File.open() accepts no file:// URI
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
-        answer.expires_at.FromSeconds(now().seconds + seconds)
+        answer.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)
         return answer
 
     async def create_download_link(
@@ -133,7 +129,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if not any(file.is_file() for file in files):
             raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
         urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0])])
-        urls.expires_at.FromSeconds(now().seconds + MAX_SECONDS)
+        urls.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)
         return pb.CreateDownloadLinkResponse(pre_signed_urls=urls)
 
     async def upload_inputs(
@@ -144,10 +140,6 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if request.HasField("run_id"):
             project, domain = request.run_id.project, request.run_id.domain
         self._projects.check(project)
-        if request.WhichOneof("task") is None:
-            raise invalid("inputs need a task")
-        if request.HasField("task_id"):
-            self._tasks.get(request.task_id)
         content = request.inputs.SerializeToString(deterministic=True)
         hash_ = urlsafe_b64encode(hashlib.sha256(content).digest()[:8]).decode().rstrip("=")
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_

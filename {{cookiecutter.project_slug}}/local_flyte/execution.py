@@ -1,12 +1,11 @@
 """Executes actions: tasks, and conditions, which wait for a person's answer without a process.
 
 A task is the SDK's own ``a0``, started as a Flyte cluster would start it. There is no scheduler: no
-cache, no timeouts, no resources. An attempt that ends without a result fails; Flyte's executor
-would try it three more times.
+queue, no cache, no timeouts, no resources. An attempt that ends without a result fails; Flyte's
+executor would try it three more times.
 """
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_service_pb2
 
 from .access import Faults, invalid
-from .actions import ROOT, Action, Pod, Run
+from .actions import Action, Pod, Run
 from .people import Person
 from .processes import DONE, Containers, substituted
 
@@ -41,7 +40,7 @@ _KINDS = {
 
 @dataclass(eq=False)
 class Executor:
-    """Runs actions as processes, a few runs at a time."""
+    """Runs actions as processes."""
 
     _containers: Containers
     _work: Path
@@ -51,11 +50,7 @@ class Executor:
     keeps_pods: bool
     """Whether the log of an attempt can be read when the next one has begun."""
 
-    def __post_init__(self) -> None:
-        # Only runs queue: other actions must start while their parent is waiting for them.
-        self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
-        self._with_slot = set[int]()
-        self._running: dict[int, asyncio.Task[None]] = {}
+    _running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     @staticmethod
     def check(spec: task_definition_pb2.TaskSpec) -> None:
@@ -82,12 +77,6 @@ class Executor:
             if stopped.phase == _PAUSED:
                 stopped.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
-    def release(self, run: Run) -> None:
-        """Let another run start: this one has ended, or waits for an answer."""
-        if id(run) in self._with_slot:
-            self._with_slot.remove(id(run))
-            self._slots.release()
-
     async def close(self) -> None:
         """Stop everything, and wait until all processes have ended."""
         for task in self._running.values():
@@ -107,20 +96,13 @@ class Executor:
         action.changed.fire()
 
     async def _execute(self, run: Run, action: Action) -> None:
-        if action.name == ROOT:
-            await self._slots.acquire()
-            self._with_slot.add(id(run))
-        try:
+        error = await self._attempt(run, action)
+        retries = action.details.task.task_template.metadata.retries.retries
+        while error is not None and error.recoverability and action.attempt <= retries:
+            if not self.keeps_pods:
+                action.pods.clear()
+            action.attempt += 1
             error = await self._attempt(run, action)
-            retries = action.details.task.task_template.metadata.retries.retries
-            while error is not None and error.recoverability and action.attempt <= retries:
-                if not self.keeps_pods:
-                    action.pods.clear()
-                action.attempt += 1
-                error = await self._attempt(run, action)
-        finally:
-            if action.name == ROOT:
-                self.release(run)
         if error is not None:
             action.fail(error)
         else:
@@ -172,8 +154,6 @@ class Conditions:
     """Pauses actions until they are answered or time out."""
 
     _faults: Faults
-    _records_names: bool
-    """Whether it records who answers by name, or by subject only."""
     _recording: set[asyncio.Task[None]] = field(default_factory=set)
 
     def pause(self, action: Action) -> None:
@@ -213,10 +193,7 @@ class Conditions:
             if action.phase == _PAUSED:
                 action.details.signal_info.output.CopyFrom(answer)
                 if someone is not None:
-                    signalled_by = action.details.signal_info.signalled_by
-                    signalled_by.CopyFrom(someone.identity)
-                    if not self._records_names:
-                        signalled_by.user.ClearField("spec")
+                    action.details.signal_info.signalled_by.CopyFrom(someone.identity)
                 action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
 
         action.answer = answer

@@ -24,12 +24,10 @@ def page(
     fields: Fields[Item],
     *,
     name: Callable[[Item], str],
-    eager: bool = False,
 ) -> tuple[list[Item], str]:
     """Filter and sort items; return a page, and the token for the next ("" on the last one).
 
-    Items that are equal in the requested order are sorted by name. In an eager list, a full page
-    has a token even if it is the last one.
+    Items that are equal in the requested order are sorted by name.
     """
     if request.limit > MAX_PAGE:
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
@@ -39,10 +37,11 @@ def page(
         field, descending = _field(sort.key, fields), sort.direction == list_pb2.Sort.DESCENDING
         # None is greatest, and never compared.
         found.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
-    start = offset_of(request.token)
+    if request.token and not (request.token.isascii() and request.token.isdigit()):
+        raise invalid(f"invalid page token {request.token!r}")
+    start = int(request.token or 0)
     end = start + limit
-    more = end < len(found) or (eager and end == len(found))
-    return found[start:end], str(end) if more else ""
+    return found[start:end], str(end) if end < len(found) else ""
 
 
 def matching(
@@ -56,13 +55,6 @@ def matching(
             raise invalid(f"unsupported function {_Filter.Function.Name(asked.function)}")
         found = [item for item in found if _matches(field(item), compare, asked.values)]
     return found
-
-
-def offset_of(token: str) -> int:
-    """Return the start of a token's page."""
-    if token and not (token.isascii() and token.isdigit()):
-        raise invalid(f"invalid page token {token!r}")
-    return int(token or 0)
 
 
 def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Any]:

@@ -76,8 +76,7 @@ class Containers:
 
     def _control(self) -> socket.socket:
         """Return the connection to the process that starts others, which is started when needed."""
-        if self._starter is None or self._starter[1].poll() is not None:
-            self.close()  # if somebody killed it
+        if self._starter is None:
             ours, theirs = socket.socketpair()
             with theirs:
                 process = subprocess.Popen(

@@ -62,7 +62,8 @@ class RunService(run_service_connect.RunService):
         """
         run_id = _run_id(request)
         self._projects.check(run_id.project)
-        spec = self._task_spec(request)
+        is_deployed = request.HasField("task_id")
+        spec = self._tasks.get(request.task_id).spec if is_deployed else request.task_spec
         self._executor.check(spec)
         base = self._storage.run_base(run_id)
         if request.HasField("offloaded_input_data"):
@@ -81,16 +82,6 @@ class RunService(run_service_connect.RunService):
         if run is wanted:
             self._executor.start(run, run.root)
         return pb.CreateRunResponse(run=_summary(run))
-
-    def _task_spec(self, request: pb.CreateRunRequest) -> task_definition_pb2.TaskSpec:
-        if request.HasField("task_id"):
-            try:
-                return self._tasks.get(request.task_id).spec
-            except ConnectError as error:  # the real one has no code for it, either
-                raise ConnectError(Code.UNKNOWN, error.message) from error
-        if request.HasField("task_spec"):
-            return request.task_spec
-        raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
         """Abort a run. One that has ended is also marked as aborted."""
@@ -171,11 +162,12 @@ class RunService(run_service_connect.RunService):
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         """List the runs of a project and domain."""
-        scope = (run for run in self._runs if _in_scope(run, request))
-        roots = [run.root for run in scope if run.asks or not request.paused_actions_only]
+        scope = (request.project_id.name, request.project_id.domain)
+        runs = (run for run in self._runs if key_of(run.id)[:2] == scope)
+        roots = [run.root for run in runs if run.asks or not request.paused_actions_only]
         listed, token = _page(roots, request.request)
-        runs = [_summary(self._runs.get(root.details.id.run)) for root in listed]
-        return pb.ListRunsResponse(runs=runs, token=token)
+        found = [_summary(self._runs.get(root.details.id.run)) for root in listed]
+        return pb.ListRunsResponse(runs=found, token=token)
 
     async def list_actions(
         self, request: pb.ListActionsRequest, ctx: Context
@@ -231,7 +223,6 @@ class ActionsService(actions_service_connect.ActionsService):
         action = Action(details, wanted.input_uri, wanted.run_output_base, run.changed)
         if wanted.HasField("condition"):
             self._conditions.pause(action)
-            self._executor.release(run)
         run.actions[action.name] = action
         if wanted.HasField("trace"):
             action.stored_at = wanted.trace.outputs.output_uri
@@ -240,7 +231,6 @@ class ActionsService(actions_service_connect.ActionsService):
             parent.details.status.attempts = 0
         if wanted.HasField("task"):
             if (source := self._runs.recovered(run, action.name)) is not None:
-                details.metadata.recovered_from.CopyFrom(source.details.id)
                 action.stored_at = source.output_uri
                 action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
             else:
@@ -327,13 +317,6 @@ def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[lis
         return f"{action.details.id.run.name} {action.name}"
 
     return page(actions, request, FIELDS, name=name)
-
-
-def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:
-    if (scope := request.WhichOneof("scope_by")) not in {"project_id", None}:
-        raise ConnectError(Code.UNIMPLEMENTED, f"the local Flyte does not list runs by {scope}")
-    wanted = request.project_id
-    return scope is None or (run.id.project, run.id.domain) == (wanted.name, wanted.domain)
 
 
 def _summary(run: Run) -> run_definition_pb2.Run:

@@ -116,8 +116,7 @@ class Services:
         access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
         self.tasks = tasks = TaskService(projects)
-        # The open-source Flyte records the subject of who answers, and no name.
-        conditions = Conditions(self.faults, union)
+        conditions = Conditions(self.faults)
         services: list[object] = [
             IdentityService(),
             self.clusters,
@@ -126,7 +125,7 @@ class Services:
             TriggerService(),
             RunService(self.runs, projects, tasks, self.storage, self.executor, conditions),
             ActionsService(self.runs, self.executor, conditions),
-            DataProxyService(self.runs, projects, tasks, self.storage),
+            DataProxyService(self.runs, projects, self.storage),
             self.apps,
         ]
         if union:

@@ -1,7 +1,6 @@
 """What is deployed: TaskService, TriggerService and, with the only project, ProjectService."""
 
 import operator
-import re
 from dataclasses import dataclass, field
 from datetime import UTC
 
@@ -17,7 +16,7 @@ from flyteidl2.trigger import trigger_service_pb2 as trigger_pb2
 
 from .access import CALLER, Context, found, key_of
 from .actions import now
-from .listing import Fields, matching, offset_of, page
+from .listing import Fields, matching, page
 
 _Task = task_definition_pb2.TaskDetails
 _Trigger = trigger_definition_pb2.TriggerDetails
@@ -41,23 +40,13 @@ class ProjectService(project_service_connect.ProjectService):
         if name not in {self._project.id, "system"}:  # that of the task which builds images
             raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
 
-    def _matches(self, filters: str) -> bool:
-        columns = {"name": self._project.name, "state": str(self._project.state)}
-        # In the SDK's format: eq(name, flytesnacks)+eq(state, 0)
-        asked = re.findall(r"eq\((\w+),\s*(.*?)\s*\)", filters)
-        return all(columns.get(name) == value for name, value in asked)
-
     async def list_projects(
         self, request: project_pb2.ListProjectsRequest, ctx: Context
     ) -> project_pb2.ListProjectsResponse:
-        """List the project, if the caller may view it."""
+        """List the project, if the caller may view it. It is not archived."""
         someone = CALLER.get()
-        visible = (someone is None or someone.can_view) and self._matches(request.filters)
-        start = offset_of(request.token)
-        found = [self._project] if visible and start == 0 else []
-        # A full page has a token, even if it is the last one.
-        token = "1" if found and request.limit == 1 else ""
-        listed = project_pb2.Projects(projects=found, token=token)
+        visible = (someone is None or someone.can_view) and "eq(state, 1)" not in request.filters
+        listed = project_pb2.Projects(projects=[self._project] if visible else [])
         return project_pb2.ListProjectsResponse(projects=listed)
 
     async def get_project(
@@ -87,8 +76,6 @@ class TaskService(task_service_connect.TaskService):
         """Store a version of a task, replacing one with the same name; ignore its triggers."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
-        if not request.HasField("spec"):
-            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         id_.org = ""
         versions = self._by_name.setdefault(key_of(id_), {})
         earlier = versions.get(id_.version)
@@ -114,16 +101,15 @@ class TaskService(task_service_connect.TaskService):
         versions = (
             version
             for (project, domain, _), versions in self._by_name.items()
-            if (project, domain) == scope and not request.known_filters  # by who deployed it
+            if (project, domain) == scope
             for version in versions.values()
         )
         # As in the real one: for each task, the newest of the requested versions.
         wanted = matching(versions, request.request, FIELDS)
         latest = {version.task_id.name: version for version in wanted}.values()
         name = operator.attrgetter("task_id.name")
-        details, token = page(latest, request.request, FIELDS, name=name, eager=True)
+        details, token = page(latest, request.request, FIELDS, name=name)
         listed = task_pb2.ListTasksResponse(token=token)
-        listed.metadata.total = len(latest)
         for task in details:
             listed.tasks.add(task_id=task.task_id, metadata=task.metadata)
         return listed
@@ -131,7 +117,7 @@ class TaskService(task_service_connect.TaskService):
 
 @dataclass(eq=False)
 class TriggerService(trigger_service_connect.TriggerService):
-    """Stores triggers by project, domain, task and name."""
+    """Stores triggers by project, domain, task and name, and starts no runs."""
 
     _triggers: dict[tuple[str, ...], _Trigger] = field(default_factory=dict)
 
@@ -139,10 +125,8 @@ class TriggerService(trigger_service_connect.TriggerService):
         self, request: trigger_pb2.DeployTriggerRequest, ctx: Context
     ) -> trigger_pb2.DeployTriggerResponse:
         """Store a trigger, replacing one with the same name."""
-        spec, automation = request.spec, request.automation_spec
-        trigger = _Trigger(spec=spec, automation_spec=automation, description=spec.description)
+        trigger = _Trigger(spec=request.spec, automation_spec=request.automation_spec)
         trigger.id.name.CopyFrom(request.name)
-        trigger.status.deployed_at.CopyFrom(now())
         self._triggers[_trigger_key(request.name)] = trigger
         return trigger_pb2.DeployTriggerResponse(trigger=trigger)
 
@@ -160,12 +144,9 @@ class TriggerService(trigger_service_connect.TriggerService):
         task = request.task_name
         shown = [
             trigger_definition_pb2.Trigger(
-                id=trigger.id,
-                status=trigger.status,
-                active=trigger.spec.active,
-                automation_spec=trigger.automation_spec,
+                id=trigger.id, active=trigger.spec.active, automation_spec=trigger.automation_spec
             )
-            for key, trigger in sorted(self._triggers.items())
+            for key, trigger in self._triggers.items()
             if key[:-1] == (task.project, task.domain, task.name)
         ]
         return trigger_pb2.ListTriggersResponse(triggers=shown)
