@@ -1,7 +1,6 @@
 """The wheel of ``passthrough/`` and ``local_flyte/``: docs/recipes/many-apps.md in a project."""
 
 import re
-import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -16,10 +15,9 @@ from packaging.requirements import Requirement
 from template import ROOT
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import client_of, wait_until
+from local_flyte.testing import client_of
 
-from .baking import BIN, PROJECT, Baker, edit, files_in, run
-from .long_running import running
+from .baking import BIN, PROJECT, Baker, edit, ended, files_in, run
 from .test_update import TEMPLATE, create, cruft, earlier, present, status
 from .walkthrough import code_blocks, commit, for_make, path_with_tools
 
@@ -155,32 +153,9 @@ def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Pat
             assert bob.get("/me").json()["email"] == "bob@example.com"
 
 
-JOBS = """
-import flyte
-
-env = flyte.TaskEnvironment("jobs")
-
-
-@env.task
-async def double(x: int) -> int:
-    return 2 * x
-"""
-
-
 @pytest.mark.weekly
-def test_the_command_serves_tasks_of_a_folder_without_an_app(moved: Path, tmp_path: Path) -> None:
-    file = tmp_path / "jobs.py"
-    file.write_text(JOBS, "utf-8")
-    with running([str(moved / ".venv/bin/local-flyte"), "jobs.py"], tmp_path) as command:
-        printed = command.wait_until_ready()
-        lines = re.findall(r"^ +(\S*flyte -c .*) get run$", printed, re.MULTILINE)
-        people = {Path(words[-1]).stem: words for words in map(shlex.split, lines)}
-        assert list(people) == ["alice", "bob", "victor", "carol"]
-        home = {"HOME": str(tmp_path), "COLUMNS": "300"}
-        double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
-        run([*people["bob"], *double], tmp_path, **home)
-        assert "jobs.double" in run([*people["victor"], "get", "run"], tmp_path, **home)
-        file.write_text(JOBS.replace("double", "twice"), "utf-8")
-        wait_until(lambda: "Registered the tasks again." in command.printed())
-        assert "jobs.twice" in run([*people["alice"], "get", "task"], tmp_path, **home)
-        command.interrupt()
+def test_the_command_of_the_package_needs_an_app_or_a_file(moved: Path, tmp_path: Path) -> None:
+    """What it does with a file: local_flyte/test_command.py."""
+    done = ended([moved / ".venv/bin/local-flyte"], tmp_path)
+    assert done.returncode != 0
+    assert "there is no app here: name a file with tasks" in done.stdout

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
-from local_flyte import LocalFlyte, Mode
+from local_flyte import LocalFlyte
 from local_flyte.__main__ import PORT, _listen
 from local_flyte.clients import Elsewhere
 from local_flyte.testing import wait_until
@@ -28,7 +29,16 @@ from ..baking import Baker, edit, run
 from ..conformance.client import Flyte, Person
 from ..long_running import READY, Running, curl_lines, running
 
-PORT_OF_NOBODY = 9  # the discard service's, which has gone out of use
+JOBS = """
+import flyte
+
+env = flyte.TaskEnvironment("jobs")
+
+
+@env.task
+async def double(x: int) -> int:
+    return 2 * x
+"""
 HERE = [sys.executable, "-m", "local_flyte"]
 pytestmark = pytest.mark.slow
 
@@ -86,12 +96,10 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with a header for API keys and a file of settings, without ``GET /me``."""
+    """Return a project with a header for API keys and a file of settings."""
     project = baker(tmp_path_factory.mktemp("command"), credential_headers="X-Api-Key, X-Tenant")
     settings = "ACCESS_LOG=true\nLOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n"
     (project / ".env").write_text(settings)
-    (project / "app/routers/me.py").unlink()
-    edit(project / "app/main.py", "    me,\n", "")
     return project
 
 
@@ -113,10 +121,7 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_an_address_a_file_of_settings_and_a_port_in_use_are_told(
-    project: Path, printed: str
-) -> None:
-    assert re.search(r"^Port 8080 is in use, so .* --port <number>$", printed, re.MULTILINE)
+def test_a_file_of_settings_and_a_port_in_use_are_told(project: Path, printed: str) -> None:
     assert "Using the variables in .env.\n" in printed
     assert "Not used by make dev: FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT\n" in printed
     run(["git", "init", "--quiet"], project)
@@ -127,14 +132,12 @@ def test_an_address_a_file_of_settings_and_a_port_in_use_are_told(
             _listen(port)
 
 
-def test_the_printed_curl_lines_are_for_what_the_app_has(command: Running, printed: str) -> None:
+def test_a_printed_curl_line_has_an_api_key(command: Running, printed: str) -> None:
     """Those of the default project are tried in test_demo.py."""
     lines = curl_lines(printed)
-    paths = {httpx.URL(line[-1]).path for line in lines}
-    assert paths == {"/tasks", "/tasks/my-flyte-app-tasks.greet/runs"}  # no /me
     (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
-    assert "my-flyte-app-tasks.greet" in run([*line, "--silent", "--noproxy", "*"], Path.cwd())
-    wait_until(lambda: '"route": "/tasks"' in command.printed())
+    assert "alice@example.com" in run([*line, "--silent", "--noproxy", "*"], Path.cwd())
+    wait_until(lambda: '"route": "/me"' in command.printed())
 
 
 def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
@@ -204,52 +207,70 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     wait_until(lambda: told.search(command.printed()))
 
 
-def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
-    default_project: Path, tmp_path: Path, browser: httpx.Client
-) -> None:
-    """That Flyte is a local one, started alone."""
-    here = default_project
-    with started(here, "--flyte-only") as (flyte_command, printed):
-        assert "\n  export _U_EP_OVERRIDE=dns:///127.0.0.1:" in printed
-        people = re.findall(r"^  (\w+) +\S+  \((.*)\)$", printed, re.MULTILINE)
-        assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
-        assert people[-1][1].startswith("is refused")
-        words, *others = flyte_lines(printed)
-        assert [Path(each[2]).stem for each in others] == ["bob", "victor", "carol"]
-        flyte(words, here, tmp_path)
-        (tmp_path / "tmp").mkdir()
-        with started(here, "--flyte", words[2], TMPDIR=str(tmp_path / "tmp")) as (command, told):
-            assert "Flyte      dns:///127.0.0.1:" in told
-            assert f"-m local_flyte --flyte {words[2]} --port <number>\n" in told
-            to_open = link_to(told)
-            me = to_open.join("/me")
-            assert browser.get(me).status_code == 401
-            (to_sign_in,) = re.findall(r'href="(/sign-in/you\S+)"', browser.get(to_open).text)
-            browser.get(me.join(to_sign_in))
-            assert browser.get(me).json()["email"] == "alice@example.com"
-            (token,) = (tmp_path / "tmp").glob("*/token")
-            assert token.stat().st_mode & 0o777 == 0o600
-            check_ends(command, signal.SIGTERM)
-            assert not token.exists()
-            log = command.printed().partition(READY)[2]
-            assert "GET" not in log  # what was printed stays in sight
-            assert "secret=" not in log
-        known = Path(words[2]).read_text()
-        (without := tmp_path / "token.yaml").write_text(known.replace("alice.token", "no.token"))
-        with pytest.raises(RuntimeError, match="Your token for 127"):
-            Elsewhere(without).token()
-        (without := tmp_path / "ca.yaml").write_text(known.replace('"caCertFilePath"', '"other"'))
-        with pytest.raises(RuntimeError, match="CERTIFICATE_VERIFY_FAILED"):
-            Elsewhere(without).check()
+class Alone(NamedTuple):
+    """A local Flyte without an app."""
+
+    command: Running
+    file: Path
+    people: dict[str, list[str]]
+    """How to call the ``flyte`` command, by person."""
+
+
+@pytest.fixture(scope="module")
+def alone(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    (file := tmp_path_factory.mktemp("jobs") / "jobs.py").write_text(JOBS)
+    with started(file.parent, file.name, PYTHONPATH=str(default_project)) as (command, printed):
+        lines = flyte_lines(printed)
+        yield Alone(command, file, {Path(words[2]).stem: words[:3] for words in lines})
         with_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        check_ends(flyte_command, signal.SIGINT if with_nohup else signal.SIGHUP)
+        check_ends(command, signal.SIGINT if with_nohup else signal.SIGHUP)
+
+
+def test_the_tasks_of_a_file_are_served_without_an_app(alone: Alone, tmp_path: Path) -> None:
+    assert list(alone.people) == ["alice", "bob", "victor", "carol"]
+    double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
+    assert "completed for action a0" in flyte([*alone.people["bob"], *double], tmp_path, tmp_path)
+    alone.file.write_text(JOBS.replace("double", "twice"))
+    wait_until(lambda: "Registered the tasks again." in alone.command.printed())
+
+
+def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
+    alone: Alone, default_project: Path, tmp_path: Path, browser: httpx.Client
+) -> None:
+    """That Flyte is a local one."""
+    (tmp_path / "tmp").mkdir()
+    options = ["--flyte", alone.people["alice"][-1]]
+    with started(default_project, *options, TMPDIR=str(tmp_path / "tmp")) as (command, told):
+        assert "Flyte      dns:///127.0.0.1:" in told
+        to_open = link_to(told)
+        me = to_open.join("/me")
+        assert browser.get(me).status_code == 401
+        (to_sign_in,) = re.findall(r'href="(/sign-in/you\S+)"', browser.get(to_open).text)
+        browser.get(me.join(to_sign_in))
+        assert browser.get(me).json()["email"] == "alice@example.com"
+        (token,) = (tmp_path / "tmp").glob("*/token")
+        assert token.stat().st_mode & 0o777 == 0o600
+        check_ends(command, signal.SIGTERM)
+        assert not token.exists()
+        log = command.printed().partition(READY)[2]
+        assert "GET" not in log  # what was printed stays in sight
+        assert "secret=" not in log
+
+
+def test_a_config_that_the_app_cannot_use_is_refused_and_without_tls_everybody_is_anonymous(
+    local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
     with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
         Elsewhere(Path("dns:///flyte.example.com"))
-    admin = {"endpoint": f"dns:///127.0.0.1:{PORT_OF_NOBODY}", "insecure": True}
-    (without := tmp_path / "flyte.yaml").write_text(json.dumps({"admin": admin}))
-    (line,) = refusal(here, "--flyte", str(without)).splitlines()
-    assert line.startswith(f"No Flyte answers at http://127.0.0.1:{PORT_OF_NOBODY}: ")
-    assert "Connection refused" in line
+    known = local_flyte.config_file().read_text()
+    (without_token := tmp_path / "1.yaml").write_text(known.replace("alice.token", "no.token"))
+    with pytest.raises(RuntimeError, match="Your token for 127"):
+        Elsewhere(without_token).token()
+    admin = {"endpoint": "dns:///127.0.0.1:1", "insecure": True}
+    (devbox := tmp_path / "2.yaml").write_text(json.dumps({"admin": admin}))
+    assert not Elsewhere(devbox).has_people
+    settings = load_settings(Settings, Elsewhere(devbox).environment())
+    assert (settings.flyte_endpoint, settings.allow_anonymous) == ("http://127.0.0.1:1", True)
 
 
 def test_a_setting_that_is_misspelt_in_the_file_of_settings_is_told_once(
@@ -259,12 +280,3 @@ def test_a_setting_that_is_misspelt_in_the_file_of_settings_is_told_once(
     (here / ".env").write_text("TRUSTED_ORIGIN=https://s3cret.example\n")
     told = refusal(here)
     assert told == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?\n"
-
-
-def test_on_the_flyte_of_a_config_without_tls_everybody_is_anonymous() -> None:
-    with LocalFlyte(mode=Mode.DEVBOX) as devbox:
-        elsewhere = Elsewhere(devbox.config_file())
-    address = f"http://127.0.0.1:{devbox.port}"
-    assert not elsewhere.has_people
-    settings = load_settings(Settings, elsewhere.environment())
-    assert (settings.flyte_endpoint, settings.allow_anonymous) == (address, True)

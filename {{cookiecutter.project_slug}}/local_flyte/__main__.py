@@ -1,6 +1,6 @@
 """``python -m local_flyte``: the app on a local Flyte, or on another one, until Ctrl-C.
 
-In a folder without an app, it is a local Flyte for the tasks in the files that it is given.
+With files, it is a local Flyte without an app, for the tasks in the files.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import functools
 import importlib
 import os
 import secrets
-import shlex
 import signal
 import socket
 import subprocess
@@ -18,25 +17,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 from dotenv import dotenv_values, load_dotenv
 
 from passthrough import UVICORN, Settings, load_settings, validated
 
-from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
-from .clients import AppFailsError, Elsewhere, in_short, inherited_environment, write
+from . import LocalFlyte, sign_in
+from .banner import SHOWN, app_banner, banner_elsewhere, flyte_banner
+from .clients import Elsewhere, in_short, inherited_environment, write
 from .people import Person, person
 from .serving import HOST, listen
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
 PORT = 8080
-PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} --port <number>"
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
-NO_FILE = "There is no app here. Name a file to deploy its tasks: local-flyte jobs.py"
 READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
@@ -49,21 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal, and return 0; or 1, if something did not start."""
     about = "Run the app on a local Flyte that has users and runs your tasks."
     parser = argparse.ArgumentParser("local-flyte", description=about)
-    files = "in a folder without an app: a file with tasks to deploy, again when it changes"
+    files = "run no app, but the tasks in this file, which is deployed again when it changes"
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=files)
     where = "port of the app (default: 8080, or a free one)"
     parser.add_argument("--port", type=int, metavar="PORT", help=where)
-    alone = "start Flyte without the app, and print the settings for an app to use it"
-    parser.add_argument("--flyte-only", action="store_true", help=alone)
     use = "run the app as you on the Flyte of this config of the flyte command, not on a local one"
     parser.add_argument("--flyte", type=Path, metavar="CONFIG", help=use)
     options = parser.parse_args(arguments)
     if (options.port or 0) not in range(65_536):
         parser.error("a port is a number from 0 to 65535")
-    if options.flyte and (options.flyte_only or options.files):
-        parser.error("--flyte-only and files are about the local Flyte")
-    if not Path(PACKAGE, "main.py").exists():
-        options.flyte_only = True
+    if options.flyte and options.files:
+        parser.error("files are for the local Flyte")
+    if not (options.files or Path(PACKAGE, "main.py").exists()):
+        parser.error("there is no app here: name a file with tasks")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
 
@@ -93,7 +88,7 @@ class _Flyte(NamedTuple):
     people: Sequence[Person]
     token_file: str | None
     banner: Callable[..., str]
-    """Returns what to print, from the app's URL and paths, the sign-in secret and notes."""
+    """Returns what to print, from the app's URL and paths, and the sign-in secret."""
     act: Callable[[], None]
     """Is called again and again."""
 
@@ -103,7 +98,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     listener = stack.enter_context(_listen(options.port))
     port: int = listener.getsockname()[1]
     url = f"http://{HOST}:{port}"
-    if options.flyte_only:
+    if options.files:
         listener.close()
     start = _flyte_elsewhere if options.flyte else _local_flyte
     flyte = start(options, stack)
@@ -119,14 +114,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     }
     app = stack.enter_context(_app(listener, environment))
     offered = _paths(app, url)
-    notes = []
-    if options.port is None and port != PORT:
-        command = [sys.executable, "-m", "local_flyte"]
-        command += ["--flyte", str(options.flyte)] if options.flyte else []
-        notes.append(PORT_IN_USE.format(PORT, port, shlex.join(command)))
-    if not options.flyte:
-        notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
-    print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
+    print(flyte.banner(url=url, secret=secret, offered=offered), flush=True)
     while app.poll() is None:
         time.sleep(WAKE_SECONDS)
         _try(flyte.act)
@@ -134,7 +122,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
 
 
 def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
-    settings = _settings()
+    settings = None if options.files else _settings()
     headers = list(settings.credential_headers) if settings else []
     scope = (settings.flyte_project, settings.flyte_domain) if settings else ()
     print("Starting local Flyte…", flush=True)
@@ -151,7 +139,7 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
             _register(local_flyte, options.files)
             print("Registered the tasks again.", flush=True)
 
-    if options.flyte_only:
+    if options.files:
         print(flyte_banner(local_flyte), flush=True)
         while True:
             time.sleep(WAKE_SECONDS)
@@ -163,13 +151,11 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
         task=next((name for name in tasks if name.endswith("-tasks.greet")), None),
         api_key_header=headers[0] if headers else None,
     )
-    people = [someone for someone in PEOPLE.values() if someone.name != ONLY_FOR_TESTS]
-    return _Flyte(local_flyte.app_environment(), people, None, banner, register_changes)
+    return _Flyte(local_flyte.app_environment(), SHOWN, None, banner, register_changes)
 
 
 def _flyte_elsewhere(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
     elsewhere = Elsewhere(options.flyte)
-    elsewhere.check()
     banner = functools.partial(banner_elsewhere, elsewhere)
     if not elsewhere.has_people:
         return _Flyte(elsewhere.environment(), [], None, banner, lambda: None)
@@ -187,10 +173,8 @@ def _flyte_elsewhere(options: argparse.Namespace, stack: contextlib.ExitStack) -
     return _Flyte(elsewhere.environment(), [person("you")], str(file), banner, renew_the_token)
 
 
-def _settings() -> Settings | None:
-    """Return the app's settings; None in a folder without an app."""
-    if not Path(PACKAGE, "settings.py").exists():
-        return None
+def _settings() -> Settings:
+    """Return the app's settings."""
     try:
         kind: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
         validated(kind, {name: value or "" for name, value in dotenv_values(".env").items()})
@@ -203,20 +187,13 @@ def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
     """Register the tasks of the files or, without any, of the deployment; return known names."""
     for file in files:
         local_flyte.deploy(Path.cwd(), str(file), None)
-    if files:
-        return []
-    if not Path(DEPLOYMENT).exists():
-        print(NO_FILE, flush=True)
-        return []
-    return local_flyte.register(Path.cwd())
+    return [] if files else local_flyte.register(Path.cwd())
 
 
 def _try(act: Callable[[], None]) -> None:
-    """Do it; print why it failed, but for an app whose process, which restarts, has said it."""
+    """Do it, or print why it failed."""
     try:
         act()
-    except AppFailsError:
-        pass
     except RuntimeError as error:
         print(error, file=sys.stderr, flush=True)
 
@@ -273,7 +250,7 @@ def _app(
                 app.wait(STOP_SECONDS)
 
 
-def _paths(app: subprocess.Popen[bytes], url: str) -> Mapping[str, Any]:
+def _paths(app: subprocess.Popen[bytes], url: str) -> list[str]:
     """Wait until the app answers, and return the paths of its OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
@@ -281,7 +258,7 @@ def _paths(app: subprocess.Popen[bytes], url: str) -> Mapping[str, Any]:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
         with contextlib.suppress(httpx.HTTPError):
             answer = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
-            return answer.json()["paths"] if answer.is_success else {}
+            return [*answer.json()["paths"]] if answer.is_success else []
         time.sleep(WAKE_SECONDS)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
 

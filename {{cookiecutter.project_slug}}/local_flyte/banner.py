@@ -3,18 +3,17 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from . import PEOPLE, LocalFlyte
 from .clients import Elsewhere
 from .sign_in import choice, link
 
-ONLY_FOR_TESTS = "expired"  # this person is shown only with their token
-
+SHOWN = [person for person in PEOPLE.values() if not person.expired]
 AS_YOU = """The app acts as you, on the Flyte of your config: your colleagues see what you run. Its
 tasks are those that are deployed there; `make deploy` deploys yours."""
+RELOADS = "When a Python file in app/ changes, the app and its tasks reload."
 CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
 second one use another browser, or a private window:"""
 
@@ -24,31 +23,30 @@ def app_banner(
     *,
     url: str,
     secret: str,
-    offered: Mapping[str, Mapping[str, Any]],
+    offered: Collection[str],
     task: str | None,
     api_key_header: str | None,
-    notes: Sequence[str] = (),
 ) -> str:
     """Return the app's address, and how to use it as different people.
 
-    The paths that the app has offered are those of its OpenAPI document. The task takes a name.
+    ``offered`` has the paths of its OpenAPI document. The task takes a name.
     """
     to_open = f"Open       {choice(url, secret)}"
-    shown = [person for person in PEOPLE.values() if person.name != ONLY_FOR_TESTS]
-    links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
+    links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in SHOWN]
     alice, bob, victor = (
         f"Authorization: Bearer {PEOPLE[name].token}" for name in ("alice", "bob", "victor")
     )
     parts = [
         f"{to_open}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local stand-in",
-        *notes,
+        RELOADS,
         _lines(CHOOSE, links),
     ]
     headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
     if api_key_header:
         headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
-    lines = [_curl(url + _path_to_show(offered), header) for header in headers]
-    parts.append(_lines("Call the app as alice or bob:", lines))
+    if "/me" in offered:
+        lines = [_curl(f"{url}/me", header) for header in headers]
+        parts.append(_lines("Call the app as alice or bob:", lines))
     to_run = next((path for path in offered if path.endswith("/tasks/{name}/runs")), None)
     if task and to_run:
         runs = url + to_run.replace("{name}", task)
@@ -66,34 +64,17 @@ def app_banner(
     return _joined(parts)
 
 
-def _path_to_show(offered: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the path that says who calls or, if its owner has deleted it, another one."""
-    simple = [path for path in offered if "get" in offered[path] and "{" not in path]
-    return min(simple, key=lambda path: (not path.endswith("/me"), path == "/health"), default="/")
-
-
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Return how to use the local Flyte without the app."""
-    variables = local_flyte.app_environment().items()
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables]
-    people = [f"{p.name:8}{p.token}  ({p.rights})" for p in PEOPLE.values()]
-    return _joined(
-        [
-            _lines("Settings for an app that uses this Flyte:", exports),
-            _lines("The people, and their tokens:", people),
-            _flyte_commands(local_flyte, "alice", "bob", "victor", "carol"),
-        ]
-    )
+    return _joined([_flyte_commands(local_flyte, *(someone.name for someone in SHOWN))])
 
 
-def banner_elsewhere(
-    elsewhere: Elsewhere, *, url: str, secret: str, notes: Sequence[str], **_: object
-) -> str:
+def banner_elsewhere(elsewhere: Elsewhere, *, url: str, secret: str, **_: object) -> str:
     """Return the address of an app that uses another Flyte."""
     to_open = choice(url, secret) if elsewhere.has_people else url
     about = f"Open       {to_open}\nAPI docs   {url}/docs\nFlyte      {elsewhere.endpoint}"
     who = AS_YOU if elsewhere.has_people else "Everybody is anonymous there."
-    return _joined([about, *notes, who])
+    return _joined([about, who])
 
 
 def _flyte_commands(local_flyte: LocalFlyte, *people: str) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 import threading
@@ -11,7 +10,6 @@ import traceback
 from pathlib import Path
 
 import flyte.config
-import httpx
 
 from .people import Directory, Mode, Person
 from .processes import DONE
@@ -29,7 +27,7 @@ try:
 except (Exception, SystemExit) as error:
     from local_flyte.clients import in_short
     print(in_short(error), flush=True)
-    sys.exit(3 if "app.main" in sys.modules else 4)
+    sys.exit(3)
 
 apps = [app for app in vars(deployment).values() if isinstance(app, flyte.Environment)]
 needed = {needed.name: needed for app in apps for needed in app.depends_on}
@@ -53,13 +51,7 @@ CANNOT = (
     "It is looked for in the system's keyring, where `flyte whoami` puts it, unless the config has"
     " authType: ExternalCommand and a command that prints it."
 )
-NO_ANSWER = "No Flyte answers at {}: {}"
-ANSWER_SECONDS = 10
-DEPLOYMENT_FAILS, APP_FAILS = 3, 4  # exit codes of REGISTER
-
-
-class AppFailsError(RuntimeError):
-    """The app cannot be imported, so it does not start either."""
+IS_TOLD = 3  # the exit code of REGISTER if it has printed the project's mistake
 
 
 def inherited_environment() -> dict[str, str]:
@@ -186,9 +178,7 @@ class Clients:
     def register(self, root: Path) -> list[str]:
         """Register, as alice, the tasks that ``deployment.py`` deploys; return their names.
 
-        Raises:
-            AppFailsError: With the mistake, if the app cannot be imported.
-            RuntimeError: With the output, if they can't be registered for another reason.
+        It raises RuntimeError, with the mistake in the project or all output, if they cannot be.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file())]
         said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
@@ -209,10 +199,8 @@ class Clients:
             text=True,
             check=False,
         )
-        if result.returncode == APP_FAILS:
-            raise AppFailsError(result.stdout)
         if result.returncode not in DONE:
-            is_told = result.returncode == DEPLOYMENT_FAILS
+            is_told = result.returncode == IS_TOLD
             raise RuntimeError(result.stdout if is_told else f"{failure}\n{result.stdout}")
         return result.stdout
 
@@ -241,19 +229,6 @@ class Elsewhere:
     def has_people(self) -> bool:
         """Whether it knows who calls: without TLS, as in the devbox, everybody is anonymous."""
         return not self._platform.insecure
-
-    def check(self) -> None:
-        """Raise RuntimeError, with the reason, if no Flyte answers."""
-        url = f"{'http' if self._platform.insecure else 'https'}://{self._host}"
-        try:
-            trusted = ssl.create_default_context(cafile=self._platform.ca_cert_file_path)
-            user_info = f"{url}/flyteidl2.auth.IdentityService/UserInfo"
-            answer = httpx.post(user_info, json={}, verify=trusted, timeout=ANSWER_SECONDS)
-        except (OSError, httpx.HTTPError) as error:
-            raise RuntimeError(NO_ANSWER.format(url, error)) from None
-        if answer.is_server_error or answer.status_code == httpx.codes.BAD_REQUEST:
-            why = f"{answer.status_code} {answer.reason_phrase}"
-            raise RuntimeError(NO_ANSWER.format(url, why))
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which the app uses this Flyte."""
