@@ -112,24 +112,12 @@ def hint(operation: Operation, response: httpx.Response) -> str:
     places = [each["location"] for each in invalid]
     example: dict[str, Any] = {}
     for place, name, *_ in (each for each in places if len(each) > 1):
-        argument = "params" if place == "query" else _argument_for(operation, name)
-        example.setdefault(argument, {})[name] = f"<{name}>"
+        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
     if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
         example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
     elif not example:
         example = {"json": "<a body>"} if places else {"status": response.status_code}
     return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
-
-
-def _argument_for(operation: Operation, field: str) -> str:
-    """Return the argument of httpx for a field of a body: a form has ``data`` and ``files``."""
-    content = _DOCUMENTED.get(operation, {}).get("requestBody", {}).get("content", {})
-    form = next((content[kind] for kind in content if "form" in kind), None)
-    if form is None:
-        return "json"
-    schema = str(form["schema"].get("$ref", "")).rpartition("/")[2]
-    fields = app.openapi()["components"]["schemas"].get(schema, {}).get("properties", {})
-    return "files" if re.search("octet-stream|binary", str(fields.get(field))) else "data"
 
 
 @pytest.fixture(scope="module")
