@@ -242,6 +242,7 @@ class Protocol(HttpToolsProtocol):
         super().shutdown()
         for scope, loop in list(cancelled_at_stop.items()):
             if loop is self.loop:  # another thread may have another server
+                del cancelled_at_stop[scope]
                 scope.cancel()
 
 

@@ -100,7 +100,7 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            del cancelled_at_stop[limit]
+            cancelled_at_stop.pop(limit, None)
 
 
 async def watch_details(
