@@ -89,19 +89,6 @@ async def test_a_caller_with_many_requests_delays_another_by_one() -> None:
     assert len(places.order) == 50
 
 
-async def test_a_place_is_passed_on_and_the_line_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "PLACE_SECONDS", 0.01)
-    for number in range(2 * turns.PLACES):  # which never let go
-        await request_of(f"caller {number}").turn.begin()
-    first, second = (request_of("one") for _ in range(2))
-    await first.turn.begin()
-    waiting = asyncio.create_task(second.turn.begin())
-    await asyncio.sleep(0.1)
-    assert not waiting.done()
-    first.turn.let_go()
-    await waiting
-
-
 async def test_a_place_is_kept_while_a_thread_translates_even_if_the_client_has_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

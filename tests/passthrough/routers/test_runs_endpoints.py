@@ -72,18 +72,6 @@ def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
         assert made.headers["Location"].startswith(f"/flyte/runs/{made.json()['name']}?")
 
 
-# Reports
-
-
-def test_a_reports_address_is_not_logged(
-    alice: httpx.Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    drawn = ended(start("tests.draw", html="<p>42</p>"))
-    answer = alice.get(f"/runs/{drawn}/report")
-    assert answer.status_code == 303
-    assert answer.headers["location"].partition("?")[0] not in caplog.text
-
-
 # What took effect
 
 
