@@ -81,7 +81,7 @@ def run_of(local_flyte: LocalFlyte, name: str) -> Run:
 def request_of(caller: str) -> RequestState:
     """Begin a request, in the current task."""
     state = RequestState()
-    state.turn.caller = caller
+    state.turn.whose = caller
     current_request.set(state)
     return state
 

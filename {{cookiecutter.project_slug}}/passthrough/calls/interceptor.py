@@ -3,7 +3,9 @@
 import dataclasses
 import time
 import uuid
+from asyncio import create_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -59,15 +61,22 @@ class CallerInterceptor:
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream."""
         state, method = this_request(), self._begin(ctx)
-        async with state.closing(call_next(request, _with_handovers(ctx))) as stream:
-            while True:
-                with state.include():
-                    given = await with_safe_errors(anext(stream, None), method)
-                if given is None:
-                    return
-                yield given.message.pop()
-                if method.endswith("/TailLogs"):  # the SDK keeps the last message: an empty one
-                    yield ctx.method().output()
+        stream = call_next(request, _with_handovers(ctx))
+
+        async def close() -> None:
+            with suppress(RuntimeError):  # it is being read: the reader is cancelled
+                await stream.aclose()
+
+        async with aclosing(stream):
+            with state.at_end(lambda: create_task(close())):  # also while nobody reads it
+                while True:
+                    with state.include():
+                        given = await with_safe_errors(anext(stream, None), method)
+                    if given is None:
+                        return
+                    yield given.message.pop()
+                    if method.endswith("/TailLogs"):  # the SDK keeps the last message: empty
+                        yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
         """Make a call the caller's. Returns its method, as ``service/method``.

@@ -3,14 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import (
-    AbstractContextManager,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -77,6 +71,7 @@ class RequestState:
         self.credentials: tuple[tuple[str, str], ...] = ()  # its headers that have some
         self.secrets: tuple[object, list[str]] = ((), [])  # in which credentials, and which
         self.turn = Turn(self.deadline.loop)
+        self.caller_hash: str | None = None
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
         self.received = 0  # bytes, since something was last sent to the client
         self.seconds = 0.0  # in calls with a single answer
@@ -110,18 +105,6 @@ class RequestState:
         task = asyncio.current_task()
         assert task
         return self.at_end(task.cancel)
-
-    @asynccontextmanager
-    async def closing(self, messages: AsyncGenerator[Any]) -> AsyncGenerator[AsyncGenerator[Any]]:
-        """Close a stream after the block, or if the request ends while nobody is reading it."""
-
-        async def close() -> None:
-            with suppress(RuntimeError):  # it is being read: `include` cancels the reader
-                await messages.aclose()
-
-        with self.at_end(lambda: asyncio.create_task(close())):
-            async with aclosing(messages):
-                yield messages
 
     @contextmanager
     def at_end(self, call: Callable[[], object]) -> Iterator[None]:

@@ -34,8 +34,7 @@ class Turn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Have no turn yet. It is waited for in this loop, by default in the first that asks."""
-        self.caller: str | None = None  # the hash of its credentials
-        self.person: str | None = None  # if Flyte has told: one may have many credentials
+        self.whose: str | None = None  # the caller's hash or, if Flyte has told it, their subject
         self.keeps_line = False  # what is large stays in memory, whatever is sent or let go
         self._loop = loop
         self._has_ended = False
@@ -56,8 +55,7 @@ class Turn:
         try:
             async with self._waiting:  # other calls of the request wait for the same turn
                 if not self._line:
-                    whose = self.person or self.caller
-                    line = self._lines.setdefault((id(loop), whose), asyncio.Lock())
+                    line = self._lines.setdefault((id(loop), self.whose), asyncio.Lock())
                     await line.acquire()
                     self._line = line
                 if needs_place and not self._place:

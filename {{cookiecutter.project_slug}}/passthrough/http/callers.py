@@ -31,7 +31,7 @@ async def find_caller(connection: HTTPConnection) -> Caller:
     state = this_request()
     state.caller = state.caller or await _ask_for_caller(connection)
     found: Caller = state.caller
-    state.turn.person = found.subject
+    state.turn.whose = found.subject or state.turn.whose
     return found
 
 
@@ -85,12 +85,12 @@ class OpenRequests:
         more = [("authorization", value.decode("latin-1")) for value in sent]
         state.credentials = (*forwarded, *more)
         callers = self._callers(forwarded)
+        # The fullest of its counts decides, and is logged.
+        state.caller_hash = state.turn.whose = fullest = max(callers, key=self._open.__getitem__)
         if turn := scope.get(OUTER_TURN):  # not counted again
             state.turn = turn
             await self._app(scope, receive, send)
             return
-        # The fullest of its counts decides, and is logged.
-        state.turn.caller = fullest = max(callers, key=self._open.__getitem__)
         is_upload = size_of_body(scope) > self._largest_body
         weight = self._per_upload if is_upload else 1
         if self._open[fullest] + weight > self._most:

@@ -38,7 +38,7 @@ from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAu
 from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
 from .exchange import COME_BACK, HEADERS, Exchange
-from .problems import problem_for, problem_response, route_of
+from .problems import logged_problem, problem_response, route_of
 
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -139,11 +139,11 @@ class Door:
         connection = HTTPConnection(scope)
         if exchange.has_left:
             if not isinstance(error, ClientDisconnect):
-                problem_for(connection, error)  # logs it
+                logged_problem(connection, error)
         elif not exchange.status:
             await problem_response(connection, error)(scope, exchange.receive, exchange.send)
         else:
-            data = bytes(problem_for(connection, error).response().body)
+            data = bytes(logged_problem(connection, error).response().body)
             if exchange.is_event_stream:
                 await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
 
@@ -156,7 +156,7 @@ class Door:
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * state.seconds, 1),
             "request_id": state.request_id,
-            "caller": state.turn.caller or "-",
+            "caller": state.caller_hash or "-",
             "subject": (state.caller and state.caller.subject) or "-",
         }
         # `logger.info` would look for the line of code that has called it.

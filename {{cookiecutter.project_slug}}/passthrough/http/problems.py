@@ -133,7 +133,7 @@ class Problem(BaseModel):
         return Response(text, self.status, headers, "application/problem+json")
 
 
-def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
+def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     The text of an HTTPException is always returned. With 500, 501, 502 and 503, any other goes to
@@ -155,7 +155,7 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
     """Return the response for an exception."""
     # The headers of an HTTP client's error are those of the server that it has called.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
-    problem = problem_for(connection, error)
+    problem = logged_problem(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
         headers.setdefault("www-authenticate", "Bearer")
         challenges = getattr(connection.scope.get("app"), "challenges", {})
