@@ -54,7 +54,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     }  # fmt: skip
     named = {name: type_of(kind) for name, kind in kinds.items()}
     fields = {"x": {"default": 2**53 - 1}, "y": {"default": 2**53}}  # this may have been rounded
-    task = interface_of(**named, j=struct({"type": ["object"] * 9, "properties": fields}))
+    task = interface_of(**named, j=struct({"type": ["object"], "properties": fields}))
     task.inputs.variables[0].value.description = "who"
     defaults = [
         NamedParameter(name="g", parameter=Parameter(default=as_the_sdk(b"x", bytes))),
@@ -76,7 +76,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
             "h": integer | {"description": "some"},
             "i": {"not": {}, "description": "a message, whose fields Flyte does not describe"},
             "j": {
-                "type": ["object"],
+                "type": "object",
                 "properties": {"x": {"default": 2**53 - 1}, "y": {}},
                 "additionalProperties": False,
             },

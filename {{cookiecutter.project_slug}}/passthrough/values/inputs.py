@@ -66,10 +66,6 @@ class InvalidInputs(ValueError):  # noqa: N818
         self.errors = errors
 
 
-class InvalidValueError(Exception):
-    """What is wrong with a value: its location, and a message."""
-
-
 def to_literals(
     values: Mapping[str, Any],
     kinds: Mapping[str, LiteralType],
@@ -91,8 +87,8 @@ def to_literals(
                 literals[name] = converter.literal(values[name], schema, (name,))
             elif name not in optional:
                 errors.append(((name,), "must be given"))
-        except InvalidValueError as error:
-            errors.append(error.args)
+        except InvalidInputs as error:
+            errors += error.errors
         except TooComplexError:
             errors.append(((name,), "too large, or nested too deep"))
     if errors:
@@ -101,7 +97,7 @@ def to_literals(
 
 
 class Converter:
-    """Converts the inputs of one run, within a budget, or raises InvalidValueError."""
+    """Converts the inputs of one run, within a budget, or raises InvalidInputs."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
@@ -117,7 +113,7 @@ class Converter:
             target = self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
             literal = self.literal(value, target, at, depth + 1)
         elif wrong := self._fault(value, schema):
-            raise InvalidValueError(at, wrong)
+            raise InvalidInputs([(at, wrong)])
         elif isinstance(value, list):
             literal = self._items(value, schema, at, depth)
         elif isinstance(value, dict):
@@ -140,7 +136,7 @@ class Converter:
             return self._variant(value, beside_null[0], at, depth + 1)
         fitting: list[Literal] = []
         for of in variants:
-            with suppress(InvalidValueError):
+            with suppress(InvalidInputs):
                 fitting.append(self._variant(value, of, at, depth + 1))
                 # "NaN" may be shown for a number, and a dataclass would read it as a text.
                 is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
@@ -149,7 +145,7 @@ class Converter:
         if len(fitting) == 1:
             return fitting[0]
         which = f"{len(fitting)} types of the union: ambiguous" if fitting else "none of the types"
-        raise InvalidValueError(at, f"matches {which}")
+        raise InvalidInputs([(at, f"matches {which}")])
 
     def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:
         literal = self.literal(value, schema, at, depth)
@@ -172,13 +168,13 @@ class Converter:
         for name in schema.get("required", []):
             self._spend(depth)
             if name not in fields:
-                raise InvalidValueError((*at, name), "must be given")
+                raise InvalidInputs([((*at, name), "must be given")])
         for name, item in fields.items():
             place, of = (*at, name), properties.get(name, rest)
             if of is False:
-                raise InvalidValueError(place, "there is no such field")
+                raise InvalidInputs([(place, "there is no such field")])
             if wrong := self._fault(name, TEXT):
-                raise InvalidValueError(place, wrong)
+                raise InvalidInputs([(place, wrong)])
             literals[name] = self.literal(item, of, place, depth + 1)
         return Literal(map={"literals": literals})
 

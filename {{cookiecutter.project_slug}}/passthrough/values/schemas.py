@@ -163,11 +163,11 @@ class SchemaBuilder:
                     return _unsupported("bytes in Base64, which a dataclass would keep as text")
                 case "propertyNames", {"type": keys} if keys not in ("string", "integer"):
                     return _unsupported("an object whose keys are no texts and no integers")
-                case ("title" | "description" | "format", str()) | ("additionalProperties", False):
+                case ("title" | "description" | "format" | "default", str()):
                     kept[keyword] = value
-                case "default", bool() | str():
+                case "default", bool() | int() | float() if abs(value) < 2**53:  # else rounded
                     kept[keyword] = value
-                case "default", int() | float() if abs(value) < 2**53:  # else rounded
+                case "additionalProperties", False:
                     kept[keyword] = value
                 case "const", _ if type(value) in PLAIN:
                     kept["enum"] = [value]
@@ -177,8 +177,6 @@ class SchemaBuilder:
                     kept[keyword] = [name for name in value if isinstance(name, str)]
                 case "type", str() if value in TYPES.values():
                     kept[keyword] = value
-                case "type", list():
-                    kept[keyword] = [kind for kind in TYPES.values() if kind in value]
                 case "$ref", str() if value in names:
                     kept[keyword] = names[value]
                 case "items" | "additionalProperties", dict() | bool():
