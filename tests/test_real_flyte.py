@@ -22,6 +22,7 @@ def test_the_projects_tests_run_against_another_flyte(
     project: Path, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.deploy(project, "tests/deployed_tasks.py", "env")
+    local_flyte.register(project)  # as make deploy does
     given = {
         "FLYTE_TEST_ENDPOINT": local_flyte.endpoint,
         "FLYTE_TEST_TOKEN_ALICE": local_flyte.token("alice"),
