@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from flyte.types import TypeEngine
@@ -18,15 +19,13 @@ from flyteidl2.core.types_pb2 import LiteralType
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.actions import Run
-from local_flyte.testing import bearer
+from local_flyte.testing import Event, bearer, events
 from passthrough import load_settings
 from passthrough.application import App
 from passthrough.calls.request_state import RequestState, current_request
 from passthrough.http.door import ProjectDomain, passthrough_middleware
 from passthrough.settings import Settings
 
-TASKS = "tests"
-"""The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 Received = Callable[[], list[ReceivedCall]]
 Called = Callable[[str], int]
 """The calls that Flyte has received since a test began, and how many there were of a method."""
@@ -76,6 +75,19 @@ def run_of(local_flyte: LocalFlyte, name: str) -> Run:
     """Return Flyte's own record of a run."""
     (found,) = (run for run in local_flyte._services.runs if run.id.name == name)
     return found
+
+
+def router_of(*modules: Any) -> APIRouter:
+    """Return a router with the endpoints of several modules."""
+    router = APIRouter()
+    for module in modules:
+        router.include_router(module.router)
+    return router
+
+
+def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
+    """Return the events of a run's stream, until it ends."""
+    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
 
 
 def request_of(caller: str) -> RequestState:

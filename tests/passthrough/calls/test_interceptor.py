@@ -6,7 +6,6 @@ import httpx
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import streams
@@ -15,12 +14,10 @@ from local_flyte.testing import wait_until
 
 from .. import naive_endpoints
 from ..elsewhere import Elsewhere, envelope, lines
-from ..support import Called, Received
+from ..support import Called, Received, router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-router.include_router(naive_endpoints.router)
-router.include_router(streams.router)
+router = router_of(naive_endpoints, streams)
 
 
 def test_a_stream_may_be_silent_for_longer_than_the_timeout(

@@ -6,17 +6,16 @@ from typing import Any
 import httpx
 import msgpack
 import pytest
-from fastapi import APIRouter
 
 from passthrough.calls.json_values import translated
 from passthrough.limits import Budget, Limits, TooComplexError, current_limits, limits
 from passthrough.values.outputs import to_json
 
 from .. import naive_endpoints
+from ..support import router_of
 from ..values.hostile import binary
 
-router = APIRouter()
-router.include_router(naive_endpoints.router)
+router = router_of(naive_endpoints)
 
 
 @pytest.mark.anyio

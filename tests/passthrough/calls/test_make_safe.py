@@ -13,7 +13,6 @@ import flyte
 import flyte.io
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyte import remote
 from flyte.app import AppEnvironment
 
@@ -25,11 +24,9 @@ from passthrough.calls.sdk import NotForManyCallersError
 
 from .. import naive_endpoints
 from ..flyte_tasks import UNPICKLED, env, greet
-from ..support import Received, run_python
+from ..support import Received, router_of, run_python
 
-router = APIRouter()
-router.include_router(naive_endpoints.router)
-router.include_router(streams.router)
+router = router_of(naive_endpoints, streams)
 
 
 async def use(stored: Any, method: str) -> None:

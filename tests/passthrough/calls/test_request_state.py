@@ -10,7 +10,6 @@ import flyte
 import flyte.io
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import tasks
@@ -19,10 +18,9 @@ from local_flyte.testing import ended, start, wait_until
 from passthrough.calls.request_state import Deadline, RequestState, this_request
 
 from ..elsewhere import lines
-from ..support import connected, head, run_of
+from ..support import connected, head, router_of, run_of
 
-router = APIRouter()
-router.include_router(tasks.router)
+router = router_of(tasks)
 
 
 @router.post("/deadlines")

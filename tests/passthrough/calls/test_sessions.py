@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from fastapi import APIRouter
 
 from app.routers import streams, tasks
 from local_flyte import LocalFlyte
@@ -16,13 +15,10 @@ from passthrough.limits import Limits
 
 from .. import naive_endpoints
 from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
-from ..support import Received, connected, head
+from ..support import Received, connected, head, router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-router.include_router(naive_endpoints.router)
-router.include_router(tasks.router)
-router.include_router(streams.router)
+router = router_of(naive_endpoints, tasks, streams)
 VIEWERS = 4
 
 

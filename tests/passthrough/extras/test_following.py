@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import APIRouter
 
 from app.routers import streams
 from local_flyte import LocalFlyte
@@ -15,15 +14,10 @@ from local_flyte.testing import Event, events, start, wait_until
 from passthrough.extras.following import PART_CHARS
 
 from ..elsewhere import Elsewhere, envelope, lines
+from ..support import router_of, sent
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-router.include_router(streams.router)
-
-
-def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
-    """Return the events of a run's stream, until it ends."""
-    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+router = router_of(streams)
 
 
 def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> bool:

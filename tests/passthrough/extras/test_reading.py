@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Iterator
 import flyte
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import conditions, me, runs, streams
@@ -18,12 +17,10 @@ from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
 from passthrough.limits import Limits
 from passthrough.settings import Settings
 
-from ..support import Called, build_app, request_of, run_of
+from ..support import Called, build_app, request_of, router_of, run_of
 
 pytestmark = pytest.mark.anyio
-router = APIRouter()
-for module in (conditions, me, runs, streams):
-    router.include_router(module.router)
+router = router_of(conditions, me, runs, streams)
 LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
 LARGE = "x" * 110_000
 

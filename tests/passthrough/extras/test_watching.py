@@ -9,26 +9,19 @@ from typing import Any
 import flyte
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import conditions, runs, streams, tasks
 from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
-from local_flyte.testing import Event, acting_as, ended, events, start, wait_until
+from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough.extras import watching
 
 from ..elsewhere import envelope, lines
+from ..support import router_of, sent
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-for module in (conditions, runs, streams, tasks):
-    router.include_router(module.router)
-
-
-def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Event]:
-    """Return the events of a run's stream, until it ends."""
-    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+router = router_of(conditions, runs, streams, tasks)
 
 
 def changes(client: httpx.Client, run: str) -> list[dict[str, Any]]:

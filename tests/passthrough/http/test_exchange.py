@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Request
+from fastapi import BackgroundTasks, Request
 from flyte import remote
 from starlette.responses import StreamingResponse
 
@@ -22,11 +22,9 @@ from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import request_state
 
 from .. import naive_endpoints
-from ..support import build_app, connected, head
+from ..support import build_app, connected, head, router_of
 
-router = APIRouter()
-router.include_router(naive_endpoints.router)
-router.include_router(streams.router)
+router = router_of(naive_endpoints, streams)
 VIEWERS = 20
 MARK = ContextVar("mark", default="")
 kept: list[Any] = []

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyteidl2.common import phase_pb2
 
 from app.routers import conditions, runs
@@ -15,11 +14,9 @@ from local_flyte.actions import Action
 from local_flyte.execution import RECORDING
 from local_flyte.testing import ended, start, wait_until
 
-from ..support import Called, run_of
+from ..support import Called, router_of, run_of
 
-router = APIRouter()
-router.include_router(conditions.router)
-router.include_router(runs.router)
+router = router_of(conditions, runs)
 
 
 def asked(

@@ -7,18 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
 
 from app.routers import conditions, runs, streams
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import client_of, ended, serving, start, wait_until
 
-from ..support import TASKS, build_app
+from ..support import build_app, router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-for module in (conditions, runs, streams):
-    router.include_router(module.router)
+router = router_of(conditions, runs, streams)
 
 
 # Actions
@@ -31,7 +28,7 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
     assert [root[key] for key in ("name", "title", "parent")] == ["a0", "family", None]
     keys = ("parent", "group", "task", "type")
-    of_all = ["a0", "children", f"{TASKS}.stumble", "task"]
+    of_all = ["a0", "children", "tests.stumble", "task"]
     assert all([each[key] for key in keys] == of_all for each in children)
     told = sorted((each["phase"], each["attempts"]) for each in children)
     assert told == [("failed", 2), ("succeeded", 1), ("succeeded", 2)]

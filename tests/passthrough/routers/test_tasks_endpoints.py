@@ -2,16 +2,15 @@
 
 import httpx
 import pytest
-from fastapi import APIRouter
 from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from app.routers import tasks
 
 from ..elsewhere import Elsewhere
+from ..support import router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = APIRouter()
-router.include_router(tasks.router)
+router = router_of(tasks)
 RUNS = "/tasks/tests.greet/runs"
 
 

@@ -10,18 +10,15 @@ from typing import Any
 import httpx
 import pages
 import pytest
-from fastapi import APIRouter
 
 from app.routers import conditions, me, runs, streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.processes import Containers
-from local_flyte.testing import Event, ended, events, start, wait_until
+from local_flyte.testing import ended, start, wait_until
 
-from ..support import build_app, run_of
+from ..support import build_app, router_of, run_of, sent
 
-router = APIRouter()
-for module in (conditions, me, runs, streams, tasks):
-    router.include_router(module.router)
+router = router_of(conditions, me, runs, streams, tasks)
 ROWS = pages.data("calls")["rows"]
 BODIES: dict[str, Any] = {
     "/tasks/{name}/runs": {"inputs": {"name": "Ada"}},
@@ -72,14 +69,11 @@ def test_every_operation_is_in_the_table() -> None:
     assert operations == {tuple(row["request"].partition("?")[0].split(" ")) for row in ROWS}
 
 
-def view(client: httpx.Client, run: str, kind: str) -> list[Event]:
-    """Read a stream of a run to its end, as the page does, with a request id of its own."""
-    headers = {"x-request-id": f"{run}-viewer"}
-    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
+VIEWER = {"x-request-id": "of-a-viewer"}
 
 
-def calls_of_viewer(local_flyte: LocalFlyte, run: str) -> Counter[str]:
-    made = [each for each in local_flyte.calls if each.headers["x-request-id"] == f"{run}-viewer"]
+def calls_of_viewer(local_flyte: LocalFlyte) -> Counter[str]:
+    made = [each for each in local_flyte.calls if VIEWER.items() <= each.headers.items()]
     return Counter(each.method for each in made)
 
 
@@ -102,12 +96,12 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
         root._notify()
 
     with ThreadPoolExecutor(2) as threads:
-        actions = threads.submit(view, alice, run, "actions/events")
-        log = threads.submit(view, alice, run, "logs")
+        actions = threads.submit(sent, alice, run, "actions/events", **VIEWER)
+        log = threads.submit(sent, alice, run, "logs", **VIEWER)
         wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
         for number in range(91):  # as in a minute of an image that cannot be pulled
             local_flyte._background.call(partial(happens, number))
-        made = calls_of_viewer(local_flyte, run)
+        made = calls_of_viewer(local_flyte)
         assert made.total() <= 10, made
         assert "TailLogs" not in made
         local_flyte._background.call(may_start.set)
@@ -119,11 +113,12 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
 def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_action(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
+    local_flyte.clear_calls()
     run = start("tests.crowd", size=3)
-    actions = view(alice, run, "actions/events")
+    actions = sent(alice, run, "actions/events", **VIEWER)
     found = run_of(local_flyte, run)
     assert len(found.changed.notified) > 8 * len(found.actions) == 8 * 4
-    made = calls_of_viewer(local_flyte, run)
+    made = calls_of_viewer(local_flyte)
     assert made.pop("GetActionDetails") <= 4 * 4
     assert made == {"GetRunDetails": 1, "WatchActions": 1}
     states = [json.loads(event.data) for event in actions]

@@ -11,7 +11,6 @@ import httpx
 import pages
 import pytest
 import trustme
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,11 +22,9 @@ from local_flyte.serving import HOST, listen
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls import request_state
 
-from ..support import Called, build_app
+from ..support import Called, build_app, router_of
 
-router = APIRouter()
-for module in (me, tasks):
-    router.include_router(module.router)
+router = router_of(me, tasks)
 
 
 class Way:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.telemetry import _runtime
 from opentelemetry import metrics, trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,10 +18,9 @@ from passthrough.agents import serve_agents
 
 from .. import naive_endpoints
 from ..elsewhere import Elsewhere
-from ..support import build_app
+from ..support import build_app, router_of
 
-router = APIRouter()
-router.include_router(naive_endpoints.router)
+router = router_of(naive_endpoints)
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
 BAGGAGE = "what-a-client-writes"
