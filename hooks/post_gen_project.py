@@ -29,16 +29,10 @@ MENTIONING = (
     "docs/taking-out.md",
     "docs/request.svg",
 )
-DEPLOY = ".venv/bin/flyte deploy deployment.py app_env"
-# With make, without it, and why.
-STEPS = (
-    ("make dev", ".venv/bin/python -m local_flyte", "run it on a local Flyte; Ctrl-C stops both"),
-    ("make test", ".venv/bin/python -m pytest -n 2", "run its tests"),
-    ("make deploy", DEPLOY, "deploy it to your Flyte cluster; see README.md first"),
-)
-SETUP = """    python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet "pip>=25.1"
-    .venv/bin/python -m pip install --editable . --group dev
+STEPS = """\
+    make dev     # run it on a local Flyte; Ctrl-C stops both
+    make test    # run its tests
+    make deploy  # deploy it to your Flyte cluster; see README.md first
 """
 
 
@@ -64,13 +58,11 @@ def tidy(project: Path, answers: dict[str, str]) -> None:
 
 def next_steps(answers: dict[str, str], folder: str, *, make: bool, git: bool) -> str:
     """Return the next steps, as commands that can be pasted one after the other."""
-    steps = [(with_make if make else without, why) for with_make, without, why in STEPS]
-    width = max(len(command) for command, _ in steps)
-    lines = [f"    {command:{width}}  # {why}\n" for command, why in steps]
     where = " (in WSL: the local Flyte does not run on Windows itself)" if os.name == "nt" else ""
-    setup = "" if make else SETUP
     enter = f"    cd {shlex.quote(folder)}\n"
-    text = f"\n{answers['project_slug']} is ready. Next{where}:\n\n{enter}{setup}{''.join(lines)}"
+    text = f"\n{answers['project_slug']} is ready. Next{where}:\n\n{enter}{STEPS}"
+    if not make:
+        text += "\nThere is no make here: README.md has the commands without it.\n"
     if answers["ci"] != "none":
         text += f"\nOnce it is pushed, {answers['ci']} checks and tests every change.\n"
     commit = "git init && git add --all && git commit -m 'Generate the project'"

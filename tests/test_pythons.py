@@ -12,8 +12,7 @@ from packaging.version import Version
 from template import ROOT
 
 from .baking import Baker, run
-from .test_prompts import load_hook
-from .walkthrough import needs_python, path_with_tools
+from .walkthrough import code_blocks, needs_python, path_with_tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
@@ -62,18 +61,18 @@ def test_the_steps_without_make(version: str, baker: Baker, tmp_path: Path) -> N
     }
     python = needs_python(version)
     project = baker(tmp_path, **answers)
-    hook = load_hook("post_gen_project.py", **answers)
-    steps = hook.next_steps(hook.ANSWERS, "a", make=False, git=True)
-    commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
-    assert commands[0] == "cd a"
-    setup, test = commands[1:4], commands[5]
-    assert test == ".venv/bin/python -m pytest -n 2"
+    (_, install), (_, check) = (
+        code_blocks(project / "README.md", heading, "sh") for heading in ("Run it", "Check it")
+    )
+    *setup, serve = install.splitlines()
+    assert serve == ".venv/bin/python -m local_flyte"
+    test, checks = check.splitlines()
     path = path_with_tools(tmp_path / "bin", python)
     for command in [*setup, test]:
         said = run(["sh", "-c", command], project, PATH=path, PYTEST_ADDOPTS=SOME_OF_THE_TESTS)
     assert re.search(r"\d{2,} passed", said)
-    for check in ("ruff format --check", "ruff check", "mypy"):
-        run([f".venv/bin/{check.split()[0]}", *check.split()[1:]], project)
+    for command in checks.split(";"):
+        run(command.split(), project)
 
 
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
