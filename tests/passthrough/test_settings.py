@@ -7,12 +7,11 @@ from pydantic import model_validator
 
 from passthrough import load_settings as load
 from passthrough.calls.sdk import StartError
-from passthrough.settings import Settings, setting
+from passthrough.settings import Settings
 
 
 class OwnSettings(Settings):
     colours: tuple[str, ...] = ()
-    team: str = setting("TEAM", "_INJECTED_TEAM", default="")
 
     @model_validator(mode="after")
     def _are_few(self) -> Self:

@@ -81,7 +81,9 @@ def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]
 
 
 async def connect(settings: Settings) -> None:
-    """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
+    """Initialise the SDK to call Flyte as each request's caller, as `App` does at its start.
+
+    It sends nothing yet.
 
     Raises:
         StartError: There is no address for Flyte, or the connection would be plaintext, over which
