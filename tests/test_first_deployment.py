@@ -31,10 +31,10 @@ PUSHED = ('"builder": "remote"', '"builder": "local", "registry": "registry.exam
 WITHOUT_DOCKER_IO = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
-    Trouble("remote image builder is not enabled", Mode.OPEN_SOURCE),
+    Trouble("remote image builder is not enabled", Mode.DEVBOX),
     Trouble(
         "All checkers failed to check existence of ... assuming it exists",
-        Mode.OPEN_SOURCE,
+        Mode.DEVBOX,
         PUSHED,
         environment=WITHOUT_DOCKER_IO,
     ),

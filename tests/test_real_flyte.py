@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from template import ROOT
 
-from local_flyte import LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte
 
 from .baking import BIN, ended, run
 
@@ -25,8 +25,8 @@ def test_the_projects_tests_run_against_another_flyte(
     local_flyte.register(project)  # as make deploy does
     given = {
         "FLYTE_TEST_ENDPOINT": local_flyte.endpoint,
-        "FLYTE_TEST_TOKEN_ALICE": local_flyte.token("alice"),
-        "FLYTE_TEST_TOKEN_BOB": local_flyte.token("bob"),
+        "FLYTE_TEST_TOKEN_ALICE": PEOPLE["alice"].token,
+        "FLYTE_TEST_TOKEN_BOB": PEOPLE["bob"].token,
         "SSL_CERT_FILE": str(local_flyte.ca_file),
     }
     said = run([BIN / "python", "-m", "pytest", "tests"], project, **given)
@@ -63,7 +63,7 @@ def test_the_conformance_cases_run_as_their_page_says(
     text = local_flyte.config_file(person).read_text("utf-8")
     config.write_text(text.replace("flytesnacks", project))
     command = command.replace("\\\n", "").replace("~/.flyte/config.yaml", str(config))
-    tokens = {name: local_flyte.token(name) for name in ("alice", "bob")}
+    tokens = {name: PEOPLE[name].token for name in ("alice", "bob")}
     variables = {f"FLYTE_TEST_TOKEN_{name.upper()}": token for name, token in tokens.items()}
     done = ended([BIN / "uv", *command.split()], ROOT, **variables)
     assert (done.returncode, said in done.stdout) == (code, True), done.stdout

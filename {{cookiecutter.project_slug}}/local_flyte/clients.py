@@ -117,12 +117,7 @@ class Clients:
 
     def config_file(self, person: str = "alice") -> Path:
         """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
-        return self._write_config(person, self.token(person))
-
-    def token(self, person: str) -> str:
-        """Return the token for a person's ``Authorization: Bearer`` header."""
-        someone = self.people[person]
-        return someone.token if self.mode is Mode.UNION else someone.jwt
+        return self._write_config(person, self.people[person].token)
 
     def _write_config(self, name: str, token: str) -> Path:
         file = write(self.home / f"{name}.token", f"{token}\n")
@@ -153,8 +148,6 @@ class Clients:
         trust = {"SSL_CERT_FILE": str(self.ca_file)}
         if self.mode is Mode.DEVBOX:
             return {**scope, "_U_EP_OVERRIDE": f"{HOST}:{self.port}", "_U_INSECURE": "true"}
-        if self.mode is Mode.OPEN_SOURCE:  # its chart sets no endpoint
-            return {**scope, **trust}
         return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
     def task_environment(self, owner: Person | None) -> dict[str, str]:

@@ -1,8 +1,6 @@
-"""The local Flyte's people, and how each kind of Flyte recognises their credentials."""
+"""The local Flyte's people, and how it recognises their credentials."""
 
-import json
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,14 +16,8 @@ class Mode(StrEnum):
 
     UNION = "union"
     """Callers are authenticated, and have rights on a project."""
-    OPEN_SOURCE = "open-source"
-    """As behind a proxy that authenticates callers, who may then do everything.
-
-    The caller's identity comes from the token, unverified. The headers of AWS's load balancers,
-    which the real one reads, too, are ignored.
-    """
     DEVBOX = "devbox"
-    """Plaintext: every caller is anonymous, and may do everything."""
+    """The open-source Flyte, in plaintext: every caller is anonymous, and may do everything."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +54,6 @@ class Person:
         if self.can_run:
             return "may run tasks"
         return "may only view" if self.can_view else "has no rights here"
-
-    @property
-    def jwt(self) -> str:
-        """A bearer token with the person's name, for a Flyte that does not verify tokens."""
-        names = {"given_name": self.given_name, "family_name": self.family_name}
-        claims = json.dumps({"sub": self.subject, "email": self.email, **names})
-        return f"e30.{urlsafe_b64encode(claims.encode()).decode().rstrip('=')}.unsigned"
 
     @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
@@ -134,31 +119,11 @@ class Directory:
         Authorization counts before the headers for API keys, and these before the cookie.
         """
         if (authorization := headers.get("authorization")) is not None:
-            return self._by_credential.get(f"Bearer {_bearer(authorization)}")
+            scheme, _, token = authorization.partition(" ")  # the scheme in any case (RFC 9110)
+            return self._by_credential.get(f"{scheme.capitalize()} {token.strip()}")
         if keys := [headers[name] for name in self._headers if name in headers]:
             return next(filter(None, map(self._by_credential.get, keys)), None)
         for pair in headers.get("cookie", "").split(";"):
             if pair.strip().startswith(f"{COOKIE}="):
                 return self._by_credential.get(pair.strip())
         return None
-
-
-def claimed(headers: Mapping[str, str]) -> Person | None:
-    """Return the person that a call claims to be from, as the open-source Flyte does.
-
-    It verifies nothing, since a proxy in front does. It ignores cookies and opaque tokens.
-    """
-    try:
-        _, payload, _ = _bearer(headers.get("authorization", "")).split(".")
-        claims = json.loads(urlsafe_b64decode(f"{payload}=="))
-        subject = claims["sub"]
-    except (LookupError, TypeError, ValueError):
-        return None
-    known = {name: claims.get(name, "") for name in ("email", "given_name", "family_name")}
-    return Person(name=subject, subject=subject, **known) if subject else None
-
-
-def _bearer(authorization: str) -> str:
-    """Return the token in an Authorization header; the scheme is case-insensitive (RFC 9110)."""
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

@@ -29,7 +29,7 @@ from .apps import POLL_SECONDS, AppService
 from .clients import Clients
 from .data import DataProxyService, Storage
 from .execution import Conditions, Executor
-from .people import PEOPLE, Directory, Mode, Person, claimed, person
+from .people import PEOPLE, Directory, Mode, Person, person
 from .processes import Containers
 from .runs import ActionsService, RunService
 from .serving import HOST, STOP_SECONDS, Background, listen
@@ -271,8 +271,8 @@ class LocalFlyte(Clients):
             containers = Containers(self._programs, self.home / "containers")
             stack.callback(containers.close)
             self._services = services = Services(self, containers, tls)
-            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}
-            self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
+            find = self.people.find if self.mode is Mode.UNION else lambda _: None
+            self._gateway = Gateway(find, services.applications)
             self._background = background = Background()
             served = None if self.mode is Mode.DEVBOX else certificate
             background.add(self._gateway, listener, served)
