@@ -217,12 +217,10 @@ class Converter:
             return ""
         if not name or not (name in names or (name == "integer" and "number" in names)):
             return f"must be of type {' or '.join(map(str, names))}"
-        members = schema.get("enum", ())
-        self._spend(0, (1 + len(value if name == "string" else "")) * len(members))
-        if members and not any(
-            type(value) is type(member) and value == member for member in members
-        ):
-            return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
+        if members := schema.get("enum"):
+            self._spend(0, len(members))
+            if (type(value), value) not in [(type(each), each) for each in members]:
+                return f"must be {' or '.join(str(each)[:100] for each in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
         if name == "number" and not math.isfinite(value):  # 1e400 is read as infinity
