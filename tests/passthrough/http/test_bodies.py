@@ -1,10 +1,19 @@
-"""From whom a body is read."""
+"""From whom a body is read, and how many at once."""
 
-from fastapi import APIRouter
+import socket
+import threading
+from contextlib import ExitStack
 
-from ..support import connected, head
+import httpx
+from fastapi import APIRouter, Request
+
+from local_flyte import PEOPLE
+from local_flyte.testing import bearer
+
+from ..support import connected
 
 router = APIRouter()
+begun = threading.Semaphore(0)
 
 
 @router.post("/length")
@@ -13,8 +22,34 @@ async def length(values: list[int]) -> int:
 
 
 def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
-    kind = "Content-Type: application/json"
+    sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
     for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
-        sent = head("/length", kind, size, person="expired", method="POST")
-        with connected(url, sent) as connection:  # and no byte of the body
+        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
+        with connected(url, request.encode()) as connection:  # and no byte of the body
             assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+@router.post("/upload", max_body_size=10_000_000)
+async def upload(request: Request) -> None:
+    begun.release()
+    async for _ in request.stream():
+        pass
+
+
+def test_a_person_has_five_uploads_open_at_most(url: str, bob: httpx.Client) -> None:
+    alice = f"Authorization: {bearer('alice')}", f"Cookie: {PEOPLE['alice'].cookie}"
+
+    def begin(credential: str) -> socket.socket:
+        lines = "POST /upload HTTP/1.1", "Host: app", credential, "Content-Length: 9000000"
+        return uploads.enter_context(connected(url, "\r\n".join((*lines, "\r\n")).encode()))
+
+    with ExitStack() as uploads:
+        opened = [begin(alice[number % 2]) for number in range(6)]
+        begin(f"Authorization: {bearer('bob')}")
+        for _ in range(6):
+            assert begun.acquire(timeout=60)
+        assert bob.post("/length", json=[]).json() == 0
+        assert not begun.acquire(blocking=False)
+        for each in opened[:5]:
+            each.close()
+        assert begun.acquire(timeout=60)

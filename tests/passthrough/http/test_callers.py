@@ -200,20 +200,6 @@ def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_
         assert no_json.result().status_code == 422
 
 
-def test_a_caller_has_five_uploads_open_at_most(local_flyte: LocalFlyte) -> None:
-    app = build_app(router, open_requests_per_caller=100)
-    upload = head("/upload", "Content-Length: 9000000", method="POST") + b"begun"
-    with serving(app) as url, client_of(url, "alice") as alice, ExitStack() as uploads:
-        for _ in range(5):
-            uploads.enter_context(connected(url, upload))
-            assert entered.acquire(timeout=60)
-        refused = alice.get("/thread")
-        assert refused.status_code == 429
-        assert "an upload counts as 20" in refused.json()["detail"]
-        uploads.close()
-        wait_until(lambda: alice.get("/thread").status_code == 200)
-
-
 @router.get("/unread")
 async def unread() -> Response:
     await this_request().turn.begin()  # as what Flyte sends for a large answer does

@@ -1,5 +1,9 @@
 """Which bodies are read, from whom, and how many at once."""
 
+import asyncio
+from contextlib import nullcontext
+from weakref import WeakValueDictionary
+
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
@@ -12,6 +16,7 @@ from .exchange import size_of_body
 
 UNASKED = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
 LARGE = 64 * 1024  # bytes: for a larger body, its request needs a turn
+UPLOADS = 5  # of a person at once, because of the disk; a body above the usual limit is one
 
 
 class Bodies:
@@ -25,6 +30,7 @@ class Bodies:
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         self._app, self._largest = app, largest
+        self._uploads = WeakValueDictionary[str | None, asyncio.Semaphore]()
         self._limited = RequestBodyLimitMiddleware(self._receive, largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,4 +69,6 @@ class Bodies:
 
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         is_whole = is_json or size <= self._largest  # FastAPI reads it whole, whatever its type
-        await self._app(scope, receive_whole if is_whole else receive, send)
+        uploads = self._uploads.setdefault(turn.whose, asyncio.Semaphore(UPLOADS))
+        async with uploads if size > self._largest else nullcontext():
+            await self._app(scope, receive_whole if is_whole else receive, send)

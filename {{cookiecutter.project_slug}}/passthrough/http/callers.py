@@ -18,11 +18,9 @@ from ..calls.request_state import this_request
 from ..calls.sdk import forwarded_credentials
 from ..models import Caller
 from ..settings import SETTINGS, Settings
-from .exchange import size_of_body
 
 OUTER_TURN = "passthrough.outer_turn"
 """The key of ASGI's scope for the turn of an agent's message, in the request that it makes."""
-UPLOADS = 5  # that take all of a caller's requests
 _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 
@@ -62,15 +60,13 @@ class OpenRequests:
     hash of a secret, with a key that is new at each start: nobody can find credentials by it.
 
     A request counts for each of its tokens and chosen cookies, so another cookie gives no second
-    allowance. Without any, its caller is known by all that is forwarded. An upload counts as
-    several requests, because of the disk.
+    allowance. Without any, its caller is known by all that is forwarded.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # In plaintext nobody has credentials, so all callers are one: then there is no limit.
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
-        self._app, self._most, self._largest_body = app, most, settings.largest_body
-        self._per_upload = max(1, settings.open_requests_per_caller // UPLOADS)
+        self._app, self._most = app, most
         # If all cookies are forwarded, some are no secrets, and many people have them.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
@@ -91,17 +87,14 @@ class OpenRequests:
             state.turn = turn
             await self._app(scope, receive, send)
             return
-        is_upload = size_of_body(scope) > self._largest_body
-        weight = self._per_upload if is_upload else 1
-        if self._open[fullest] + weight > self._most:
-            most = f"{self._most} requests open, an upload counts as {self._per_upload}"
-            detail = f"you may have {most}: wait for one to end"
+        if self._open[fullest] >= self._most:
+            detail = f"you may have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        self._count(callers, weight)
+        self._count(callers, 1)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._count(callers, -weight)
+            self._count(callers, -1)
 
     def _count(self, callers: list[str], weight: int) -> None:
         for caller in callers:
