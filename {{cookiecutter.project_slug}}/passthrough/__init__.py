@@ -41,7 +41,7 @@ __version__ = "2.0.0"
 
 # The app, its settings and its middleware
 from .application import UVICORN, App, connect, load_settings, validated
-from .settings import Settings, setting, variables_of, CredentialHeader, Name
+from .settings import Settings, setting, CredentialHeader, Name
 from .limits import Limits
 from .http.door import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter

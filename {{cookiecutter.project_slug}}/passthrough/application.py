@@ -30,7 +30,7 @@ from .http.callers import OpenRequests
 from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .settings import Settings, variables_of
+from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
@@ -73,7 +73,8 @@ def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]
         StartError: It will not, or one looks like a setting that is misspelt.
     """
     load_settings(kind, variables)
-    names = [variables_of(field)[0] for field in kind.model_fields.values()]
+    aliases: list[Any] = [field.validation_alias for field in kind.model_fields.values()]
+    names = [getattr(alias, "choices", [alias])[0] for alias in aliases]
     for name in variables.keys() - {*names}:
         for meant in get_close_matches(name, names, n=1, cutoff=0.87):
             raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")

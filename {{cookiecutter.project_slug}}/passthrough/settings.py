@@ -156,8 +156,3 @@ class Settings(BaseModel):
         if value.strip() == "*" and info.field_name == "cookie_names":
             return None
         return [item.strip() for item in value.split(",") if item.strip()]
-
-
-def variables_of(field: Any) -> list[str]:
-    """Return the environment variables that a setting is read from."""
-    return [str(name) for name in field.validation_alias.choices]

@@ -3,8 +3,6 @@
 import os
 
 from app.settings import Settings
-from passthrough import variables_of
 
-for field in Settings.model_fields.values():
-    for name in variables_of(field):
-        os.environ.pop(name, None)
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
