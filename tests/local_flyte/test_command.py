@@ -6,13 +6,12 @@ import shlex
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
@@ -156,30 +155,19 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
 
 
-def test_the_app_is_deployed_as_printed_without_such_a_sign_in(
+def test_the_app_is_deployed_as_printed_without_the_sign_in_and_the_file_of_settings(
     printed: str, project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = flyte_lines(printed)
-    said = flyte(deploy, project, tmp_path)
-    home = Path(deploy[2]).parent
-    own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
-    (host,) = set(re.findall(r"https://(127\.0\.0\.1:\d+)", said)) - own
-    links = {*re.findall(r"http://[^/]+(/sign-in(?:/alice)?\?\S+)", printed)}
-    assert len(links) == 2
-    trusted = ssl.create_default_context(cafile=str(home / "ca.pem"))
-    with httpx.Client(
-        base_url=f"https://{host}", verify=trusted, trust_env=False, timeout=60
-    ) as browser:
-        wait_until(lambda: health(browser, "", 200))
-        for path in (*links, "/sign-in", "/sign-out"):
-            response = browser.get(path)
-            assert response.status_code in {401, 404}
-            assert "set-cookie" not in response.headers
-            assert "sign_in" not in response.json()
-    (unpacked,) = home.glob("work/apps/*/*/app")
+    assert re.search(r"https://127\.0\.0\.1:\d+", flyte(deploy, project, tmp_path))
+    names = set[str]()
+    for bundle in Path(deploy[2]).parent.glob("data/uploads/**/*.tar.gz"):
+        with tarfile.open(bundle) as files:
+            names |= {*files.getnames()}
+    assert "app/main.py" in names
     for name in (".env", "local_flyte"):
         assert (project / name).exists()
-        assert not (unpacked.parent / name).exists()
+        assert not any(Path(file).is_relative_to(name) for file in names)
 
 
 def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_why(
@@ -207,39 +195,28 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     wait_until(lambda: told.search(command.printed()))
 
 
-class Alone(NamedTuple):
-    """A local Flyte without an app."""
-
-    command: Running
-    file: Path
-    people: dict[str, list[str]]
-    """How to call the ``flyte`` command, by person."""
-
-
-@pytest.fixture(scope="module")
-def alone(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
-    (file := tmp_path_factory.mktemp("jobs") / "jobs.py").write_text(JOBS)
-    with started(file.parent, file.name, PYTHONPATH=str(default_project)) as (command, printed):
-        lines = flyte_lines(printed)
-        yield Alone(command, file, {Path(words[2]).stem: words[:3] for words in lines})
+@pytest.mark.weekly
+def test_the_tasks_of_a_file_are_served_without_an_app(
+    default_project: Path, tmp_path: Path
+) -> None:
+    (file := tmp_path / "jobs.py").write_text(JOBS)
+    with started(tmp_path, file.name, PYTHONPATH=str(default_project)) as (command, printed):
+        people = {Path(words[2]).stem: words[:3] for words in flyte_lines(printed)}
+        assert list(people) == ["alice", "bob", "victor", "carol"]
+        double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
+        assert "completed for action a0" in flyte([*people["bob"], *double], tmp_path, tmp_path)
+        file.write_text(JOBS.replace("double", "twice"))
+        wait_until(lambda: "Registered the tasks again." in command.printed())
         with_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         check_ends(command, signal.SIGINT if with_nohup else signal.SIGHUP)
 
 
-def test_the_tasks_of_a_file_are_served_without_an_app(alone: Alone, tmp_path: Path) -> None:
-    assert list(alone.people) == ["alice", "bob", "victor", "carol"]
-    double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
-    assert "completed for action a0" in flyte([*alone.people["bob"], *double], tmp_path, tmp_path)
-    alone.file.write_text(JOBS.replace("double", "twice"))
-    wait_until(lambda: "Registered the tasks again." in alone.command.printed())
-
-
 def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
-    alone: Alone, default_project: Path, tmp_path: Path, browser: httpx.Client
+    printed: str, default_project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
-    """That Flyte is a local one."""
+    """That Flyte is the local one of another app."""
     (tmp_path / "tmp").mkdir()
-    options = ["--flyte", alone.people["alice"][-1]]
+    options = ["--flyte", flyte_lines(printed)[0][2]]
     with started(default_project, *options, TMPDIR=str(tmp_path / "tmp")) as (command, told):
         assert "Flyte      dns:///127.0.0.1:" in told
         to_open = link_to(told)
