@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.turns import LARGE_BYTES
 
+LISTEN_AFTER = 0.5  # seconds: by then, most requests have ended, and a task takes 4 % of one
 UNREAD_SECONDS = 10.0  # after which a client that reads nothing is given up, if that is large
 PIECE_BYTES = 64 * 1024  # of a large body
 ENDED = (
@@ -56,8 +57,8 @@ class Exchange:
     The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
     An event stream also ends when the server is asked to stop.
 
-    A server says that the client has left only to who calls ``receive``. So once the body has come,
-    a task does. While the app leaves some of the body unread, nobody does, and nobody notices.
+    A server says that the client has left only to who calls ``receive``. So `LISTEN_AFTER` the body
+    has come, a task does, if the app does not. While some of the body is unread, nobody notices.
 
     An event stream starts with its first event: an endpoint that fails before that, for example
     because Flyte knows no such run, is answered with the status of its error. It ends not when the
@@ -77,6 +78,7 @@ class Exchange:
         self.is_event_stream = False
         self._receive, self._send, self._headers = receive, send, headers
         self._empty_body: Message | None = None  # until the app asks for it
+        self._listens_soon: asyncio.TimerHandle | None = None  # once the body has come
         self._listener: asyncio.Task[Message] | None = None
         self._first: Message | None = None  # of an event stream, until its first event
         self._is_complete = False
@@ -100,9 +102,11 @@ class Exchange:
             return self._to_tell(error)
         finally:
             self._complete()
-            if self._listener:
-                self._listener.cancel()
-                self._listener = None  # else a cycle keeps the credentials until it is collected
+            for waiting in (self._listens_soon, self._listener):
+                if waiting:
+                    waiting.cancel()
+            # Else a cycle keeps the credentials until it is collected.
+            self._listens_soon = self._listener = None
             self.state.end()
         return self._to_tell(None)
 
@@ -111,21 +115,26 @@ class Exchange:
         if body := self._empty_body:
             self._empty_body = None
             return body
-        if self._listener:
-            return await asyncio.shield(self._listener)
+        if self._listens_soon:
+            return await asyncio.shield(self._listen())
         message = await self._receive()
         if message.get("more_body"):  # the deadline is for the response, once the body has come
             self.state.deadline.extend()
         elif message["type"] == "http.request":
-            self._listener = asyncio.create_task(self._listen())
+            loop = asyncio.get_running_loop()
+            self._listens_soon = loop.call_later(LISTEN_AFTER, self._listen)
         else:
             self._leave()
         return message
 
-    async def _listen(self) -> Message:
-        message = await self._receive()  # a disconnect: ASGI has nothing else after the body
-        self._leave()
-        return message
+    def _listen(self) -> asyncio.Task[Message]:
+        async def receive_disconnect() -> Message:  # ASGI has nothing else after the body
+            message = await self._receive()
+            self._leave()
+            return message
+
+        self._listener = self._listener or asyncio.create_task(receive_disconnect())
+        return self._listener
 
     def _leave(self) -> None:
         if not self._is_complete:  # afterwards, background tasks go on
