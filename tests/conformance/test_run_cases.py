@@ -203,6 +203,7 @@ def test_a_list_of_actions_has_parents_a_watch_also_tasks_and_a_report_an_addres
         assert code_of(link, request.getfixturevalue("carol")) == "permission_denied"
 
 
+@pytest.mark.weekly  # an endpoint's test does it, too
 def test_recovering_takes_over_what_succeeded_on_union(flyte: Flyte, alice: Person) -> None:
     run = alice.start("family", x=0)
     alice.until("FAILED", run)
