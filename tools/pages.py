@@ -18,11 +18,13 @@ from template import ROOT, tracked_files
 
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
 OWN_DEFAULTS = {
+    "flyte_endpoint": "injected",
+    "flyte_org": "injected",
     "flyte_project": "injected, or `{{ cookiecutter.flyte_project }}`",
     "flyte_domain": "injected, or `{{ cookiecutter.flyte_domain }}`",
     "credential_headers": '`{{ cookiecutter.credential_headers or "none" }}`',
 }
-"""Defaults that ``app/settings.py`` has from the questions."""
+"""Defaults that Flyte, or ``app/settings.py`` from the questions, has."""
 
 
 def fields(file: Path, class_name: str) -> Iterator[tuple[str, ast.expr, str]]:
@@ -55,16 +57,13 @@ def settings() -> str:
     """Return the table of all settings."""
     rows = []
     for field, value, docstring in fields(PROJECT / "passthrough/settings.py", "Settings"):
-        if field == "limits":
+        if field in {"limits", "flyte_plaintext"}:
             continue
-        names, default = [field.upper()], value
+        default = value
         if isinstance(value, ast.Call):
-            names = [ast.literal_eval(name) for name in value.args] or names
             (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
-        if names[0].startswith("_"):
-            continue
-        shown = OWN_DEFAULTS.get(field) or ("injected" if len(names) > 1 else default_of(default))
-        rows.append((f"`{names[0]}`", cell(docstring), shown))
+        shown = OWN_DEFAULTS.get(field) or default_of(default)
+        rows.append((f"`{field.upper()}`", cell(docstring), shown))
     return table("| Variable | Meaning | Default |", rows)
 
 

@@ -22,6 +22,13 @@ SETTINGS = "passthrough.settings"
 """The key of ASGI's scope for the settings. In a mounted app, ``scope["app"]`` has others."""
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
+INJECTED = {
+    "flyte_endpoint": "_U_EP_OVERRIDE",
+    "flyte_org": "_U_ORG_NAME",
+    "flyte_project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
+    "flyte_domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
+}
+"""Variables that Flyte injects into a deployed app: they count if a setting's own is not set."""
 
 
 def rule(pattern: str, wanted: str) -> AfterValidator:
@@ -53,19 +60,20 @@ PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], witho
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
+def _variables_of(name: str) -> AliasChoices:
+    return AliasChoices(*filter(None, (name.upper(), INJECTED.get(name))))
+
+
 def setting(*variables: str, **kwargs: Any) -> Any:
     """Declare a setting; the first of these environment variables that is set gives its value."""
     return Field(validation_alias=AliasChoices(*variables), **kwargs)
 
 
 class Settings(BaseModel):
-    """The app's settings, each from the environment variable of its name in capital letters.
-
-    Where one has several variables, the later ones are injected by Flyte.
-    """
+    """The app's settings, each from the environment variable of its name in capital letters."""
 
     model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name.upper())),
+        alias_generator=AliasGenerator(validation_alias=_variables_of),
         frozen=True,
         validate_default=True,
         hide_input_in_errors=True,
@@ -74,7 +82,7 @@ class Settings(BaseModel):
     limits: ClassVar[Limits] = Limits()
     """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
 
-    flyte_endpoint: Endpoint | None = setting("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
+    flyte_endpoint: Endpoint | None = None
     """Flyte's address, ``dns:///host[:port]``; ``http://host:port`` means no TLS."""
 
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
@@ -84,17 +92,13 @@ class Settings(BaseModel):
     """Whether to start without TLS to Flyte: every caller is then anonymous, and any web page that
     reaches the app may call Flyte through it (DNS rebinding)."""
 
-    flyte_org: str | None = setting("FLYTE_ORG", "_U_ORG_NAME", default=None)
+    flyte_org: str | None = None
     """Flyte's organization; only Union has them."""
 
-    flyte_project: Name = setting(
-        "FLYTE_PROJECT", "FLYTE_INTERNAL_EXECUTION_PROJECT", default="flytesnacks"
-    )
+    flyte_project: Name = "flytesnacks"
     """The project of requests that name none."""
 
-    flyte_domain: Name = setting(
-        "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
-    )
+    flyte_domain: Name = "development"
     """The domain of requests that name none."""
 
     flyte_timeout: float = Field(default=30.0, gt=0, le=86_400)
