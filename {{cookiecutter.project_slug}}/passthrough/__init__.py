@@ -18,6 +18,8 @@ What one asks first:
 - What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``,
   ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
   Such a request has no caller, and no limits of one.
+- How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol`, which ends
+  streams.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
