@@ -11,8 +11,6 @@ from flyte import remote
 
 router = APIRouter()
 
-COUNT = remote.Task.get("tests.count", auto_version="latest")
-
 
 @router.get("/whoami")
 async def whoami() -> dict[str, str]:
@@ -49,11 +47,6 @@ async def run_in(project: str, domain: str, name: str, inputs: dict[str, Any]) -
     task = remote.Task.get(name, project=project, domain=domain, auto_version="latest")
     context = flyte.with_runcontext(project=project, domain=domain, labels={"from": "app"})
     return (await context.run.aio(task, **inputs)).name
-
-
-@router.post("/count")
-async def count(to: int = 1) -> str:
-    return (await flyte.run.aio(COUNT, to=to)).name
 
 
 @router.get("/runs")

@@ -42,7 +42,7 @@ async def test_without_a_caller_nothing_is_sent(received: Received) -> None:
 @pytest.mark.parametrize(
     ("path", "method", "code", "status"),
     [
-        ("POST /count", "CreateRun", Code.UNAVAILABLE, 503),
+        ("POST /tasks/tests.greet/run", "CreateRun", Code.UNAVAILABLE, 503),
         ("GET /whoami", "UserInfo", Code.UNAUTHENTICATED, 401),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_call_that_fails_is_not_repeated(
     status: int,
 ) -> None:
     local_flyte.fail_next(method, code, message="unauthorized")
-    assert alice.request(*path.split()).status_code == status
+    assert alice.request(*path.split(), json={"name": "Ada"}).status_code == status
     assert called(method) == 1
 
 
