@@ -34,7 +34,8 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
     assert references <= schema.get("$defs", {}).keys()
     assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
     refused: list[int] = []
-    for value in VALUES:
+    takes_any = "not" not in schema["properties"]["a"]
+    for value in VALUES if takes_any else VALUES[:1]:
         try:
             with only_data():
                 to_literals({"a": value}, {"a": kind}, (), Budget())
