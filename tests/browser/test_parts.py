@@ -163,7 +163,6 @@ REFUSED = {
     ("integer", "1.0"): "Give a whole number",
     ("json", "[1e400]"): "1e400 is too large for a number",
     ("json", "[NaN]"): "This is not JSON",
-    ("json", '{"a": [{}], "\\u0061": 2}'): 'the key "\\u0061" is given twice in one object',
 }
 SHOWN = {
     ("duration", '"-PT93784.25S"'): "-1 d 2 h 3 min 4.25 s",

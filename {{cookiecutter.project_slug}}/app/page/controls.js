@@ -177,27 +177,9 @@ function file({ id, value, schema, upload, show }) {
 
 function json(text) {
   try {
-    const value = parse(text);
-    const twice = repeatedKey(text);
-    if (twice === undefined) return value;
-    throw new SyntaxError(`the key ${twice} is given twice in one object`);
+    return parse(text);
   } catch (error) {
     throw new Invalid(`This is not JSON: ${error.message}`);
-  }
-}
-
-/** Return a key that one of the objects in this JSON has twice: only the last one would be sent. */
-function repeatedKey(text) {
-  const objects = [];
-  for (const [found, string, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|[[{}\]]/g)) {
-    if (found === "{" || found === "[") objects.push(new Set());
-    else if (!string) objects.pop();
-    else if (colon) {
-      const keys = objects.at(-1);
-      const key = JSON.parse(string);
-      if (keys.has(key)) return string;
-      keys.add(key);
-    }
   }
 }
 
