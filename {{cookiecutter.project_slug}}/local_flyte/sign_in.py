@@ -135,6 +135,8 @@ class SignIn:
         self._cookie = f"{COOKIE}-{port}"
         self._token_file = token_file
         self._values = {value for value, _ in people.values()}
+        # The second one is for apps that are deployed to the local Flyte: they have no sign-in.
+        self._cookies = [self._cookie] if token_file else [self._cookie, COOKIE]
         pages = [Route(URL, self._choose), Route(URL + "/{name}", self._sign_in)]
         pages.append(Route("/sign-out", self._sign_out))
         self._pages = Router(pages, redirect_slashes=False)
@@ -192,12 +194,14 @@ class SignIn:
         if name not in self._people:
             return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
-        response.set_cookie(self._cookie, self._people[name][0], httponly=True, samesite="lax")
+        for cookie in self._cookies:
+            response.set_cookie(cookie, self._people[name][0], httponly=True, samesite="lax")
         return response
 
     async def _sign_out(self, request: Request) -> Response:
         response = RedirectResponse(choice("", self._secret), HTTPStatus.SEE_OTHER, HEADERS)
-        response.delete_cookie(self._cookie, httponly=True, samesite="lax")
+        for cookie in self._cookies:
+            response.delete_cookie(cookie, httponly=True, samesite="lax")
         return response
 
 
