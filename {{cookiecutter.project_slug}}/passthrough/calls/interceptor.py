@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-import uuid
 from asyncio import create_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
@@ -85,7 +84,7 @@ class CallerInterceptor:
         which clients write.
         """
         state, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
-        headers["x-request-id"] = state.request_id or str(uuid.uuid4())
+        headers["x-request-id"] = state.request_id or "start"
         # Where to sign in is asked without credentials.
         if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
             for credential, value in callers_credentials():

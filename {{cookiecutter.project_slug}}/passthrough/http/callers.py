@@ -90,17 +90,15 @@ class OpenRequests:
         if self._open[fullest] >= self._most:
             detail = f"you may have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        self._count(callers, 1)
+        for caller in callers:
+            self._open[caller] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._count(callers, -1)
-
-    def _count(self, callers: list[str], weight: int) -> None:
-        for caller in callers:
-            self._open[caller] += weight
-            if not self._open[caller]:
-                del self._open[caller]
+            for caller in callers:
+                self._open[caller] -= 1
+                if not self._open[caller]:
+                    del self._open[caller]
 
     def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
