@@ -42,24 +42,12 @@ export const newId = () => `i${++ids}`;
 /** A name from a user, isolated so that its direction does not affect the text around it. */
 export const name = (text, properties) => h("bdi", properties, text);
 
-const UNSEEN = /\p{Default_Ignorable_Code_Point}|\p{Cc}|(?! )\p{Z}|\u2800/gu;
-const LIKE_LATIN = /\p{Script=Cyrillic}|\p{Script=Greek}/gu;
-
-/** The codes of characters in a name that make it look like another one. */
-function codesIn(full) {
-  const words = full.match(/[\p{L}\p{N}_]+/gu) ?? [];
-  const latin = words.filter((word) => /\p{Script=Latin}/u.test(word)).join("");
-  const odd = new Set([...(full.match(UNSEEN) ?? []), ...(latin.match(LIKE_LATIN) ?? [])]);
-  return [...odd].map((each) => `U+${each.codePointAt(0).toString(16).toUpperCase()}`).join(" ");
-}
-
 /** A task's name, with its prefix in small print. */
 export function taskName(full) {
   const dot = full.lastIndexOf(".");
-  const codes = codesIn(full);
   const own = dot < 1 ? full : full.slice(dot + 1);
   const prefix = dot < 1 ? [] : [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr")];
-  return [...prefix, name(own), ...(codes ? [h("span.type", ` (with ${codes})`)] : [])];
+  return [...prefix, name(own)];
 }
 
 const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
