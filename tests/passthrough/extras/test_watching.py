@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import flyte
 import httpx
 import pytest
 from flyte import remote
@@ -17,11 +16,12 @@ from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough.extras import watching
 
+from .. import naive_endpoints
 from ..elsewhere import envelope, lines
 from ..support import router_of, sent
 
 pytestmark = pytest.mark.usefixtures("certificate")
-router = router_of(conditions, runs, streams, tasks)
+router = router_of(conditions, runs, streams, tasks, naive_endpoints)
 
 
 def changes(client: httpx.Client, run: str) -> list[dict[str, Any]]:
@@ -88,17 +88,10 @@ def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
 # Waiting
 
 
-@router.post("/tasks/{name}")
-async def run_to_its_end(name: str) -> str:
-    run = await flyte.run.aio(remote.Task.get(name, auto_version="latest"), to=100_000)
-    await run.wait.aio()
-    return str(run.name)
-
-
 def test_a_task_that_takes_too_long_is_answered_with_its_run(
     short_timeout: httpx.Client,
 ) -> None:
-    answer = short_timeout.post("/tasks/tests.count?project=flytesnacks")
+    answer = short_timeout.post("/tasks/tests.count/run?project=flytesnacks", json={"to": 100_000})
     assert answer.status_code == 504
     found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
     assert found

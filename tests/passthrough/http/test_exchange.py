@@ -46,11 +46,6 @@ def sync_logs(name: str) -> StreamingResponse:
     return StreamingResponse(remote.Run.get(name).get_logs())
 
 
-@router.get("/runs-sync")
-def sync_list() -> list[str]:
-    return [run.name for run in remote.Run.listall()]
-
-
 @pytest.fixture(scope="module")
 def url(local_flyte: LocalFlyte) -> Iterator[str]:
     """An app that waits for Flyte longer than the tests do: no deadline ends a call for it."""
@@ -83,7 +78,7 @@ def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
         ("/runs/{run}/logs-sync", "TailLogs", False),
         ("/runs/{run}/logs", "TailLogs", True),
         ("/runs", "ListRuns", True),
-        ("/runs-sync", "ListRuns", True),
+        ("/projects", "ListProjects", True),
     ],
 )
 def test_a_call_that_hangs_or_streams_ends_with_its_request(
@@ -189,21 +184,16 @@ def test_the_next_request_on_a_connection_finds_nothing_of_the_one_before(url: s
     assert b"left by" not in answers
 
 
-@router.get("/name-sync")
-def sync_name() -> str:
-    return str(remote.User.get().name())
-
-
 def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
     local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_state, "CALLS", 1 / 3600)  # a deadline long before a call gives up
     app = build_app(router, flyte_timeout=3600.0)
     with (
-        local_flyte.hang("UserInfo"),
+        local_flyte.hang("ListProjects"),
         serving(app) as url,
         client_of(url, "alice") as alice,
         ThreadPoolExecutor(2) as threads,
     ):
-        for answer in threads.map(alice.get, (f"/runs/{counting}/wait-sync", "/name-sync")):
+        for answer in threads.map(alice.get, (f"/runs/{counting}/wait-sync", "/projects")):
             assert answer.status_code == 504
