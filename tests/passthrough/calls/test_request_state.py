@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import flyte
 import flyte.io
@@ -129,7 +130,7 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
 @contextmanager
 def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
     """Give the actions of a run, and the task of the first, many small parts, for the block."""
-    details = [action.details for action in run_of(flyte, run).actions.values()]
+    details: list[Any] = [action.details for action in run_of(flyte, run).actions.values()]
     task = flyte._services.tasks.get(details[0].task.task_template.id)
     before = [type(each).FromString(each.SerializeToString()) for each in (task, *details)]
     try:

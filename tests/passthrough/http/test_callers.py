@@ -189,7 +189,7 @@ def test_a_caller_has_one_large_body_at_a_time_and_two_callers_have_a_place_for_
         large = [threads.submit(client.post, "/held-body", json=LARGE) for client in clients]
         for _ in range(at_once):
             assert entered.acquire(timeout=60)
-        text = {"content": b"x" * 80_000, "headers": {"Content-Type": "text/plain"}}
+        text: Any = {"content": b"x" * 80_000, "headers": {"Content-Type": "text/plain"}}
         no_json = threads.submit(alice.post, "/length", **text)
         for _ in range(20):  # small ones do not wait
             assert alice.post("/length", json={"values": []}).json() == 0
