@@ -150,7 +150,8 @@ class AppService(app_service_connect.AppService):
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
         # The owner may have set Flyte's address and an authority to trust: here both are local.
-        variables = {each.key: each.value for each in container.env} | self._environment
+        variables = {each.key: each.value for each in container.env}
+        variables.update(self._environment)
         if "FLYTE_ENDPOINT" in variables:
             variables["FLYTE_ENDPOINT"] = self._url
         revisions = self._work / "apps" / app.name
