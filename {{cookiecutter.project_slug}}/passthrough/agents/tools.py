@@ -83,8 +83,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
         texts, is_error = _texts_of(stream), is_error or "problem" in names
         if is_whole and "problem" not in names and not body.endswith(COME_BACK):
-            missing = ", without what is unavailable" if "unavailable" in names else ""
-            note = f"This is the end{missing}."
+            note = "This is the end."
         elif ids:
             note = f"This is not the end: call again with last_event_id={ids[-1]}."
         else:
