@@ -47,7 +47,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
                 async for event in sent:
                     yield event
         await log.until(log.has_ended)
-        if log.attempts() <= log.attempt:
+        if not log.has_next():
             return
         log.attempt, shown = log.attempt + 1, "0"
         yield ServerSentEvent(event="attempt", id=f"{log.attempt}-0", data={"attempt": log.attempt})
@@ -60,13 +60,13 @@ class _Log:
         self.attempt = attempt
         self._action, self._is_over = action, False
 
-    def attempts(self) -> int:
-        """Return the number of the action's attempts so far."""
-        return max(1, self._action.pb2.status.attempts)
+    def has_next(self) -> bool:
+        """Tell whether a further attempt has begun."""
+        return bool(self._action.pb2.status.attempts > self.attempt)
 
     def has_ended(self) -> bool:
         """Tell whether the attempt has."""
-        return self._is_over or self._action.done() or self.attempts() > self.attempt
+        return self._is_over or self._action.done() or self.has_next()
 
     def _may_have_begun(self) -> bool:
         return phase_of(self._action.raw_phase) is ActionPhase.RUNNING or self.has_ended()
