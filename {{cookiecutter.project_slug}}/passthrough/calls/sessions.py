@@ -16,8 +16,8 @@ from .interceptor import CallerInterceptor
 from .request_state import this_request
 from .sdk import NotForManyCallersError, sdk_object
 
-WHO_CALLS = "/flyteidl2.auth.IdentityService/UserInfo"
-"""The call whose answer is read in one step, because Flyte keeps it small. To read the body later
+SMALL = ("/UserInfo", "/SelectCluster")
+"""Calls whose answers are read in one step, because Flyte keeps them small. To read the body later
 means to change threads once more, which takes a tenth of ``GET /me``."""
 
 
@@ -102,7 +102,7 @@ class Transport:
             )
         seconds = None if request.url.endswith("/TailLogs") else this_request().deadline.timeout
         async with asyncio.timeout(seconds) as limit:
-            if request.url.endswith(WHO_CALLS):
+            if request.url.endswith(SMALL):
                 whole = await self._client.execute(
                     request.method, request.url, request.headers, request.content
                 )
