@@ -63,6 +63,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         {"null": 2, "true": 3, "/w==": 4, "[null]": 5},
     ),
     "msgpack with a name twice": (binary(b"\x82\x01\x02\xa11\x03"), {"kind": "map"}),
+    "msgpack of keys in keys": (binary(b"\x81" * 28 + b"\x01" * 29), {"kind": "too large"}),
     "lists 40 levels deep": (deep_list(40), {"kind": "too large"}),
     "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
     "struct with NaN": (

@@ -101,13 +101,21 @@ class Reader:
                 return [self.plain(item, depth + 1) for item in items]
             case tuple():  # a map of msgpack
                 named = {
-                    _name(self.plain(key, depth + 1)): self.plain(item, depth + 1)
+                    self._name(key, depth + 1): self.plain(item, depth + 1)
                     for key, item in value
                 }
                 return named if len(named) == len(value) else _reference("map")
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return _reference("binary")  # an extension of msgpack
+
+    def _name(self, key: Any, depth: int) -> str:
+        shown = self.plain(key, depth)
+        if isinstance(shown, str):
+            return shown
+        name = json.dumps(shown)  # of a map in a key in a key …: twice as long with each level
+        self._spend(depth, len(name))
+        return name
 
     def _binary(self, binary: Binary, depth: int) -> Any:
         size = len(binary.value)
@@ -130,10 +138,6 @@ class Reader:
 
 def _reference(kind: str, **details: str | int) -> dict[str, str | int]:
     return {"kind": kind, **{name: value for name, value in details.items() if value}}
-
-
-def _name(key: Any) -> str:
-    return key if isinstance(key, str) else json.dumps(key)
 
 
 def blob_kind(kind: BlobType) -> str:
