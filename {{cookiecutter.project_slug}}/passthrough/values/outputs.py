@@ -101,8 +101,7 @@ class Reader:
                 return [self.plain(item, depth + 1) for item in items]
             case tuple():  # a map of msgpack
                 named = {
-                    self._name(key, depth + 1): self.plain(item, depth + 1)
-                    for key, item in value
+                    self._name(key, depth + 1): self.plain(item, depth + 1) for key, item in value
                 }
                 return named if len(named) == len(value) else _reference("map")
             case list():
