@@ -26,9 +26,7 @@ def change_sessions() -> None:
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    sessions: dict[
-        tuple[str, str], Any
-    ] = {}  # by a cluster's address, and the Flyte's that named it
+    sessions = dict[tuple[str, str], Any]()  # by a cluster's address, and that of its Flyte
 
     def uncompressed(self: Any) -> dict[str, Any]:
         # The size in front of a message is then its real one, and small ones are sent sooner.
