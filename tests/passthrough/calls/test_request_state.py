@@ -97,6 +97,7 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
         ("/runs/{run}/events", "WatchActions", b"data: "),
         ("/runs/{run}/actions/events", "WatchActions", b"data: "),
         ("/naive/runs/{run}/log", "TailLogs", b""),
+        ("/naive/runs/{run}/io", "GetActionData", b""),
     ],
 )
 def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from concurrent import futures
+from traceback import clear_frames
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -97,7 +98,12 @@ class Exchange:
                 # The app may never ask for the end of its body; then nobody would listen.
                 if not size_of_body(scope):
                     self._empty_body = await self.receive()
-                await app(scope, self.receive, self.send)
+                try:
+                    await app(scope, self.receive, self.send)
+                except BaseException as error:
+                    # What waits for a thread is in a cycle with its error, and keeps its variables.
+                    clear_frames(error.__traceback__)
+                    raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
             return self._to_tell(error)
         finally:
