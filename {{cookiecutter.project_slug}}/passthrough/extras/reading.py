@@ -50,18 +50,14 @@ async def call_each(
     """Call a function with each argument, some at once, and return the results in order.
 
     All lists of a caller together make `CALLS_AT_ONCE` such calls at a time, because each
-    waits in the caller's line. If one call fails, the others are cancelled. The results are small:
-    what Flyte sends counts alone for each, so what one person has stored does not hide the rest.
+    waits in the caller's line. If one call fails, the others are cancelled.
     """
-    request, at_once = this_request(), asyncio.Semaphore(CALLS_AT_ONCE)
-    await request.turn.begin(needs_place=False)
-    request.received = 0
+    await this_request().turn.begin(needs_place=False)
+    at_once = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def call(argument: T) -> Result:
         async with at_once:
-            result = await function(argument)
-            request.received = 0
-            return result
+            return await function(argument)
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
@@ -107,15 +103,22 @@ async def read_details(
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
-    return read(details)  # at once: they may be large
+    shown = read(details)  # at once: they may be large
+    this_request().received = 0
+    return shown
 
 
 async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, and return what is read from them."""
+    """Fetch the details of listed actions, and return what is read from them.
+
+    Those of each count alone for `Limits.request_bytes`: what one person has stored does not hide
+    the rest.
+    """
     listed = [listed_details(action) for action in actions]
     del actions  # or the page of the list would be kept while this waits for its turn
+    this_request().received = 0
     return await call_each(lambda action: read_details(action, read), listed)
 
 
