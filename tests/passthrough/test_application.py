@@ -36,7 +36,7 @@ def test_nothing_of_a_connection_that_was_reset_is_kept(counted: httpx.Client) -
         assert connection.recv(1 << 16)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     # The server itself forgets a connection that was reset after 120 seconds.
-    wait_until(lambda: not counted.get("/memory").json()["requests"], 60)
+    wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
 
 
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:

@@ -95,8 +95,6 @@ CASES: list[tuple[Any, Any, Any]] = [
         {"plain": {"a": [1.0]}, "maybe": {"b": None}, "rows": [{}, {"c": "d"}],
          "free": {"options": {}}}),
     (dt.timedelta, dt.timedelta.max, "P2739726Y9DT23H59M59.999999S"),
-    (DataFrame, DataFrame(uri="s3://b/t.csv", format="csv"), "s3://b/t.csv"),
-    (dict[int, str], {2**53: "a", 2**53 + 1: "b"}, {str(2**53): "a", str(2**53 + 1): "b"}),
 ]  # fmt: skip
 
 
@@ -116,7 +114,7 @@ def test_a_task_receives_what_was_given_and_what_is_shown(
     expected = read(as_the_sdk(native, kind), kind)
     made = to_literal(given, kind)
     assert read(made, kind) == expected
-    if kind not in {dict[int, str], int | float}:  # keys and infinities are texts in JSON
+    if kind != int | float:  # an infinity is a text in JSON
         assert read(to_literal(native, kind), kind) == expected
     if type_of(kind).simple == SimpleType.STRUCT:  # nothing is converted or added
         assert to_json([("a", made)]) == {"a": given}
@@ -146,7 +144,6 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),
     (Due, {"day": "20240102"}, {("day",): NO_TYPE}),
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
-    (dict, [], {(): "must be of type object"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
     (Point, {"y": "a", "z": 1}, {("x",): "must be given"}),
     (Point, {"x": 1, "y": "a", "z": 1}, {("y",): "must be of type number"}),
