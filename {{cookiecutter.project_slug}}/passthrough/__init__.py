@@ -35,7 +35,8 @@ What one asks first:
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
-  runs a registered task: ``calls/json_values.py`` changes ``flyte.run`` and ``flyte.rerun``.
+  runs a registered task: ``flyte.run`` calls ``calls/json_values.py`` for it, and
+  ``calls/starting.py`` sends it.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
