@@ -208,7 +208,9 @@ class Action(BaseModel):
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
-    pairs = [(attempt, phase) for attempt in attempts for phase in attempt.phase_transitions]
+    pairs = [
+        (attempt, phase) for attempt in attempts[-20:] for phase in attempt.phase_transitions[-20:]
+    ]
     return [
         PhaseOfAttempt(
             attempt=attempt.attempt,
@@ -223,7 +225,7 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
     """Return the last five, each once: Flyte repeats some. Those before a restart say its cause."""
     last: dict[str, Any] = {}
-    for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events):
+    for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
         last.pop(message, None)  # the last comes last
         last[message] = event.occurred_at
