@@ -110,6 +110,11 @@ def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> 
         assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "é, b"}
 
 
+def test_what_an_extractor_returns_is_checked_as_the_bytes_that_came(cls: Class) -> None:
+    extract = functools.partial(cls.extract_custom_header("x-api-key"))
+    assert ask(cls, get((b"x-api-key", b"\xff")), [extract]).refused("Malformed credentials")
+
+
 def test_an_async_extractor_is_refused_at_construction(cls: Class) -> None:
     async def extractor(request: Request) -> Any:
         raise AssertionError("it never runs")
