@@ -6,12 +6,13 @@ import struct
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import APIRouter, Request
 from starlette.types import Message
 from template import ROOT
 
 from local_flyte.testing import wait_until
-from passthrough import Settings, connect, validated
+from passthrough import UVICORN, Settings, connect, validated
 from passthrough.calls.sdk import StartError
 
 from ..baking import PROJECT
@@ -81,3 +82,12 @@ async def test_a_refusal_at_start_is_one_message() -> None:
     ((kind, message),) = (message.values() for message in sent)
     assert kind == "lifespan.startup.failed"
     assert message.startswith("cannot start: the connection to Flyte would be plaintext")
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+async def test_an_app_that_could_not_connect_is_not_served() -> None:
+    config = uvicorn.Config(build_app(flyte_endpoint="https://["), log_config=None, **UVICORN)
+    config.load()
+    lifespan = config.lifespan_class(config)
+    await lifespan.startup()
+    assert lifespan.should_exit

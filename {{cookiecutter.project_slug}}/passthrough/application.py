@@ -251,6 +251,7 @@ class Protocol(HttpToolsProtocol):
 
 UVICORN: dict[str, Any] = {
     "http": f"{__name__}:Protocol",  # by its name, for variables
+    "lifespan": "on",  # an app that fails at its start is not served, whatever the error
     "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own
