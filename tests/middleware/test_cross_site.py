@@ -93,6 +93,11 @@ def test_a_bearer_token_that_an_extractor_makes_will_not_do(cls: Class) -> None:
     assert ask(cls, post(), made).status == 200
 
 
+def test_every_origin_is_another_one_if_there_is_no_host(cls: Class) -> None:
+    without = {"headers": [COOKIE, (ORIGIN, HERE)]}
+    assert ask(cls, post() | without).refused("Cross-site request refused")
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
 def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> None:
     assert ask(cls, get(COOKIE, EVIL, method=method)).status == 403
