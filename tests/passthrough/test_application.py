@@ -78,7 +78,8 @@ async def test_a_refusal_at_start_is_one_message() -> None:
         return {"type": "lifespan.startup"}
 
     app = build_app(flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True)
-    await app({"type": "lifespan", "app": app}, receive, send)
+    with pytest.raises(StartError):
+        await app({"type": "lifespan", "app": app}, receive, send)
     ((kind, message),) = (message.values() for message in sent)
     assert kind == "lifespan.startup.failed"
     assert message.startswith("cannot start: the connection to Flyte would be plaintext")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import pkgutil
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
@@ -169,9 +170,11 @@ class App(FastAPI):
             try:
                 make_safe()
                 await connect(self.settings)
-            except StartError as error:  # told by the server, without a traceback
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
-                return
+            except (Exception, StartError) as error:
+                # Or a server would take the app for one without a lifespan, and serve it.
+                text = str(error) if isinstance(error, StartError) else traceback.format_exc()
+                await send({"type": "lifespan.startup.failed", "message": text})
+                raise
             set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
             prepare_the_process(self.settings)
         await super().__call__(scope, receive, send)
@@ -251,7 +254,6 @@ class Protocol(HttpToolsProtocol):
 
 UVICORN: dict[str, Any] = {
     "http": f"{__name__}:Protocol",  # by its name, for variables
-    "lifespan": "on",  # an app that fails at its start is not served, whatever the error
     "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own
