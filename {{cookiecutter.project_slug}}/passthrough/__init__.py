@@ -1,8 +1,8 @@
 """Makes the app act as its callers. Don't edit it: updates of the template replace it.
 
 ``app/`` and ``deployment.py`` import only from here and, if agents are served, from
-``passthrough.agents``. Behind it, ``http`` is what happens to a request, ``calls`` to a call to
-Flyte, and ``values`` to a value; ``extras`` has what the SDK lacks.
+``passthrough.agents``. Behind it, ``http`` deals with requests, ``calls`` with calls to Flyte, and
+``values`` with values; ``extras`` has what the SDK lacks.
 
 The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
 ``http/exchange.py``, ``calls/request_state.py``, ``calls/turns.py``, ``calls/interceptor.py``,

@@ -221,7 +221,8 @@ def prepare_the_process(settings: Settings) -> None:
     Elsewhere, the app changes attributes of ``flyte`` and the variable ``DO_NOT_TRACK``, because
     the SDK would send reports of usage (`make_safe`); handlers and levels of loggers, unless the
     owner has set handlers (`set_up_logging`); the event loop's finaliser of abandoned generators
-    (``passthrough_auth.py``); and nothing else of the process.
+    (``passthrough_auth.py``); with agents, the level of ``mcp.server``; and nothing else of the
+    process.
     """
     gc.freeze()
     gc.set_threshold(10_000)
@@ -253,7 +254,7 @@ class Protocol(HttpToolsProtocol):
 
 
 UVICORN: dict[str, Any] = {
-    "http": f"{__name__}:Protocol",  # by its name, for variables
+    "http": f"{__name__}:Protocol",  # by its name, as the variable UVICORN_HTTP has it
     "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # http/door.py has its own

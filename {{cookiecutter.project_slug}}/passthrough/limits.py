@@ -1,7 +1,7 @@
 """The limits of one message, one request and one caller.
 
-An owner changes them in ``app/settings.py``; the settings ``LARGEST_BODY`` and
-``OPEN_REQUESTS_PER_CALLER`` are others. What has no limit here is bounded by ``request_bytes``.
+An owner changes them in ``app/settings.py``. Two more are settings: ``LARGEST_BODY`` and
+``OPEN_REQUESTS_PER_CALLER``. What has no limit here is bounded by ``request_bytes``.
 
 Who says 413, of what:
 
@@ -11,8 +11,10 @@ Who says 413, of what:
   then asked for in parts (``calls/interceptor.py``).
 - Flyte, of inputs and outputs above 2 MiB (``calls/redaction.py`` knows the error's text).
 
-Who says 422: FastAPI, of a request's values; and ``values/inputs.py``, of a task's inputs, also
-with too many values or levels. Too long a query is a 414 (``http/door.py``).
+Who says 422: FastAPI, of a request's values; ``values/inputs.py``, of a task's inputs, also with
+too many values or levels; ``calls/starting.py``, of a rerun that the SDK refuses;
+``dependencies.py``, of whose runs to list; and endpoints. Too long a query is a 414
+(``http/door.py``).
 """
 
 from contextvars import ContextVar
@@ -24,7 +26,7 @@ class Limits:
     """What one message, one request and one caller may cost, with the answer beyond each."""
 
     file_bytes: int = 100_000_000
-    """Of a file that is uploaded. Beyond: 413, before it is read."""
+    """Of a file that is uploaded. Beyond: 413, before it is read if its length was told."""
     answer_bytes: int = 5_000_000
     """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
     request_bytes: int = 8_000_000

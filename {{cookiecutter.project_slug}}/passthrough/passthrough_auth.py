@@ -1,4 +1,4 @@
-# passthrough_auth 2.0.1: one file of the cookiecutter template for Flyte 2 apps, also to be copied.
+# passthrough_auth 2.0.2: one file of the cookiecutter template for Flyte 2 apps, also to be copied.
 # Its docs/copying-the-middleware.md has every version's hash. SPDX-License-Identifier: Apache-2.0
 """ASGI middleware that serves every request with its caller's own Flyte credentials.
 
@@ -119,9 +119,9 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     """Serves HTTP requests and WebSockets with the Flyte credentials of their senders.
 
     A request is refused with 401 if it has no credentials, with 400 or 431 if they are ambiguous or
-    cannot be forwarded unchanged, and with 403 if a page of another origin may have sent it: the
-    browser adds cookies, which the page itself cannot read. A WebSocket is refused before it is
-    accepted. CORS preflights pass.
+    cannot be forwarded unchanged, and with 403 if its method is unsafe (RFC 9110 9.2.1), or it is a
+    WebSocket, and a page of another origin may have sent it: the browser adds cookies, which the
+    page itself cannot read. A WebSocket is refused before it is accepted. CORS preflights pass.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -196,7 +196,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Serve one HTTP request: for subclasses that override it, and for callers of their own."""
+        """Serve one HTTP request: for subclasses that override it, and for code that calls it."""
         try:
             credentials = self.credentials(request.scope)
         except HTTPException as refusal:
@@ -236,13 +236,13 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # No page can send a bearer token without a preflight, and no browser sends one on its own.
+        # No browser adds a bearer token on its own, and a page needs a preflight to send one.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
         # Browsers since 2023 send where a request comes from, and pages cannot change it.
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
-        # An older browser, or none, which sends no Origin. A proxy may have changed the scheme.
+        # An older browser; other clients send no Origin. A proxy may have changed the scheme.
         host = headers.get(b"host", b"").decode("latin-1").lower()
         return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 

@@ -110,7 +110,7 @@ class Agents:
 
 
 async def _answer(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
-    """Let the app answer a request, whose client takes what comes in time and fits, and leaves."""
+    """Let the app answer a request whose client takes only what comes in time and fits."""
     unread, done = [body], asyncio.Event()
     status, headers, content, is_whole = 500, Headers(), b"", False
 

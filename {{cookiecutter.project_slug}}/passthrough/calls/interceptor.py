@@ -22,8 +22,8 @@ Context = RequestContext[Any, Any]
 class CallerInterceptor:
     """Makes each call once, as the caller, and ends it with the request.
 
-    Replaces the SDK's own interceptors, which repeat calls that may have taken effect, or were
-    refused, and streams that have already delivered something.
+    Replaces the SDK's own interceptors: they repeat refused calls, calls that may have taken
+    effect, and streams that have already delivered something.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -74,7 +74,7 @@ class CallerInterceptor:
                     if given is None:
                         return
                     yield given.message.pop()
-                    if method.endswith("/TailLogs"):  # the SDK keeps the last message: empty
+                    if method.endswith("/TailLogs"):  # empty: the SDK keeps the last message
                         yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
@@ -94,7 +94,7 @@ class CallerInterceptor:
 
 
 class _Handover:
-    """What the Connect client decodes of a stream, and keeps until the next message has come.
+    """Stands for a message of a stream: the Connect client keeps it until the next has come.
 
     It is emptied when the message is handed on: a stream that is silent keeps nothing in memory.
     """

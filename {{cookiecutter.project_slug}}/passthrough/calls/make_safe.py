@@ -51,8 +51,8 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused, and what to use instead. With the app's own rights, no caller's, they
-would run, build or upload its code, open what others named, or load what others stored."""
+"""Calls that are refused, and what to use instead. With the app's own rights, they would
+run, build or upload its code, open what others named, or load what others stored."""
 
 
 @functools.cache
@@ -119,7 +119,7 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task whenever it is run: one at module level would keep its first caller's."""
+    """Fetch a task for each run; at module level, its first caller's answer would stay."""
 
     async def fetch(self: Any) -> Any:
         return self._task or await self._getter()  # there is one only after `override`

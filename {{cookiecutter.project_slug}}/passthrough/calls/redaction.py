@@ -61,8 +61,8 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
     """Make a call whose errors are safe to show: short, without credentials, and with its method.
 
-    A cancellation is raised again: the Connect client makes an error of it, at which the SDK would
-    go on.
+    A cancellation is raised again: the Connect client turns it into an error, and the SDK would go
+    on.
     """
     try:
         return await call

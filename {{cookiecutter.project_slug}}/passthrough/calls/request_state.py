@@ -14,7 +14,7 @@ from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
 from .turns import LARGE_BYTES, LINE_BYTES, Turn
 
-CALLS = 2  # a response may take as long to begin as so many calls to Flyte
+CALLS = 2  # a response may take as long to begin as two calls to Flyte
 cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
 """The scopes of streams and long waits. The server would wait for them, and then cut them off."""
 
@@ -22,7 +22,7 @@ cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
 class Deadline:
     """The time by which the response must have begun: twice what a call to Flyte may take.
 
-    It begins anew with each part of a body before its last, and when a run is started, because the
+    It begins anew with each part of a body but the last, and when a run is started, because the
     caller must learn that it was. It is removed when the response begins. An agent's message has
     none once it calls a tool: that is a request with a deadline of its own.
     """
@@ -69,7 +69,7 @@ class RequestState:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.credentials: tuple[tuple[str, str], ...] = ()  # its headers that have some
-        self.secrets: tuple[object, list[str]] = ((), [])  # in which credentials, and which
+        self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
         self.turn = Turn(self.deadline.loop)
         self.caller_hash: str | None = None
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
@@ -90,7 +90,7 @@ class RequestState:
         self.received += size
 
     async def begin_turn(self, size: int, limit: asyncio.Timeout) -> None:
-        """Wait for the turn, if a message of this size needs it: that is no time of the call's."""
+        """Wait for the turn, if a message of this size needs it: the call's time stands still."""
         if size <= LINE_BYTES:
             return
         until, began = limit.when(), time.perf_counter()
@@ -123,7 +123,7 @@ class RequestState:
             self._open.remove(entry)
 
     def done_with_messages(self) -> None:
-        """Count anew what Flyte sends, and end the turn: what has come was sent, or is not used."""
+        """Count anew what Flyte sends, and end the turn: what came is passed on, or not used."""
         self.received = 0
         self.turn.let_go()
 

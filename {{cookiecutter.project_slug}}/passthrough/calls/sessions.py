@@ -135,7 +135,7 @@ async def _whole(response: pyqwest.Response, limit: asyncio.Timeout) -> bytes:
 
 
 async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncGenerator[bytes]:
-    """Yield the messages of a stream, in the Connect protocol; the first comes in time, or none.
+    """Yield the messages of a stream, in the Connect protocol; a late first one is an error.
 
     A message starts with its flags and its length, 1 + 4 bytes. The last one has the flag 2: the
     Connect client does not notice if it never comes.

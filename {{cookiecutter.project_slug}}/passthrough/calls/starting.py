@@ -1,4 +1,4 @@
-"""Starts runs: while Flyte is waited for, what is sent is held as bytes, and nothing decoded.
+"""Starts runs: while Flyte is waited for, what is sent is held only as bytes.
 
 A task is a message of up to some megabytes, which takes 80 times as much memory once it is decoded.
 The SDK would keep it, for a rerun three times, while it uploads the inputs and creates the run.
@@ -23,7 +23,7 @@ class Encoded:
     """A request as bytes. To the SDK, it looks like the message that it was made with."""
 
     def __init__(self, request: Any, **fields: Message | None) -> None:
-        """Add fields of the request's kind, if there are any, without a copy of what is decoded."""
+        """Append these fields of the request, unless None, without a copy of the messages."""
         self._request, encoded = request, BytesIO()
         encoded.write(request.SerializeToString())
         for name, message in fields.items():

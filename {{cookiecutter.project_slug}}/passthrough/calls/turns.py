@@ -9,7 +9,7 @@ from anyio import to_thread
 
 T = TypeVar("T")
 
-LINE_BYTES = 32 * 1024  # of a message of Flyte's: a caller has one above it at a time
+LINE_BYTES = 32 * 1024  # a caller has one message of Flyte's above it at a time
 LARGE_BYTES = 128 * 1024  # of one that also takes a place
 PLACES = 2  # of requests that hold something large, of all callers together
 PLACE_SECONDS = 5.0  # then the place is another's, unless a thread is at work
@@ -33,7 +33,7 @@ class Turn:
     _lines: ClassVar = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Have no turn yet. It is waited for in this loop, by default in the first that asks."""
+        """Have no turn yet. It is awaited in this loop; default: the first loop that asks."""
         self.whose: str | None = None  # the caller's hash or, if Flyte has told it, their subject
         self.keeps_line = False  # what is large stays in memory, whatever is sent or let go
         self._loop = loop
@@ -68,7 +68,7 @@ class Turn:
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call this in a thread. The turn lasts until it ends: a thread cannot be cancelled."""
-        # A variable for the task would be in a cycle with its error, which keeps what it used.
+        # In a variable, the task would be in a cycle with its error, and keep what it used.
         return await asyncio.shield(self._begin_thread(function))
 
     def _begin_thread(self, function: Callable[[], T]) -> asyncio.Task[T]:

@@ -65,7 +65,7 @@ class _Log:
         return bool(self._action.pb2.status.attempts > self.attempt)
 
     def has_ended(self) -> bool:
-        """Tell whether the attempt has."""
+        """Tell whether the attempt has ended."""
         return self._is_over or self._action.done() or self.has_next()
 
     def _may_have_begun(self) -> bool:
@@ -83,7 +83,7 @@ class _Log:
             self._is_over = True  # nothing more will come
 
     async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log, after so many of its events, or that it is gone."""
+        """Yield the log after this many events, or say that it is gone."""
         place, pause = after, PAUSE_SECONDS
         while True:
             await self.until(self._may_have_begun)

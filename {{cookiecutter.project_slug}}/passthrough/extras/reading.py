@@ -87,9 +87,9 @@ def listed_details(action: Any) -> remote.ActionDetails:
 
 
 def leave_out_large(metadata: ActionMetadata) -> None:
-    """Leave out, in place, what people can make large in many small parts, and nobody shows."""
+    """Remove what people can make large, by many small parts, and nobody shows."""
     metadata.ClearField("trigger_type")
-    if metadata.condition.HasField("type"):  # of which the SDK needs what is simple
+    if metadata.condition.HasField("type"):  # of which the SDK needs only simple
         metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
 
 
@@ -98,7 +98,7 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If Flyte does not return any, as of a child just enqueued, there is only what the list has.
+    If Flyte has none yet, as for a child just enqueued, what the list has is read.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -113,8 +113,8 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them.
 
-    Those of each count alone for `Limits.request_bytes`: what one person has stored does not hide
-    the rest.
+    Each action's count alone for `Limits.request_bytes`: what one person has stored hides no
+    other.
     """
     listed = [listed_details(action) for action in actions]
     del actions  # or the page of the list would be kept while this waits for its turn
@@ -193,7 +193,7 @@ def _in_turns(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
 
 
 async def conditions_of(run: str, count: int, skip: int = 0) -> list[remote.Action]:
-    """Return this many of what a run asks: what waits for an answer, then the rest as Flyte lists.
+    """Return this many of a run's conditions: first those that wait, then the rest.
 
     A run may ask tens of thousands of questions, so a caller lists one run's at a time.
     """

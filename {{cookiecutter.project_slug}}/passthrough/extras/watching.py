@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 ROOT = "a0"  # a run's first action
 WATCHED_DETAILS = 500  # actions whose details a viewer of a run gets
-MERGED_SECONDS = 0.5  # between two looks at an action, of which Flyte notifies several times
+MERGED_SECONDS = 0.5  # between two looks at an action: Flyte may notify several times
 WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
 QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
 LOOK_AGAIN_SECONDS, MAX_LOOK_AGAIN_SECONDS = 0.1, 2.0  # whether an answer has been recorded
@@ -146,7 +146,7 @@ class _Viewer(Generic[Result]):
         self._fetched_at = dict[str, float]()  # of those whose details are read
 
     async def listen(self, run: RunIdentifier) -> None:
-        """Note what changes, but only so much ahead of the viewer."""
+        """Note what changes; pause while the viewer is behind."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
@@ -195,7 +195,7 @@ def _is_waiting(state: bytes) -> bool:
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
     """Yield all actions of a run, or ``only`` one, then those that Flyte notifies of.
 
-    It ends with the only one, or soon after the run (`QUIET_SECONDS`). Parents come before their
+    It ends with ``only``, or soon after the run (`QUIET_SECONDS`). Parents come before their
     children. An action has its state, its parent, its group, and its task's short name. It is
     serialised: a part of a message would keep all of it in memory.
     """

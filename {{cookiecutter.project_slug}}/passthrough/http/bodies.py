@@ -16,13 +16,13 @@ from .exchange import size_of_body
 
 UNASKED = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
 LARGE = 64 * 1024  # bytes: for a larger body, its request needs a turn
-UPLOADS = 5  # of a person at once, because of the disk; a body above the usual limit is one
+UPLOADS = 5  # of a person at once, because of the disk: bodies above ``LARGEST_BODY``
 
 
 class Bodies:
-    """Middleware that takes bodies only from those whom Flyte knows, and one large one of each.
+    """Middleware that takes bodies only from those whom Flyte knows, one large at a time.
 
-    Only up to `UNASKED` is read from whoever sends it: 64 kB of JSON take 30 ms, and up to 3 MB.
+    Of others, only up to `UNASKED` is read. Up to `LARGE`, JSON takes 30 ms and up to 3 MB.
     FastAPI keeps a JSON body, parsed, until the request ends, and a megabyte of small values takes
     25 MB: so a caller, by any of their tokens, has one large one, from its first byte on. A body is
     read after routing, up to its route's ``max_body_size``.

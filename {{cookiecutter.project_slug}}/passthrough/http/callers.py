@@ -20,7 +20,7 @@ from ..models import Caller
 from ..settings import SETTINGS, Settings
 
 OUTER_TURN = "passthrough.outer_turn"
-"""The key of ASGI's scope for the turn of an agent's message, in the request that it makes."""
+"""In a tool call's request: the key of ASGI's scope for the turn of the agent's message."""
 _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 

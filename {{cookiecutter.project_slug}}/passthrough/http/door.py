@@ -126,8 +126,8 @@ class Door:
         if scope[IS_PUBLIC] or is_own or is_link or sent.get(b"origin") in self._trusted:
             return None
         # A page of another origin sent it. Even the time that a GET takes can tell that page
-        # something about its visitor. ``passthrough_auth.py`` leaves GET alone, but knows browsers
-        # that are too old for Sec-Fetch-Site.
+        # something about its visitor. ``passthrough_auth.py`` leaves GET alone, but covers
+        # browsers that are too old for Sec-Fetch-Site.
         return HTTPException(403, "Cross-site request refused")
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
@@ -212,8 +212,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder has
-        # pages of other sites refused; with ``required=False`` they would not be.
+        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. With this
+        # placeholder, pages of other sites are refused; ``required=False`` would let them pass.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         PassthroughAuth,

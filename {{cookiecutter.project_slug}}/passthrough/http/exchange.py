@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
 from ..calls.turns import LARGE_BYTES
 
-LISTEN_AFTER = 0.5  # seconds: by then, most requests have ended, and a task takes 4 % of one
-UNREAD_SECONDS = 10.0  # after which a client that reads nothing is given up, if that is large
+LISTEN_AFTER = 0.5  # seconds: most requests end before, and save a task, 4 % of their time
+UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
 PIECE_BYTES = 64 * 1024  # of a large body
 ENDED = (
     ClientDisconnect,
@@ -58,8 +58,9 @@ class Exchange:
     The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
     An event stream also ends when the server is asked to stop.
 
-    A server says that the client has left only to who calls ``receive``. So `LISTEN_AFTER` the body
-    has come, a task does, if the app does not. While some of the body is unread, nobody notices.
+    A server says that the client has left only to who calls ``receive``. So a task calls it if the
+    app does not, `LISTEN_AFTER` seconds after the body. While some of the body is unread, nobody
+    notices.
 
     An event stream starts with its first event: an endpoint that fails before that, for example
     because Flyte knows no such run, is answered with the status of its error. It ends not when the
@@ -148,7 +149,7 @@ class Exchange:
             self._end()
 
     def _end(self) -> None:
-        # Before the calls end: FastAPI takes a call's cancellation for one of its own.
+        # First: FastAPI would take a call's cancellation for one that it has made itself.
         self._cancel_scope.cancel()
         # The calls end now: the request can't end while one of its threads waits for them.
         self.state.end_calls()
@@ -197,7 +198,7 @@ class Exchange:
                 cancelled_at_stop[self._cancel_scope] = asyncio.get_running_loop()
         elif not message.get("more_body"):
             self._complete()
-        if self.is_event_stream or not begins:  # else what is large, the body, still follows
+        if self.is_event_stream or not begins:  # else the body still follows, which may be large
             self.state.done_with_messages()
         if not self.is_event_stream:
             await self._pass_on(message)
@@ -205,7 +206,7 @@ class Exchange:
             await self._pass_on({**message, "more_body": True})
 
     async def _send_in_pieces(self, message: Message) -> None:
-        """Send a large body, and keep its caller's line until it is read: so they have only one."""
+        """Send a large body, and keep its caller's line until it is read: so each has only one."""
         body, more, turn = message["body"], message.get("more_body", False), self.state.turn
         kept, turn.keeps_line = turn.keeps_line, True
         for start in range(0, len(body), PIECE_BYTES):

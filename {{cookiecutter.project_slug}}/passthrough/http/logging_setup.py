@@ -52,8 +52,8 @@ CONSOLE = Console()
 class LogFormatter(logging.Formatter):
     """Formats a record without its caller's credentials; no text in it can look like a record.
 
-    As JSON, a record is one line, with ``time`` (UTC), ``level``, ``logger`` and ``message``, or
-    with the fields of the line for a request. As text, its further lines are indented, and
+    As JSON, a record is one line, with ``time`` (UTC), ``level``, ``logger``, and either
+    ``message`` or the fields of a request's line. As text, its further lines are indented, and
     characters that cannot be printed are escaped.
     """
 

@@ -153,7 +153,7 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # The headers of an HTTP client's error are those of the server that it has called.
+    # Other errors' headers, such as an HTTP client's, are those of a server that it called.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge

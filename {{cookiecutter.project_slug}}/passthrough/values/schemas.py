@@ -103,7 +103,7 @@ class SchemaBuilder:
         given = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if kind.WhichOneof("type") not in CONTAINERS:  # whose parts have been charged
+            if kind.WhichOneof("type") not in CONTAINERS:  # else its parts were charged
                 self._spend(depth, len(str(schema)))  # two bytes of a type may take 300 here
             _describe(schema, given.get("description"))
         elif "pb_type" in given:
@@ -147,7 +147,7 @@ class SchemaBuilder:
         for number, schema in enumerate(known.values(), first):
             made = self._of_schema(schema, names)
             # An Enum. The schema lists its names. A model takes those or its values, a dataclass
-            # within the model only its values: so any that may be one passes.
+            # within it only its values: so any text or integer passes.
             is_enum = "enum" in made
             self.definitions[str(number)] = Schema(anyOf=[made, VALUE_OF_ENUM]) if is_enum else made
         return self._of_schema(given, names)
