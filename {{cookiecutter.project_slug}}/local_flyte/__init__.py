@@ -5,6 +5,9 @@ of the project replace this folder.
 
 It answers the SDK over the wire like a Flyte cluster, authenticates people, and executes tasks. For
 a service that it lacks it returns UNIMPLEMENTED with the method's name.
+
+``people.py`` has everybody's credentials, ``access.py`` checks them, and ``sign_in.py`` has the
+pages where somebody signs in to the app of ``make dev``.
 """
 
 __version__ = "2.0.0"

@@ -19,14 +19,13 @@ What one asks first:
   ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
   Such a request has no caller, and no limits of one.
 - How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol`, which ends
-  streams.
+  streams. `App.openapi` there adds to the API's document who needs credentials.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- How does a watch end? ``extras/watching.py``: `watch_run`, and the watch of one action, when that
-  action has ended; `watch_details` two seconds after the last news once the root action has. And
-  any ends with its request.
+- How does a watch end? ``extras/watching.py``: that of one action with the action; any other, two
+  seconds after the last news once the run's root action has ended; and any with its request.
 - Where are headers added? In ``http/exchange.py``; an owner adds some by ``App(headers={…})``.
 - Who says 413, and who 422? ``limits.py`` lists them all.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
@@ -34,9 +33,9 @@ What one asks first:
   ``local_flyte/promises.py``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
-- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
-  runs a registered task: ``flyte.run`` calls ``calls/json_values.py`` for it, and
-  ``calls/starting.py`` sends it.
+- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by a schema of
+  ``values/schemas.py``, as forms are: ``flyte.run`` of a registered task calls it through
+  ``calls/json_values.py``, and ``calls/starting.py`` sends it.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
