@@ -109,6 +109,7 @@ async def connect(settings: Settings) -> None:
         auth_type="Passthrough",
         batch_size=200,  # the most that Flyte lists at once
     )
+    set_up_logging(settings)  # again: the SDK has added a handler, which redacts nothing
 
 
 class App(FastAPI):
@@ -175,7 +176,6 @@ class App(FastAPI):
                 text = str(error) if isinstance(error, StartError) else traceback.format_exc()
                 await send({"type": "lifespan.startup.failed", "message": text})
                 raise
-            set_up_logging(self.settings)  # again: the SDK's initialisation has added handlers
             prepare_the_process(self.settings)
         await super().__call__(scope, receive, send)
 
