@@ -10,7 +10,7 @@ a service that it lacks it returns UNIMPLEMENTED with the method's name.
 pages where somebody signs in to the app of ``make dev``.
 """
 
-__version__ = "2.0.0"
+__version__ = "3.0.0"
 
 from connectrpc.code import Code
 

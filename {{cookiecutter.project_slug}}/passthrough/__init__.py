@@ -39,7 +39,7 @@ What one asks first:
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
-__version__ = "2.0.0"
+__version__ = "3.0.0"
 
 # The app, its settings and its middleware
 from .application import UVICORN, App, connect, load_settings, validated
