@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,6 +84,13 @@ def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
     log(*[lines("x" * 1_000_000)] * 10, envelope(b"{}", 2))
     told = sent(alice, greeting, "logs", **{"Last-Event-ID": "1-1628"})
     assert [event.id for event in told] == ["1-1629", "1-1630"]
+
+
+def test_what_a_viewer_knows_of_the_actions_of_a_large_run_takes_few_bytes() -> None:
+    known, names = watching.KnownStates(), [f"a{number}" for number in range(20_000)]
+    for phase, is_news in ((b"running", True), (b"running", False), (b"succeeded", True)):
+        assert {known.replace(name, phase) for name in names} == {is_news}
+    assert sum(map(sys.getsizeof, vars(known).values())) < 20 * len(names)
 
 
 # Waiting
