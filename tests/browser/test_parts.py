@@ -81,6 +81,7 @@ PEOPLE = [
     ("alice-subject", "Alice Adams", "Alice Adams (alice-subject)"),
     ("mallory-subject", "ALICE Adams", "ALICE Adams (mallory-subject)"),
     ("eve-subject", "Alice (alice-subject)", "Alice (alice-subject) (eve-subject)"),
+    ("eva-subject", "Alice\u2028Adams\u202e\u200b", "Alice Adams (eva-subject)"),
     ("bob-subject", "", "bob-subject"),
     ("", "", "nobody"),
 ]

@@ -17,7 +17,9 @@ const names = new Map(); // of people, by their subjects
 
 /** What to call somebody; with their subject if another one has this name, or is in it. */
 function nameOf(identity, otherwise = "nobody") {
-  const { subject, name: own } = identity ?? {};
+  const { subject, name: given } = identity ?? {};
+  const seen = given?.replace(/[\p{C}\p{Z}]+/gu, " "); // no marks that reorder, or that nobody sees
+  const own = seen?.trim().slice(0, 100);
   if (subject && own) names.set(subject, own);
   const called = own || names.get(subject);
   if (!called) return subject || otherwise;
