@@ -24,8 +24,8 @@ What one asks first:
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- How does a watch end? ``extras/watching.py``: that of one action with the action; any other, two
-  seconds after the last news once the run's root action has ended; and any with its request.
+- How does a watch end? ``extras/watching.py``: with its request; two seconds after the last news
+  once the run's root action has ended; and, if it is of one action, with that action.
 - Where are headers added? In ``http/exchange.py``; an owner adds some by ``App(headers={…})``.
 - Who says 413, and who 422? ``limits.py`` lists them all.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
@@ -33,8 +33,8 @@ What one asks first:
   ``local_flyte/promises.py``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
-- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by a schema of
-  ``values/schemas.py``, as forms are: ``flyte.run`` of a registered task calls it through
+- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by the schema that
+  forms have, too (``values/schemas.py``). ``flyte.run`` of a registered task calls it through
   ``calls/json_values.py``, and ``calls/starting.py`` sends it.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """

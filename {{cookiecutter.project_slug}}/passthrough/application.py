@@ -165,7 +165,7 @@ class App(FastAPI):
         return super().build_middleware_stack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope; before the owner's lifespan, Flyte is connected to."""
+        """Serve one ASGI scope; connect to Flyte before the owner's lifespan."""
         if scope["type"] == "lifespan":
             set_up_logging(self.settings)
             try:

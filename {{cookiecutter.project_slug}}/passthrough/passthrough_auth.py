@@ -119,8 +119,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     """Serves HTTP requests and WebSockets with the Flyte credentials of their senders.
 
     A request is refused with 401 if it has no credentials, with 400 or 431 if they are ambiguous or
-    cannot be forwarded unchanged, and with 403 if its method is unsafe (RFC 9110 9.2.1), or it is a
-    WebSocket, and a page of another origin may have sent it: the browser adds cookies, which the
+    cannot be forwarded unchanged, and with 403 if a page of another origin may have sent it, and it
+    is a WebSocket or its method is unsafe (RFC 9110 9.2.1): the browser adds cookies, which the
     page itself cannot read. A WebSocket is refused before it is accepted. CORS preflights pass.
     """
 

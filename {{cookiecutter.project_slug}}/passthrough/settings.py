@@ -32,7 +32,7 @@ INJECTED = {
 
 
 def rule(pattern: str, wanted: str) -> AfterValidator:
-    """Say what to give instead of values that don't match, without showing them."""
+    """Refuse values that don't match: say what to give, and don't show them."""
 
     def follow(value: str) -> str:
         if not re.fullmatch(pattern, value):

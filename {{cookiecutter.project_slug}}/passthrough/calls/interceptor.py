@@ -140,7 +140,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
 
 
 def _correct(filters: Iterable[Filter]) -> None:
-    """Put filters right that the SDK writes as Flyte refuses them, in place.
+    """Correct filters in place: Flyte refuses them as the SDK writes them.
 
     Delete this once the SDK has fixed findings 24 and 26 in the template's docs/sdk-findings.md.
     """

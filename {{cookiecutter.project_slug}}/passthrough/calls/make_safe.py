@@ -119,7 +119,7 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task for each run; at module level, its first caller's answer would stay."""
+    """Fetch a task for each run: a global one would keep its first caller's answer."""
 
     async def fetch(self: Any) -> Any:
         return self._task or await self._getter()  # there is one only after `override`

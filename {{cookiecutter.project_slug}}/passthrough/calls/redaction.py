@@ -81,8 +81,8 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
     try:
         raise cancelled from None
     finally:
-        # `raise` sets a context; it is replaced by one without a traceback. With none, anyio would
-        # make a cycle, which keeps all messages that the traceback refers to.
+        # `raise` sets a context; replace it by one without a traceback. Without a context, anyio
+        # would make a cycle, keeping all messages that the traceback refers to.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # this frame is in its traceback
 

@@ -68,7 +68,7 @@ class RequestState:
     def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
-        self.credentials: tuple[tuple[str, str], ...] = ()  # its headers that have some
+        self.credentials: tuple[tuple[str, str], ...] = ()  # its credential headers
         self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
         self.turn = Turn(self.deadline.loop)
         self.caller_hash: str | None = None
@@ -89,16 +89,19 @@ class RequestState:
             raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
         self.received += size
 
-    async def begin_turn(self, size: int, limit: asyncio.Timeout) -> None:
-        """Wait for the turn, if a message of this size needs it: the call's time stands still."""
+    async def begin_turn(self, size: int, limit: asyncio.Timeout) -> float:
+        """Wait for the turn, if a message of this size needs it: the call's time stands still.
+
+        Returns the seconds that it has waited.
+        """
         if size <= LINE_BYTES:
-            return
+            return 0
         until, began = limit.when(), time.perf_counter()
         limit.reschedule(None)
         await self.turn.begin(needs_place=size > LARGE_BYTES)
         waited = time.perf_counter() - began
         limit.reschedule(until + waited if until else None)
-        self.seconds -= waited
+        return waited
 
     def include(self) -> AbstractContextManager[None]:
         """Cancel the current task if the request ends while it is in the block."""

@@ -1,7 +1,7 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
 Other modules use private names, checked at start-up, only through `sdk_object`. Attributes of
-instances, such as ``LazyEntity._task``, cannot be: only the template's tests try them.
+instances, such as ``LazyEntity._task``, are checked only by the template's tests.
 """
 
 import functools

@@ -89,7 +89,7 @@ class Transport:
         self._client = pyqwest.Client(self._http)
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
-        """Send a request, and return its response, whose content raises if it is too large.
+        """Send a request, and return its response; raise an error if that is too large.
 
         An answer has a time limit, and so has the first message of a watch.
         """
@@ -127,7 +127,8 @@ async def _whole(response: pyqwest.Response, limit: asyncio.Timeout) -> bytes:
         length = response.headers.get("content-length")
         async for part in response.content:
             message += part
-            await state.begin_turn(len(message), limit)  # if it is large, the rest is read in turn
+            # If it is large, the rest is read in turn.
+            state.seconds -= await state.begin_turn(len(message), limit)
             if len(message) > most or str(len(message)) == length:
                 break  # the end need not be waited for if the length was told
         state.receive(len(message))

@@ -1,4 +1,4 @@
-"""Starts runs: while Flyte is waited for, what is sent is held only as bytes.
+"""Starts runs: while waiting for Flyte, holds what it sends only as bytes.
 
 A task is a message of up to some megabytes, which takes 80 times as much memory once it is decoded.
 The SDK would keep it, for a rerun three times, while it uploads the inputs and creates the run.

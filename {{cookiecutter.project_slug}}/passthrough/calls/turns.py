@@ -9,8 +9,8 @@ from anyio import to_thread
 
 T = TypeVar("T")
 
-LINE_BYTES = 32 * 1024  # a caller has one message of Flyte's above it at a time
-LARGE_BYTES = 128 * 1024  # of one that also takes a place
+LINE_BYTES = 32 * 1024  # a caller has one of Flyte's larger messages at a time
+LARGE_BYTES = 128 * 1024  # larger ones also need a place
 PLACES = 2  # of requests that hold something large, of all callers together
 PLACE_SECONDS = 5.0  # then the place is another's, unless a thread is at work
 
@@ -19,7 +19,7 @@ class Turn:
     """A request's turn to hold something large: a body, a message of Flyte's, a translation.
 
     A decoded message may take 80 times its size in memory, until it is let go. So a request first
-    waits in the line of its caller, then for a place. It never waits for what it has.
+    waits in the line of its caller, then for a place. It takes neither twice.
 
     - Nobody waits for ever. Who waits in a line has nothing, who waits for a place has only the
       line of its own caller, and who has a place waits for neither: there is no circle. The turn
@@ -41,7 +41,7 @@ class Turn:
         self._waiting = asyncio.Lock()
         self._threads = set[asyncio.Task[object]]()  # in which something large is in use
         self._line: asyncio.Lock | None = None
-        self._place: asyncio.TimerHandle | None = None  # which ends the place that it has
+        self._place: asyncio.TimerHandle | None = None  # the timer that frees its place
 
     async def begin(self, *, needs_place: bool = True) -> None:
         """Wait for the turn; a list's calls need no place. May be called in any event loop."""

@@ -98,7 +98,7 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If Flyte has none yet, as for a child just enqueued, what the list has is read.
+    If Flyte has none yet, as for a child just enqueued, read what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -113,8 +113,7 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them.
 
-    Each action's count alone for `Limits.request_bytes`: what one person has stored hides no
-    other.
+    `Limits.request_bytes` holds for each action alone: what one person has stored hides no other.
     """
     listed = [listed_details(action) for action in actions]
     del actions  # or the page of the list would be kept while this waits for its turn

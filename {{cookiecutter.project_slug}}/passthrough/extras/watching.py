@@ -75,7 +75,7 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     """Wait until a condition's answer is recorded, or the condition ends; return the details.
 
     Flyte records an answer a moment later, sometimes after the run's end, and without a change of
-    the state that a watch would tell.
+    state for a watch to show.
     """
     pause = LOOK_AGAIN_SECONDS
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
@@ -138,10 +138,10 @@ async def watch_details(
 
 
 class _Viewer(Generic[Result]):
-    """What a viewer of a run knows of its actions, and which of them are still to be told."""
+    """What a viewer of a run knows of its actions, and which of them are still to be sent."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self.changed = dict[str, bytes]()  # the states of those that are still to be told
+        self.changed = dict[str, bytes]()  # the states of those that are still to be sent
         self.news = asyncio.Event()
         self._read = read
         self._known = KnownStates()
@@ -161,7 +161,7 @@ class _Viewer(Generic[Result]):
                     await asyncio.sleep(MERGED_SECONDS)
 
     def is_full(self) -> bool:
-        """Tell whether so much is to be told that no further message may be read."""
+        """Tell whether too much is still to be sent to read another message."""
         return sum(map(len, self.changed.values())) > LARGE_BYTES
 
     def due(self, *, at_once: bool) -> list[str]:
@@ -175,7 +175,7 @@ class _Viewer(Generic[Result]):
         return [*islice(filter(may_be_fetched, self.changed), reading.CALLS_AT_ONCE)]
 
     async def fetch(self, name: str) -> Result:
-        """Return what is to be told of an action."""
+        """Return what is to be sent of an action."""
         action = _action(self.changed.pop(name))
         has_room = len(self._fetched_at) < WATCHED_DETAILS
         if is_watched := has_room or name in self._fetched_at:

@@ -24,8 +24,8 @@ class Bodies:
 
     Of others, only up to `UNASKED` is read. Up to `LARGE`, JSON takes 30 ms and up to 3 MB.
     FastAPI keeps a JSON body, parsed, until the request ends, and a megabyte of small values takes
-    25 MB: so a caller, by any of their tokens, has one large one, from its first byte on. A body is
-    read after routing, up to its route's ``max_body_size``.
+    25 MB: so a caller, with whatever token, has one large body at a time. A body is read after
+    routing, up to its route's ``max_body_size``.
     """
 
     def __init__(self, app: ASGIApp, largest: int) -> None:

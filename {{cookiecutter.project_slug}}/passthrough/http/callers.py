@@ -81,7 +81,7 @@ class OpenRequests:
         more = [("authorization", value.decode("latin-1")) for value in sent]
         state.credentials = (*forwarded, *more)
         callers = self._callers(forwarded)
-        # The fullest of its counts decides, and is logged.
+        # The highest count decides; its hash is logged.
         state.caller_hash = state.turn.whose = fullest = max(callers, key=self._open.__getitem__)
         if turn := scope.get(OUTER_TURN):  # not counted again
             state.turn = turn

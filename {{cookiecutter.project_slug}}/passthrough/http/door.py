@@ -8,8 +8,8 @@ A request is refused by the first of these that it meets:
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
 - ``bodies.py``, with 401 if its body is large and Flyte does not know the caller;
-- FastAPI, with 404 or 405;
-- Starlette, with 413 if its body is too large (``limits.py`` says who else does);
+- FastAPI, with 404 or 405, or Starlette, with 413 if its body is too large (``limits.py`` says who
+  else does);
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 

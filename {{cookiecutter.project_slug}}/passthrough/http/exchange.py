@@ -58,7 +58,7 @@ class Exchange:
     The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
     An event stream also ends when the server is asked to stop.
 
-    A server says that the client has left only to who calls ``receive``. So a task calls it if the
+    A server reports that the client has left only through ``receive``. So a task calls it if the
     app does not, `LISTEN_AFTER` seconds after the body. While some of the body is unread, nobody
     notices.
 
@@ -102,7 +102,7 @@ class Exchange:
                 try:
                     await app(scope, self.receive, self.send)
                 except BaseException as error:
-                    # What waits for a thread is in a cycle with its error, and keeps its variables.
+                    # A frame that awaits a thread is in a cycle with its error: free its variables.
                     clear_frames(error.__traceback__)
                     raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
@@ -149,7 +149,7 @@ class Exchange:
             self._end()
 
     def _end(self) -> None:
-        # First: FastAPI would take a call's cancellation for one that it has made itself.
+        # First: FastAPI would take a call's cancellation for its own.
         self._cancel_scope.cancel()
         # The calls end now: the request can't end while one of its threads waits for them.
         self.state.end_calls()
@@ -206,7 +206,7 @@ class Exchange:
             await self._pass_on({**message, "more_body": True})
 
     async def _send_in_pieces(self, message: Message) -> None:
-        """Send a large body, and keep its caller's line until it is read: so each has only one."""
+        """Send a large body, and keep the caller's line, if held, until it is read."""
         body, more, turn = message["body"], message.get("more_body", False), self.state.turn
         kept, turn.keeps_line = turn.keeps_line, True
         for start in range(0, len(body), PIECE_BYTES):

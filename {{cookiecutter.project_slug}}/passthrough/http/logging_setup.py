@@ -75,7 +75,7 @@ class LogFormatter(logging.Formatter):
         if self._is_json:
             line = {"time": time, "level": record.levelname, "logger": record.name}
             return json.dumps(line | (fields or {"message": message}))
-        if not message.isprintable():  # as most are, and this is fast
+        if not message.isprintable():  # rare, and fast to check
             message = "\n    ".join(map(_printable, message.split("\n")))
         return f"{time} {record.levelname} {record.name}: {message}"
 

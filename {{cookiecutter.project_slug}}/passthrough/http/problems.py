@@ -153,7 +153,7 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # Other errors' headers, such as an HTTP client's, are those of a server that it called.
+    # An HTTP client's error, for example, has headers of the server that was called.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
