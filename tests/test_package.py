@@ -61,6 +61,8 @@ def test_the_wheel_has_the_files_of_a_project_needs_what_it_needs_and_can_be_imp
     assert needed == {(each.name, str(each.specifier)) for each in dependencies}
     local = {each.name for each in requires if "local" in str(each)}
     assert local <= {Requirement(each).name for each in theirs["dependency-groups"]["dev"]}
+    dependency, _ = code_blocks(PAGE, "In each app", "toml")
+    assert Requirement(dependency.strip(' ",\n')).specifier.contains(package.version)
 
 
 def move(project: Path, address: str = EXAMPLE) -> None:

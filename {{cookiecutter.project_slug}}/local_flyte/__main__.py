@@ -68,8 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
         signal.signal(signal.SIGHUP, _stop)
-    if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
-        print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     try:
         with contextlib.ExitStack() as stack:
             return _run(options, stack)
@@ -101,7 +99,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if options.files:
         listener.close()
     start = _flyte_elsewhere if options.flyte else _local_flyte
-    flyte = start(options, stack)
+    flyte = start(options, stack)  # refuses wrong settings, also those that are not used
+    if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
+        print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     print("Starting the app…", flush=True)
     secret = secrets.token_urlsafe(24)
     environment = {

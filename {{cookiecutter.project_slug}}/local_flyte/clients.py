@@ -48,8 +48,9 @@ INCOMPLETE = (
 )
 CANNOT = (
     "Your token for {} cannot be had, so the app cannot act as you: {}\n"
-    "It is looked for in the system's keyring, where `flyte whoami` puts it, unless the config has"
-    " authType: ExternalCommand and a command that prints it."
+    "If nothing answers there, check the endpoint in the config. A token is looked for in the"
+    " system's keyring, where `flyte whoami` puts it, unless the config has authType:"
+    " ExternalCommand and a command that prints it."
 )
 IS_TOLD = 3  # the exit code of REGISTER if it has printed the project's mistake
 
