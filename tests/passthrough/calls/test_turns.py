@@ -4,11 +4,13 @@ import asyncio
 import random
 import threading
 
+import pyqwest
 import pytest
 
 from passthrough.calls import turns
 from passthrough.calls.json_values import IN_THE_LOOP, translated
 from passthrough.calls.request_state import this_request
+from passthrough.calls.sessions import _whole
 from passthrough.extras.reading import call_each
 from passthrough.limits import Budget
 
@@ -126,3 +128,14 @@ async def test_of_messages_below_a_large_one_a_caller_has_one_whatever_places_ar
         assert not waiting.done()
         first.turn.let_go()
         await waiting
+
+
+async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
+    first, second = (request_of("alice") for _ in range(2))
+    await first.turn.begin()
+    loop, large = asyncio.get_running_loop(), bytes(turns.LARGE_BYTES + 1)
+    loop.call_soon(loop.call_later, 0.2, first.turn.let_go)  # once the second one waits
+    async with asyncio.timeout(0.1) as limit:
+        assert await _whole(pyqwest.Response(status=200, content=large), limit) == large
+    assert second.seconds < -0.1
+    second.end()

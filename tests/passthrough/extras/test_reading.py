@@ -12,7 +12,6 @@ from flyte import remote
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start
-from passthrough.calls import turns
 from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
 from passthrough.limits import Limits
 from passthrough.settings import Settings
@@ -116,16 +115,6 @@ async def test_a_list_that_fails_makes_no_further_calls() -> None:
     begun = calls.begun
     await asyncio.sleep(0.1)
     assert calls.begun == begun <= 2 * CALLS_AT_ONCE
-
-
-async def test_waiting_for_the_turn_takes_none_of_flytes_time() -> None:
-    first, second = (request_of("alice") for _ in range(2))
-    await first.turn.begin()
-    loop = asyncio.get_running_loop()
-    loop.call_soon(loop.call_later, 0.2, first.turn.let_go)  # once the second one waits
-    async with asyncio.timeout(0.1) as limit:
-        waited = await second.begin_turn(turns.LARGE_BYTES + 1, limit)
-    assert waited > 0.1
 
 
 async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:
