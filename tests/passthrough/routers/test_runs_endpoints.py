@@ -61,6 +61,14 @@ def test_recovering_takes_over_what_has_succeeded(
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
 
 
+def test_a_rerun_with_an_input_that_the_task_lacks_is_refused(
+    alice: httpx.Client, greeting: str
+) -> None:
+    refused = alice.post(f"/runs/{greeting}/rerun", json={"inputs": {"nobody": 1}})
+    assert refused.status_code == 422
+    assert "nobody" in str(refused.json()["errors"])
+
+
 def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
     local_flyte: LocalFlyte, greeting: str
 ) -> None:
