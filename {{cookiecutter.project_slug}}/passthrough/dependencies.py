@@ -13,7 +13,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_vali
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
-from .calls.request_state import this_request
 from .extras.reading import state_of
 from .http.callers import find_caller
 from .http.problems import MOST_ERRORS
@@ -38,14 +37,11 @@ async def _subject(
 
 async def _run(name: RunName) -> remote.Run:
     details = await remote.RunDetails.get.aio(name=name)
-    this_request().turn.let_go()
     return remote.Run(Run(action=state_of(details.action_details).pb2))
 
 
 async def _action(name: RunName, action: str = "a0") -> remote.Action:
-    state = state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
-    this_request().turn.let_go()
-    return state
+    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
 
 
 async def _task(

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..application import App
 from ..calls.redaction import redact
 from ..calls.request_state import this_request
-from ..http.callers import OUTER_TURN, find_caller
+from ..http.callers import IS_INNER, find_caller
 from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
@@ -105,7 +105,7 @@ class Agents:
         scope = {name: outer[name] for name in KEPT if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
-        scope[OUTER_TURN] = this_request().turn
+        scope[IS_INNER] = True
         return await _answer(self._app, scope, body)
 
 

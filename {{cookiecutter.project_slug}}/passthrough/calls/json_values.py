@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
+from anyio import to_thread
 from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import Inputs, Outputs
 
 from ..limits import Budget, MoreWorkError
 from ..values.inputs import to_literals
 from ..values.outputs import to_json
-from .request_state import this_request
 from .sdk import sdk_object
 
 T = TypeVar("T")
@@ -24,9 +23,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     try:
         return translate(Budget(IN_THE_LOOP, MoreWorkError))
     except MoreWorkError:
-        state = this_request()
-        await state.turn.begin()
-        return await state.turn.in_thread(partial(translate, Budget()))
+        return await to_thread.run_sync(translate, Budget())
 
 
 async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typing import Any
 from flyte import remote
 from flyte.syncify import syncify
 
+from ..values.inputs import InvalidInputs
 from .json_values import change_values
 from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
-from .starting import change_starts
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
@@ -63,8 +63,8 @@ def make_safe() -> None:
     change_sessions()
     _change_loop()
     change_values()
-    change_starts()
     _change_lazy_tasks()
+    _change_reruns()
     _change_uploads()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
@@ -126,6 +126,22 @@ def _change_lazy_tasks() -> None:
 
     fetch.__qualname__ = "LazyEntity.fetch"  # for refusals
     sdk_object("flyte.remote._task:LazyEntity").fetch = syncify(fetch)
+
+
+def _change_reruns() -> None:
+    """Refuse inputs that a task lacks as other inputs are refused."""
+    runner = sdk_object("flyte._run:_Runner")
+    rerun_as_it_was = runner.rerun.fn
+
+    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
+        try:
+            return await rerun_as_it_was(self, *args, **given)
+        except InvalidInputs:
+            raise
+        except ValueError as error:  # the SDK's, before it converts anything
+            raise InvalidInputs([((), str(error))]) from None
+
+    runner.rerun = syncify(rerun)
 
 
 def _change_uploads() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ import anyio
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .turns import LARGE_BYTES, LINE_BYTES, Turn
+from .slots import MemorySlot
 
 CALLS = 2  # a response may take as long to begin as two calls to Flyte
 cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
@@ -63,14 +62,14 @@ class Deadline:
 
 
 class RequestState:
-    """A request's caller, deadline and turn; its open calls to Flyte, and what they received."""
+    """A request's caller, deadline and slot; its open calls to Flyte, and what they received."""
 
     def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.credentials: tuple[tuple[str, str], ...] = ()  # its credential headers
         self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
-        self.turn = Turn(self.deadline.loop)
+        self.slot = MemorySlot(self.deadline.loop)
         self.caller_hash: str | None = None
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
         self.received = 0  # bytes, since something was last sent to the client
@@ -88,20 +87,6 @@ class RequestState:
         if self.received + size > allowed.request_bytes:
             raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
         self.received += size
-
-    async def begin_turn(self, size: int, limit: asyncio.Timeout) -> float:
-        """Wait for the turn, if a message of this size needs it: the call's time stands still.
-
-        Returns the seconds that it has waited.
-        """
-        if size <= LINE_BYTES:
-            return 0
-        until, began = limit.when(), time.perf_counter()
-        limit.reschedule(None)
-        await self.turn.begin(needs_place=size > LARGE_BYTES)
-        waited = time.perf_counter() - began
-        limit.reschedule(until + waited if until else None)
-        return waited
 
     def include(self) -> AbstractContextManager[None]:
         """Cancel the current task if the request ends while it is in the block."""
@@ -125,11 +110,6 @@ class RequestState:
         finally:
             self._open.remove(entry)
 
-    def done_with_messages(self) -> None:
-        """Count anew what Flyte sends, and end the turn: what came is passed on, or not used."""
-        self.received = 0
-        self.turn.let_go()
-
     def end_calls(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
@@ -138,10 +118,10 @@ class RequestState:
                 loop.call_soon_threadsafe(call)
 
     def end(self) -> None:
-        """End the calls, and the turn: the app has returned, also from its threads."""
+        """End the calls: the app has returned, also from its threads."""
         self.deadline.remove()
         self.end_calls()
-        self.turn.end()
+        self.slot.release(is_end=True)
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)
@@ -149,8 +129,4 @@ current_request: ContextVar[RequestState | None] = ContextVar("current_request",
 
 def this_request() -> RequestState:
     """Return the state of the current request, or an empty one if there is none."""
-    state = current_request.get()
-    if not state:
-        state = RequestState()
-        state.turn.end()  # outside of a request, nothing would end a turn
-    return state
+    return current_request.get() or RequestState()

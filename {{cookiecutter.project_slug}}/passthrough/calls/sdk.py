@@ -67,14 +67,8 @@ SDK_NAMES = {
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # starting: what starts a run is sent once the SDK has let go of the task
-    "flyte._initialize:get_client": "",
-    "flyte._internal.runtime.convert:generate_content_inputs_hash": "inputs ignored_input_vars",
-    "flyte._run:_Runner._submit_remote": "task_spec task_id proto_inputs run_spec"
-    " run_id project_id",
-    "flyte._run:_Runner.rerun.fn": "run_name inputs",
-    "flyte._run:_Runner.run.fn": "task",
     # make_safe: calls run in the task that awaits them, and nothing of a caller stays for the next
+    "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",

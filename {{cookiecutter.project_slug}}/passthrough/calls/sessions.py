@@ -99,7 +99,7 @@ class Transport:
                 Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
             )
         seconds = None if request.url.endswith("/TailLogs") else this_request().deadline.timeout
-        async with asyncio.timeout(seconds) as limit:
+        async with asyncio.timeout(seconds):
             if request.url.endswith(SMALL):
                 whole = await self._client.execute(
                     request.method, request.url, request.headers, request.content
@@ -109,28 +109,28 @@ class Transport:
                 )
             response = await self._http.execute(request)
             kind = response.headers.get("content-type", "")
-            is_stream = response.status == 200 and kind.startswith("application/connect+")
-            return pyqwest.Response(
-                status=response.status,
-                headers=response.headers,
-                content=(
-                    _messages(response, seconds) if is_stream else await _whole(response, limit)
-                ),
-                trailers=response.trailers,
-            )
+        is_stream = response.status == 200 and kind.startswith("application/connect+")
+        return pyqwest.Response(
+            status=response.status,
+            headers=response.headers,
+            content=_messages(response, seconds) if is_stream else await _whole(response, seconds),
+            trailers=response.trailers,
+        )
 
 
-async def _whole(response: pyqwest.Response, limit: asyncio.Timeout) -> bytes:
-    """Return all of a content."""
+async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
+    """Return all of a content, once there is a slot if it is large."""
     async with response:
         state, message, most = this_request(), bytearray(), limits().answer_bytes
         length = response.headers.get("content-length")
-        async for part in response.content:
+        parts = aiter(response.content)
+        # The end need not be waited for if the length was told.
+        while len(message) <= most and str(len(message)) != length:
+            async with asyncio.timeout(seconds):
+                if (part := await anext(parts, None)) is None:
+                    break
             message += part
-            # If it is large, the rest is read in turn.
-            state.seconds -= await state.begin_turn(len(message), limit)
-            if len(message) > most or str(len(message)) == length:
-                break  # the end need not be waited for if the length was told
+            await state.slot.acquire(len(message))
         state.receive(len(message))
         return bytes(message)
 
@@ -153,11 +153,12 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
             return found
 
         while not is_last:
-            async with asyncio.timeout(seconds) as limit:
+            async with asyncio.timeout(seconds):
                 message = await read(5)
-                size = 5 + int.from_bytes(message[1:])
-                await state.begin_turn(size, limit)
-                state.receive(size)
+            size = 5 + int.from_bytes(message[1:])
+            state.receive(size)
+            await state.slot.acquire(size)
+            async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
             seconds = None
             if len(message) < size:

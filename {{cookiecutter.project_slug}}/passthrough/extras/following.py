@@ -1,7 +1,6 @@
 """Following an action's log, over all its attempts."""
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
@@ -16,7 +15,6 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest, TailLogsR
 
 from ..calls.request_state import this_request
 from ..calls.sdk import initialised
-from ..calls.turns import LARGE_BYTES
 from ..models import phase_of
 from .watching import watch_action
 
@@ -108,29 +106,25 @@ class _Log:
 
     async def _texts(self, shown: int) -> AsyncGenerator[tuple[int, str]]:
         """Yield the messages, or parts of long ones, after so many, with their numbers."""
-        state, texts, place = this_request(), deque[str](), 0
+        texts, place = deque[str](), 0
         asked = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(asked)
         async with aclosing(messages):
-            with state.at_end(texts.clear):
+            with this_request().at_end(texts.clear):
                 while message := await anext(messages, None):
-                    size = 0
                     for number, text in enumerate(_parts_of(message)):
                         texts.append(text)
-                        size += sys.getsizeof(text)  # with what an empty one takes
                         if number % PARTS_AT_ONCE == 0:
                             await asyncio.sleep(0)
                     message = None
                     await anext(messages)  # an empty one: the SDK keeps the last
-                    state.turn.keeps_line = size > LARGE_BYTES
+                    this_request().received = 0
                     while texts:
                         place, text = place + 1, texts.popleft()
                         if place % LINES_AT_ONCE == 0:
                             await asyncio.sleep(0)
                         if place > shown:
                             yield place, text
-                    state.turn.keeps_line = False
-                    state.done_with_messages()
 
 
 def _parts_of(message: TailLogsResponse) -> Iterator[str]:

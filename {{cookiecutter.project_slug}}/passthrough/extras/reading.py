@@ -49,10 +49,8 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    All lists of a caller together make `CALLS_AT_ONCE` such calls at a time, because each
-    waits in the caller's line. If one call fails, the others are cancelled.
+    If one call fails, the others are cancelled.
     """
-    await this_request().turn.begin(needs_place=False)
     at_once = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def call(argument: T) -> Result:
@@ -104,7 +102,9 @@ async def read_details(
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
     shown = read(details)  # at once: they may be large
-    this_request().received = 0
+    state = this_request()
+    state.received = 0
+    state.slot.release()
     return shown
 
 
@@ -116,7 +116,6 @@ async def details_of(
     `Limits.request_bytes` holds for each action alone: what one person has stored hides no other.
     """
     listed = [listed_details(action) for action in actions]
-    del actions  # or the page of the list would be kept while this waits for its turn
     this_request().received = 0
     return await call_each(lambda action: read_details(action, read), listed)
 
@@ -198,7 +197,6 @@ async def conditions_of(run: str, count: int, skip: int = 0) -> list[remote.Acti
     """
     paused = ActionPhase.PAUSED.to_protobuf_value()
     waiting, others = list[bytes](), list[bytes]()
-    await this_request().turn.begin(needs_place=False)
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         found = waiting if state.raw_phase == paused else others
@@ -217,7 +215,6 @@ async def question(run: str, action: str) -> remote.ActionDetails:
         pb2.signal_info.ClearField("output")
     copy = ActionDetails()
     copy.CopyFrom(pb2)
-    this_request().turn.let_go()
     return remote.ActionDetails(copy)
 
 

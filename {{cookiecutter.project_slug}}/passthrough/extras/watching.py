@@ -21,7 +21,7 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActions
 
 from ..calls.request_state import cancelled_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
-from ..calls.turns import LARGE_BYTES
+from ..calls.slots import LARGE_BYTES
 from ..models import FAILED, WAITING, is_answered, phase_of
 from . import reading
 from .reading import call_each, leave_out_large, listed_details, question, read_details, state_of
@@ -61,7 +61,6 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     Flyte's errors are ignored: the caller must learn in any case that the run was started.
     """
     if seconds and not run.done():
-        this_request().turn.let_go()
         watched = _watch(run.action.action_id.run, ROOT)
         async with best_effort(seconds), aclosing(watched) as messages:
             async for _ in messages:
@@ -79,6 +78,7 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     """
     pause = LOOK_AGAIN_SECONDS
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
+        this_request().slot.release()
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
         condition = await question(condition.run_name, condition.name)
@@ -119,11 +119,9 @@ async def watch_details(
     try:
         with request.at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
-                request.turn.keeps_line = viewer.is_full()
                 due = viewer.due(at_once=listening.done())
                 for result in await call_each(viewer.fetch, due) if due else ():
                     yield result
-                request.done_with_messages()
                 if not due:
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
                         await viewer.news.wait()
@@ -249,7 +247,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
                     has_begun = True
                     states = copied(message)
                     message = None
-                    this_request().done_with_messages()
+                    this_request().received = 0
                     yield states
         except TimeoutError:
             return

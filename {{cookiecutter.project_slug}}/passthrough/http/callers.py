@@ -19,8 +19,8 @@ from ..calls.sdk import forwarded_credentials
 from ..models import Caller
 from ..settings import SETTINGS, Settings
 
-OUTER_TURN = "passthrough.outer_turn"
-"""In a tool call's request: the key of ASGI's scope for the turn of the agent's message."""
+IS_INNER = "passthrough.is_inner"
+"""The key of ASGI's scope that is set in a tool call's request: its agent's message is counted."""
 _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 
@@ -29,7 +29,6 @@ async def find_caller(connection: HTTPConnection) -> Caller:
     state = this_request()
     state.caller = state.caller or await _ask_for_caller(connection)
     found: Caller = state.caller
-    state.turn.whose = found.subject or state.turn.whose
     return found
 
 
@@ -82,9 +81,8 @@ class OpenRequests:
         state.credentials = (*forwarded, *more)
         callers = self._callers(forwarded)
         # The highest count decides; its hash is logged.
-        state.caller_hash = state.turn.whose = fullest = max(callers, key=self._open.__getitem__)
-        if turn := scope.get(OUTER_TURN):  # not counted again
-            state.turn = turn
+        state.caller_hash = fullest = max(callers, key=self._open.__getitem__)
+        if IS_INNER in scope:
             await self._app(scope, receive, send)
             return
         if self._open[fullest] >= self._most:

@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import Deadline, RequestState, cancelled_at_stop
-from ..calls.turns import LARGE_BYTES
 
 LISTEN_AFTER = 0.5  # seconds: most requests end before, and save a task, 4 % of their time
 UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
@@ -183,9 +182,6 @@ class Exchange:
             ClientDisconnect: The client has left.
             HTTPException: It is Starlette's own 413, to be sent as a problem.
         """
-        if len(message.get("body", b"")) > LARGE_BYTES:
-            await self._send_in_pieces(message)
-            return
         begins = message["type"] == "http.response.start"
         if begins:
             if self.was_cancelled:
@@ -198,24 +194,12 @@ class Exchange:
                 cancelled_at_stop[self._cancel_scope] = asyncio.get_running_loop()
         elif not message.get("more_body"):
             self._complete()
-        if self.is_event_stream or not begins:  # else the body still follows, which may be large
-            self.state.done_with_messages()
+        self.state.received = 0
         if not self.is_event_stream:
+            self.state.slot.release(is_end=True)  # what follows is bytes
             await self._pass_on(message)
         elif message.get("body"):
             await self._pass_on({**message, "more_body": True})
-
-    async def _send_in_pieces(self, message: Message) -> None:
-        """Send a large body, and keep the caller's line, if held, until it is read."""
-        body, more, turn = message["body"], message.get("more_body", False), self.state.turn
-        kept, turn.keeps_line = turn.keeps_line, True
-        for start in range(0, len(body), PIECE_BYTES):
-            end = start + PIECE_BYTES
-            await self.send(
-                {**message, "body": body[start:end], "more_body": more or end < len(body)}
-            )
-        turn.keeps_line = kept
-        turn.let_go()
 
     async def end_events(self, last: bytes) -> None:
         """Send what the client reads last, such as an event or `COME_BACK`, and the end."""
@@ -246,12 +230,17 @@ class Exchange:
             self._first = None
             await self._pass_on(first)
         self.status = message.get("status", self.status)
+        body, more = message.get("body", b""), message.get("more_body", False)
+        loop, slot = asyncio.get_running_loop(), self.state.slot
         try:
-            if self.state.turn.keeps_line:
-                async with asyncio.timeout(UNREAD_SECONDS):
+            for start in range(0, len(body) or 1, PIECE_BYTES):
+                if len(body) > PIECE_BYTES:
+                    end = start + PIECE_BYTES
+                    more_body = more or end < len(body)
+                    message = {**message, "body": body[start:end], "more_body": more_body}
+                seconds = UNREAD_SECONDS if len(body) > PIECE_BYTES else math.inf
+                async with asyncio.timeout_at(min(slot.until, loop.time() + seconds)):
                     await self._send(message)
-            else:
-                await self._send(message)
         except (OSError, RuntimeError) as error:
             # If the client has left, uvloop raises a RuntimeError, which says so.
             if isinstance(error, RuntimeError) and "closed" not in str(error):
