@@ -7,8 +7,8 @@ beyond its goal. Alice sends; bob asks who he is, again and again. The requests 
 generated app's OpenAPI document, also as tools: ten at once, and twenty that wait. Flyte's answers
 to alice are as large as people can store them. Linux only: it reads /proc.
 
-Most of a long wait may be the local Flyte's, which is one process for all: see ``flyte_ms`` in the
-app's log.
+Most of a long wait may be the local Flyte's, which is one process for all: see
+``flyte_duration_ms`` in the app's log.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, wait_until
-from passthrough.http.exchange import COME_BACK
+from passthrough.http.exchange import SSE_RETRY
 
 from .baking import BIN, edit, run
 
@@ -137,7 +137,7 @@ def test_short_requests_finish_and_streams_ask_to_reconnect(deployed: Deployed) 
         finally:  # or the streams, and so this test, would never end
             os.kill(app, signal.SIGTERM)
         for stream in streams:
-            assert stream.result().content.endswith(COME_BACK)
+            assert stream.result().content.endswith(SSE_RETRY)
         assert waiting.result().status_code == 201
         assert not short.done()
     assert short.result().json()["subject"] == PEOPLE["alice"].subject

@@ -4,7 +4,7 @@
 ``passthrough.agents``. Behind it, ``http`` deals with requests, ``calls`` with calls to Flyte, and
 ``values`` with values; ``extras`` has what the SDK lacks.
 
-The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/door.py``,
+The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/middleware.py``,
 ``http/exchange.py``, ``calls/request_state.py``, ``calls/turns.py``, ``calls/interceptor.py``,
 ``calls/sessions.py``, ``calls/make_safe.py``. Values are ``calls/json_values.py`` and ``values/``.
 Look up the rest.
@@ -20,7 +20,7 @@ What one asks first:
   Such a request has no caller, and no limits of one.
 - How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol`, which ends
   streams. `App.openapi` there adds to the API's document who needs credentials.
-- Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
+- Where is a request refused? In ``http/middleware.py``, which lists all places in order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
@@ -45,7 +45,7 @@ __version__ = "3.0.0"
 from .application import UVICORN, App, connect, load_settings, validated
 from .settings import Settings, setting, CredentialHeader, Name
 from .limits import Limits
-from .http.door import ProjectDomain, passthrough_middleware
+from .http.middleware import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter
 from .http.public import PageFiles
 

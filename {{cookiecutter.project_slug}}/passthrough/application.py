@@ -26,10 +26,16 @@ from .calls.make_safe import make_safe
 from .calls.request_state import cancelled_at_stop
 from .calls.sdk import StartError
 from .http import public as public_routes
-from .http.bodies import Bodies
-from .http.callers import OpenRequests
-from .http.door import Door, ExceptPublic, ProjectDomain, for_trusted_origins, is_public
+from .http.bodies import RequestBodyMiddleware
+from .http.callers import ConcurrencyLimitMiddleware
 from .http.logging_setup import set_up_logging
+from .http.middleware import (
+    PrivateRoutesMiddleware,
+    ProjectDomain,
+    RequestMiddleware,
+    for_trusted_origins,
+    is_public,
+)
 from .http.problems import Problem, respond
 from .settings import Settings
 
@@ -135,7 +141,7 @@ class App(FastAPI):
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
         self._headers = headers or {}
-        self._inner = [*middleware, Middleware(OpenRequests, settings)]
+        self._inner = [*middleware, Middleware(ConcurrencyLimitMiddleware, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,  # http/public.py serves it
@@ -157,10 +163,10 @@ class App(FastAPI):
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
-            Middleware(Door, self.settings, self.public, self._headers),
+            Middleware(RequestMiddleware, self.settings, self.public, self._headers),
             *self.user_middleware,
-            Middleware(ExceptPublic, self._inner),
-            Middleware(Bodies, self.settings.largest_body),
+            Middleware(PrivateRoutesMiddleware, self._inner),
+            Middleware(RequestBodyMiddleware, self.settings.largest_body),
         ]
         return super().build_middleware_stack()
 
@@ -255,9 +261,9 @@ class Protocol(HttpToolsProtocol):
 
 UVICORN: dict[str, Any] = {
     "http": f"{__name__}:Protocol",  # by its name, as the variable UVICORN_HTTP has it
-    "ws": "none",  # event streams do what the app needs; http/door.py accepts none either
+    "ws": "none",  # event streams do what the app needs; http/middleware.py accepts none either
     "proxy_headers": False,  # the app does not use the client's address
-    "access_log": False,  # http/door.py has its own
+    "access_log": False,  # http/middleware.py has its own
     "reset_contextvars": True,  # nothing of one request is left for the next on its connection
     # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
     # while a proxy sends a request on it, the request fails.

@@ -14,7 +14,7 @@ Who says 413, of what:
 Who says 422: FastAPI, of a request's values; ``values/inputs.py``, of a task's inputs, also with
 too many values or levels; ``calls/starting.py``, of a rerun that the SDK refuses;
 ``dependencies.py``, of whose runs to list; and endpoints. Too long a query is a 414
-(``http/door.py``).
+(``http/middleware.py``).
 """
 
 from contextvars import ContextVar
@@ -44,7 +44,7 @@ class Limits:
 
 DEFAULTS = Limits()
 current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAULTS)
-"""The limits of the app that serves the current request; the door sets it."""
+"""The limits of the app that serves the current request; `RequestMiddleware` sets it."""
 limits = current_limits.get
 """Return the limits of the current request's app; outside of a request, the defaults."""
 

@@ -262,6 +262,6 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     inner, outer = (vars(record)["fields"] for record in records[-2:])
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
-    assert inner["caller"] == outer["caller"]
+    assert inner["caller_hash"] == outer["caller_hash"]
     assert inner["subject"] == "alice-subject"
-    assert inner["flyte_ms"] > 0
+    assert inner["flyte_duration_ms"] > 0

@@ -50,7 +50,7 @@ def test_an_entry_that_is_too_large_hides_no_other(bob: httpx.Client, called: Ca
     small |= {run(), run(), run()}
     answer = bob.get("/runs")
     assert {each["name"] for each in answer.json()} == small
-    assert answer.headers["x-left-out"] == "1"
+    assert answer.headers["x-omitted-count"] == "1"
     assert called("ListRuns") < 20
 
 

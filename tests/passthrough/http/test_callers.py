@@ -158,7 +158,7 @@ def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_resta
         with TestClient(app) as client:
             client.get("/thread", headers={"Authorization": f"Bearer {token}"})
         (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
-        return str(fields["caller"])
+        return str(fields["caller_hash"])
 
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     caplog.set_level(logging.INFO, "app.access")

@@ -15,7 +15,7 @@ from fastapi.routing import iter_route_contexts
 from pydantic_core import from_json
 from starlette.datastructures import Headers
 
-from ..http.exchange import COME_BACK
+from ..http.exchange import SSE_RETRY
 
 MESSAGE_BYTES = 256 * 1024  # of an agent: files and large inputs are given by URI
 RESULT_BYTES = 50_000
@@ -82,7 +82,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]  # the rest is incomplete
         names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
         texts, is_error = _texts_of(stream), is_error or "problem" in names
-        if is_whole and "problem" not in names and not body.endswith(COME_BACK):
+        if is_whole and "problem" not in names and not body.endswith(SSE_RETRY):
             note = "This is the end."
         elif ids:
             note = f"This is not the end: call again with last_event_id={ids[-1]}."

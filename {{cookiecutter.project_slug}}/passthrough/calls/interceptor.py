@@ -122,7 +122,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
     """Ask for a page of a list, or for less of it if it is too large. The SDK asks for the rest.
 
     What one person has stored must not hide a list from everybody: an entry that is too large alone
-    is left out, and counted for the response's header ``X-Left-Out``.
+    is left out, and counted for the response's header ``X-Omitted-Count``.
     """
     page = getattr(request, "request", request)
     while True:
@@ -134,7 +134,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
                 continue
             if page.token.strip("0123456789"):
                 raise  # the token does not tell where the entry after this one is
-            this_request().left_out += 1
+            this_request().omitted_count += 1
             rest = answer()
             getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)
             return rest

@@ -74,7 +74,7 @@ class RequestState:
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
         self.received = 0  # bytes, since something was last sent to the client
         self.seconds = 0.0  # in calls with a single answer
-        self.left_out = 0  # entries of lists, because they are too large
+        self.omitted_count = 0  # entries of lists, because they are too large
         self.run = ""  # the name of the one that the request has started last
         self.has_ended = False
         self._open: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []

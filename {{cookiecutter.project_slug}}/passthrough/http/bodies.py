@@ -11,18 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import this_request
 from .callers import find_caller
-from .door import IS_PUBLIC
 from .exchange import size_of_body
+from .middleware import IS_PUBLIC
 
-UNASKED = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
+MAX_UNAUTHENTICATED_BODY = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
 UPLOADS = 5  # of a person at once, because of the disk: bodies above ``LARGEST_BODY``
 
 
-class Bodies:
+class RequestBodyMiddleware:
     """Middleware that takes bodies only from those whom Flyte knows; large ones need a slot.
 
-    Of others, only up to `UNASKED` is read. FastAPI keeps a JSON body, parsed, until the request
-    ends, and a megabyte of small values takes 25 MB. A body is read after routing, up to its
+    Of others, only up to `MAX_UNAUTHENTICATED_BODY` is read. FastAPI keeps a JSON body, parsed,
+    until the request ends, and a megabyte of small values takes 25 MB. A body is read after routing, up to its
     route's ``max_body_size``.
     """
 
@@ -40,7 +40,7 @@ class Bodies:
         size, state, received = size_of_body(scope), this_request(), 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         whose = state.caller_hash
-        if size > UNASKED and not scope[IS_PUBLIC]:
+        if size > MAX_UNAUTHENTICATED_BODY and not scope[IS_PUBLIC]:
             whose = (await find_caller(HTTPConnection(scope))).subject or whose
 
         async def receive_in_slot() -> Message:

@@ -52,7 +52,7 @@ async def _ask_for_caller(connection: HTTPConnection) -> Caller:
     )
 
 
-class OpenRequests:
+class ConcurrencyLimitMiddleware:
     """Middleware that refuses a caller who has too many requests open, streams included.
 
     It stands inside the passthrough middleware, which has chosen the credentials. A caller is a

@@ -23,7 +23,7 @@ ENDED = (
     anyio.BrokenResourceError,
 )
 """What an app may raise when it was cancelled, or when its calls to Flyte in threads were."""
-COME_BACK = b"retry: 1000\n\n"
+SSE_RETRY = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
@@ -105,7 +105,7 @@ class Exchange:
                     clear_frames(error.__traceback__)
                     raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
-            return self._to_tell(error)
+            return self._error_to_send(error)
         finally:
             self._complete()
             for waiting in (self._listens_soon, self._listener):
@@ -114,7 +114,7 @@ class Exchange:
             # Else a cycle keeps the credentials until it is collected.
             self._listens_soon = self._listener = None
             self.state.end()
-        return self._to_tell(None)
+        return self._error_to_send(None)
 
     async def receive(self) -> Message:
         """Receive a message from the client."""
@@ -153,7 +153,7 @@ class Exchange:
         # The calls end now: the request can't end while one of its threads waits for them.
         self.state.end_calls()
 
-    def _to_tell(self, error: BaseException | None) -> BaseException | None:
+    def _error_to_send(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned.
 
         An app with several tasks raises a group, in which cancellations arrive with the errors that
@@ -202,7 +202,7 @@ class Exchange:
             await self._pass_on({**message, "more_body": True})
 
     async def end_events(self, last: bytes) -> None:
-        """Send what the client reads last, such as an event or `COME_BACK`, and the end."""
+        """Send what the client reads last, such as an event or `SSE_RETRY`, and the end."""
         await self._pass_on({"type": "http.response.body", "body": last})
 
     def _with_headers(self, start: Message) -> Message:
@@ -215,8 +215,8 @@ class Exchange:
         if self.is_event_stream:
             own.pop(b"cache-control", None)  # FastAPI's "no-cache" lets caches store it
         more = [*self._headers, (b"x-request-id", self.state.request_id.encode())]
-        if self.state.left_out:
-            more.append((b"x-left-out", b"%d" % self.state.left_out))
+        if self.state.omitted_count:
+            more.append((b"x-omitted-count", b"%d" % self.state.omitted_count))
         headers = [pair for pair in sent if pair[0] in own]
         return {**start, "headers": headers + [pair for pair in more if pair[0] not in own]}
 

@@ -14,8 +14,8 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
-from passthrough.http.door import passthrough_middleware
 from passthrough.http.exchange import HEADERS
+from passthrough.http.middleware import passthrough_middleware
 from passthrough.settings import Settings
 
 from ..support import build_app

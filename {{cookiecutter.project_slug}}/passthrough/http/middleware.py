@@ -3,7 +3,7 @@
 A request is refused by the first of these that it meets:
 
 - Starlette's CORS middleware, if any origin is trusted, with 400 if it is a preflight of another;
-- `Door`, with 414 if its query is too long, and with 403 if it asks for a WebSocket, or a page of
+- `RequestMiddleware`, with 414 if its query is too long, and with 403 if it asks for a WebSocket, or a page of
   another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
@@ -37,12 +37,12 @@ from ..limits import current_limits
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
-from .exchange import COME_BACK, HEADERS, Exchange
+from .exchange import HEADERS, SSE_RETRY, Exchange
 from .problems import logged_problem, problem_response, route_of
 
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
+EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Omitted-Count", "X-Request-ID")
 MOST_QUERY = 8 * 1024  # bytes: to parse more takes long, and proxies pass on no more
 IS_PUBLIC = "passthrough.is_public"  # the key of ASGI's scope for what `is_public` has told
 _numbers = Random()  # noqa: S311 - no secret. `secrets` releases the interpreter: 20 us
@@ -66,7 +66,7 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
     return [Middleware(CORSMiddleware, allow_origins=origins, **options)] if origins else []
 
 
-class Door:
+class RequestMiddleware:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
     A request keeps its ``X-Request-ID`` if that is well-formed, or gets one, for the response, the
@@ -105,9 +105,9 @@ class Door:
         try:
             error = self._refusal(scope, sent) or await exchange.run(self.app, scope)
             if error:
-                await self._tell(scope, exchange, error)
+                await self._send_error(scope, exchange, error)
             elif exchange.is_event_stream:
-                await exchange.end_events(COME_BACK if exchange.was_cancelled else b"")
+                await exchange.end_events(SSE_RETRY if exchange.was_cancelled else b"")
         except ClientDisconnect:
             pass  # while it was told
         finally:
@@ -130,7 +130,7 @@ class Door:
         # browsers that are too old for Sec-Fetch-Site.
         return HTTPException(403, "Cross-site request refused")
 
-    async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
+    async def _send_error(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer an error, if the client is still there, and log a bug.
 
         Of an event stream that has begun, the problem is the last event. Any other response that
@@ -153,10 +153,10 @@ class Door:
             "method": scope["method"],
             "route": route_of(scope),
             "status": exchange.status or 499,  # nginx's, only in the log: the client has left
-            "ms": round(1000 * seconds, 1),
-            "flyte_ms": round(1000 * state.seconds, 1),
+            "duration_ms": round(1000 * seconds, 1),
+            "flyte_duration_ms": round(1000 * state.seconds, 1),
             "request_id": state.request_id,
-            "caller": state.caller_hash or "-",
+            "caller_hash": state.caller_hash or "-",
             "subject": (state.caller and state.caller.subject) or "-",
         }
         # `logger.info` would look for the line of code that has called it.
@@ -166,7 +166,7 @@ class Door:
         logger.handle(record)
 
 
-class ExceptPublic:
+class PrivateRoutesMiddleware:
     """Middleware for all but public requests; the outermost is the first.
 
     ``excluded_paths`` of the passthrough middleware would exclude a path from that one only.
