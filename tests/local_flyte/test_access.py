@@ -1,5 +1,7 @@
 """Who gets into a local Flyte, and as whom. The conformance cases check what people may do."""
 
+import base64
+import json
 import ssl
 from urllib.parse import urlsplit
 
@@ -38,6 +40,32 @@ def test_people_are_recognised_by_one_valid_credential() -> None:
             expected = (200 if subject else 401, subject)
             assert (answer.status_code, answer.json().get("subject")) == expected, headers.keys()
             assert subject or not any(value in answer.text for value in headers.values())
+
+
+def jwt(**claims: str) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.unsigned"
+
+
+def test_open_source_flyte_reads_identities_and_verifies_nothing() -> None:
+    """As ``runs/service/identity.go`` does; a verifying proxy must be in front of it."""
+    token = {"Authorization": f"bearer {jwt(sub='carol', given_name='Carol')}"}
+    cases: list[tuple[dict[str, str], str | None]] = [
+        (token, "carol"),
+        (token | {"X-Amzn-Oidc-Identity": "mallory"}, "mallory"),
+        (token | {"X-Amzn-Oidc-Identity": "m", "X-Amzn-Oidc-Data": jwt(sub="dave")}, "dave"),
+        ({"X-Amzn-Oidc-Data": "garbage"} | token, "carol"),
+        ({"Authorization": f"Bearer {jwt(email='carol@example.com')}"}, None),
+        ({"Authorization": "Bearer opaque"}, None),
+        ({"Authorization": "Bearer e30.bnVsbA.x"}, None),  # the claims are null
+        ({"Cookie": f"flyte_at={jwt(sub='carol')}"}, None),
+    ]
+    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
+        for headers, subject in cases:
+            response = call(flyte, USER_INFO, headers=headers)
+            expected = (200 if subject else 401, subject)
+            assert (response.status_code, response.json().get("subject")) == expected, headers
+            assert call(flyte, "project.ProjectService/ListProjects", headers=headers).is_success
 
 
 def test_credentials_are_new_at_each_start() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from flyte import remote
-from flyteidl2.common import phase_pb2
+from flyteidl2.common import identifier_pb2, identity_pb2, phase_pb2
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 
 from passthrough import models
-from passthrough.models import Action, Condition
+from passthrough.models import Action, Condition, Identity
 
 
 def details(phase: str, **more: Any) -> remote.ActionDetails:
@@ -62,3 +62,16 @@ def test_an_answer_that_none_of_the_types_allows_is_not_translated(
     monkeypatch.setattr(models, "to_json", None)
     output.collection.literals.add()
     assert Condition.of(answered).value is None
+
+
+@pytest.mark.parametrize(
+    ("given", "family", "name"),
+    [("Alice", "Adams", "Alice Adams"), ("", "Adams", "Adams"), ("", "", None)],
+)
+def test_identity_without_names_has_no_name(given: str, family: str, name: str | None) -> None:
+    user = identity_pb2.User(
+        id=identifier_pb2.UserIdentifier(subject="00u1alice"),
+        spec=identity_pb2.UserSpec(first_name=given, last_name=family),
+    )
+    shown = Identity.of(identity_pb2.EnrichedIdentity(user=user))
+    assert shown == Identity(subject="00u1alice", name=name)

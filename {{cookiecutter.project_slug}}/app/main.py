@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> App:
     for module in ROUTERS:
         app.include_router(module.router)
     app.include_router(page.router)
-    serve_agents(app, issuer=settings.oauth_issuer)  # every endpoint is a tool: docs/agents.md
+    serve_agents(app, issuer=settings.oauth_issuer, scopes=settings.oauth_scopes)  # docs/agents.md
     return app
 
 

@@ -2,7 +2,7 @@
 
 from passthrough import CredentialHeader, Name, setting
 from passthrough import Settings as FlyteSettings
-from passthrough.agents import Issuer  # docs/agents.md
+from passthrough.agents import Issuer, OAuthScope  # docs/agents.md
 
 
 class Settings(FlyteSettings):
@@ -15,3 +15,4 @@ class Settings(FlyteSettings):
         default="{{ cookiecutter.credential_headers }}",
     )
     oauth_issuer: Issuer | None = None  # docs/agents.md
+    oauth_scopes: tuple[OAuthScope, ...] = ()  # docs/agents.md

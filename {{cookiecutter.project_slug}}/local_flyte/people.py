@@ -1,6 +1,8 @@
 """The local Flyte's people, and how it recognises their credentials."""
 
+import json
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +18,11 @@ class Mode(StrEnum):
 
     UNION = "union"
     """Callers are authenticated, and have rights on a project."""
+    OPEN_SOURCE = "open-source"
+    """Open-source Flyte, which must be behind a proxy that verifies tokens, because it does not.
+
+    It reads the caller's identity from headers; callers may do everything.
+    """
     DEVBOX = "devbox"
     """The open-source Flyte, in plaintext: every caller is anonymous, and may do everything."""
 
@@ -127,3 +134,28 @@ class Directory:
             if pair.strip().startswith(f"{COOKIE}="):
                 return self._by_credential.get(pair.strip())
         return None
+
+
+def claimed_identity(headers: Mapping[str, str]) -> Person | None:
+    """Return the caller as open-source Flyte's ``identity.go`` does, which verifies nothing.
+
+    The headers of AWS load balancers count before the token, as in the default configuration.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if someone := _claimed_by(headers.get("x-amzn-oidc-data", "")):
+        return someone
+    if subject := headers.get("x-amzn-oidc-identity", "").strip():
+        return Person(name=subject, subject=subject)
+    return _claimed_by(token.strip()) if scheme.lower() == "bearer" else None
+
+
+def _claimed_by(token: str) -> Person | None:
+    """Return the person in the claims of a JWT; None for any other text."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        names = {name: claims.get(name, "") for name in ("email", "given_name", "family_name")}
+        subject = claims["sub"]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    return Person(name=subject, subject=subject, **names) if subject else None

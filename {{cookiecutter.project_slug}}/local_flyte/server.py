@@ -29,7 +29,7 @@ from .apps import POLL_SECONDS, AppService
 from .clients import Clients
 from .data import DataProxyService, Storage
 from .execution import Conditions, Executor
-from .people import PEOPLE, Directory, Mode, Person, person
+from .people import PEOPLE, Directory, Mode, Person, claimed_identity, person
 from .processes import Containers
 from .runs import ActionsService, RunService
 from .serving import HOST, STOP_SECONDS, Background, listen
@@ -54,13 +54,16 @@ class IdentityService(identity_connect.IdentityService):
 
 @dataclass(eq=False)
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
-    """Returns where to sign in: here."""
+    """Returns where to sign in: here, or as open-source Flyte, whose default is not to know."""
 
     _url: str
+    _mode: Mode
 
     async def get_o_auth2_metadata(
         self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: Context
     ) -> auth_service_pb2.GetOAuth2MetadataResponse:
+        if self._mode is not Mode.UNION:
+            raise ConnectError(Code.UNIMPLEMENTED, "no authorization server is configured")
         return auth_service_pb2.GetOAuth2MetadataResponse(issuer=self._url)
 
     async def get_public_client_config(
@@ -132,7 +135,7 @@ class Services:
             services.append(ImageService())
         served = [_application(service, interceptors=access) for service in services]
         # A client without a token may look up where to sign in.
-        served.append(_application(AuthMetadataService(clients.url)))
+        served.append(_application(AuthMetadataService(clients.url, clients.mode)))
         self.applications: dict[str, ASGIApp] = {one.path: one for one in served}
 
     async def reset(self) -> None:
@@ -271,8 +274,8 @@ class LocalFlyte(Clients):
             containers = Containers(self._programs, self.home / "containers")
             stack.callback(containers.close)
             self._services = services = Services(self, containers, tls)
-            find = self.people.find if self.mode is Mode.UNION else lambda _: None
-            self._gateway = Gateway(find, services.applications)
+            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed_identity}
+            self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
             self._background = background = Background()
             served = None if self.mode is Mode.DEVBOX else certificate
             background.add(self._gateway, listener, served)

@@ -70,13 +70,16 @@ class Caller(BaseModel):
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(description="Everybody is, if Flyte is called in plaintext")
     sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
+    sign_out: str | None = Field(description="Where to sign out, if the app knows")
 
 
 class Identity(BaseModel):
     """Who did something: a person, or an application with its own identity."""
 
     subject: TruncatedText = Field(examples=["00u1alice"], description="Flyte's identifier")
-    name: TruncatedText = Field(examples=["Alice Liddell"])
+    name: TruncatedText | None = Field(
+        examples=["Alice Liddell"], description="Null if the token has no name"
+    )
 
     @classmethod
     def of(cls, identity: Any) -> Self | None:
@@ -86,7 +89,7 @@ class Identity(BaseModel):
             return None
         who = getattr(identity, kind)
         names = (who.spec.first_name, who.spec.last_name) if kind == "user" else (who.spec.name,)
-        return cls(subject=who.id.subject, name=" ".join(names))
+        return cls(subject=who.id.subject, name=" ".join(filter(None, names)) or None)
 
 
 Answer = bool | int | float | str

@@ -142,6 +142,9 @@ class Settings(BaseModel):
     sign_in_url: Page | None = None
     """Where people sign in; every 401 contains it."""
 
+    sign_out_url: Page | None = None
+    """Where users sign out, such as ``/oauth2/sign_out?rd=/``; ``GET /me`` contains it."""
+
     @model_validator(mode="before")
     @classmethod
     def _an_explicit_endpoint_outranks_what_is_injected(cls, values: Any) -> Any:

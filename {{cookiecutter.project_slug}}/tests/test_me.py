@@ -19,6 +19,7 @@ def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
         "email": known.pb2.email or None,
         "anonymous": False,
         "sign_in": None,
+        "sign_out": None,
     }
 
 

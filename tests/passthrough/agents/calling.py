@@ -67,13 +67,18 @@ async def form(text: Annotated[str, Form()]) -> str:
     return text
 
 
-def app_with_agents(only: set[str] | None = None, issuer: str | None = None, **changed: Any) -> App:
+def app_with_agents(
+    only: set[str] | None = None,
+    issuer: str | None = None,
+    scopes: tuple[str, ...] = (),
+    **changed: Any,
+) -> App:
     app = build_app(**changed)
     for module in pkgutil.iter_modules(app_routers.__path__):
         of_the_app = import_module(f"app.routers.{module.name}").router
         app.include_router(of_the_app)
     app.include_router(router)
-    serve_agents(app, only, issuer=issuer)
+    serve_agents(app, only, issuer=issuer, scopes=scopes)
     return app
 
 

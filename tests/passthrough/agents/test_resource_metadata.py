@@ -1,15 +1,19 @@
 """Where agents learn where to sign in."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 from mcp.client.auth.utils import extract_resource_metadata_from_www_auth
 from mcp.shared.auth import ProtectedResourceMetadata
 
-from local_flyte import LocalFlyte
+from local_flyte import LocalFlyte, Mode
 from local_flyte.testing import client_of, serving
+from passthrough import Settings, load_settings
+from passthrough.agents import Issuer, OAuthScope
 from passthrough.agents.resource_metadata import METADATA
+from passthrough.calls.sdk import StartError
 
 from .calling import ACCEPT, answer, app_with_agents, calling
 
@@ -38,14 +42,15 @@ def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
     local_flyte: LocalFlyte, public_url: str | None
 ) -> None:
     issuer = "https://sign-in.example"
-    app = app_with_agents(public_url=public_url, issuer=issuer)
+    app = app_with_agents(public_url=public_url, issuer=issuer, sign_out_url="/out")
     with serving(app, root_path="/pre") as url:
         known = public_url or f"{url}/pre"
         refused = httpx2.post(f"{url}/mcp", headers=ACCEPT, trust_env=False)
         assert extract_resource_metadata_from_www_auth(refused) == f"{known}{METADATA}"
         with client_of(url, "alice") as alice:
             told = ProtectedResourceMetadata.model_validate_json(alice.get(METADATA).text)
-            assert answer(calling(alice)("me"))["subject"] == "alice-subject"
+            me = answer(calling(alice)("me"))
+            assert (me["subject"], me["sign_out"]) == ("alice-subject", "/out")
     assert str(told.resource) == f"{known}/mcp"
     assert [*map(str, told.authorization_servers)] == [issuer]
 
@@ -62,3 +67,53 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
             "scopes_supported": ["all"],
         }
     assert not local_flyte.calls
+
+
+def test_scopes_supported_is_omitted_if_empty(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9728 3.2. Open-source Flyte names neither an issuer nor scopes."""
+    issuer = "https://sign-in.example/"
+    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
+        monkeypatch.setenv("SSL_CERT_FILE", str(flyte.ca_file))
+        known: dict[str, Any] = {"flyte_endpoint": flyte.url, "issuer": issuer}
+        for scopes, more in (
+            ((), {}),
+            (("openid", "all"), {"scopes_supported": ["openid", "all"]}),
+        ):
+            with serving(app_with_agents(scopes=scopes, **known)) as url:
+                document = httpx2.get(f"{url}{METADATA}", trust_env=False).json()
+            assert document == {"resource": f"{url}/mcp", "authorization_servers": [issuer]} | more
+        with serving(app_with_agents(flyte_endpoint=flyte.url)) as url:
+            refused = httpx2.get(f"{url}{METADATA}", trust_env=False)
+    assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
+
+
+class AgentSettings(Settings):
+    oauth_issuer: Issuer | None = None
+    oauth_scopes: tuple[OAuthScope, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OAUTH_ISSUER", "/idp"),
+        ("OAUTH_ISSUER", "http://idp.example.com"),
+        ("OAUTH_ISSUER", "https://idp.example.com//"),
+        ("OAUTH_ISSUER", "https://idp.example.com//realm"),
+        ("OAUTH_ISSUER", "https://idp.example.com?realm=a"),
+        ("OAUTH_ISSUER", "https://idp.example.com/.well-known/openid-configuration"),
+        ("OAUTH_SCOPES", "openid email"),
+    ],
+)
+def test_wrong_issuer_or_scope_is_refused_at_start(name: str, value: str) -> None:
+    with pytest.raises(StartError, match=f"{name}.*(exactly as|separated by commas)") as refused:
+        load_settings(AgentSettings, {name: value})
+    assert value not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/realms/flyte", "/oauth2/default/"])
+def test_issuer_may_have_a_path_and_trailing_slash(path: str) -> None:
+    for origin in ("https://idp.example.com:8443", "http://127.0.0.1:9400"):
+        settings = load_settings(AgentSettings, {"OAUTH_ISSUER": origin + path})
+        assert settings.oauth_issuer == origin + path

@@ -1,5 +1,8 @@
 """Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or at the app's."""
 
+from collections.abc import Sequence
+from typing import Annotated
+
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.auth import auth_service_pb2 as pb
@@ -9,9 +12,14 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from ..calls.sdk import initialised
-from ..settings import Page, Settings
+from ..settings import HOST, Settings, rule
 
-Issuer = Page
+# An agent compares the issuer with the provider's own, letter by letter (RFC 8414 3.3).
+LOOPBACK = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
+ISSUER = rf"(?!.*/\.well-known/)(https://{HOST}|{LOOPBACK})(/[^/?#\s]+)*/?"
+AN_ISSUER = "https://host[/path], exactly as `issuer` in the provider's openid-configuration"
+Issuer = Annotated[str, rule(ISSUER, AN_ISSUER)]
+OAuthScope = Annotated[str, rule(r"[!#-\[\]-~]+", "scopes such as openid, separated by commas")]
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
@@ -19,8 +27,10 @@ METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 class ResourceMetadata:
     """The document that says where to sign in. It is the same for everybody."""
 
-    def __init__(self, settings: Settings, issuer: Issuer | None) -> None:
-        self._settings, self._issuer = settings, issuer
+    def __init__(
+        self, settings: Settings, issuer: Issuer | None, scopes: Sequence[OAuthScope] = ()
+    ) -> None:
+        self._settings, self._issuer, self._scopes = settings, issuer, scopes
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
@@ -45,14 +55,17 @@ class ResourceMetadata:
     async def _ask_flyte(self) -> dict[str, list[str]]:
         """Ask Flyte, which answers this without credentials."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        issuer, scopes = self._issuer or "", list[str]()
+        issuer, scopes = self._issuer or "", [*self._scopes]
         try:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             issuer = issuer or metadata.issuer
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
-            scopes = [*config.scopes]
+            scopes = scopes or [*config.scopes]
         except ConnectError as error:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        return {"authorization_servers": [issuer], "scopes_supported": scopes}
+        # Without scopes the parameter must be omitted (RFC 9728 3.2): agents then ask for those
+        # that the provider names.
+        document = {"authorization_servers": [issuer], "scopes_supported": scopes}
+        return {name: values for name, values in document.items() if values}

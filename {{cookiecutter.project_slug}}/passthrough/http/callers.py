@@ -34,7 +34,11 @@ async def find_caller(connection: HTTPConnection) -> Caller:
 
 async def _ask_for_caller(connection: HTTPConnection) -> Caller:
     settings: Settings = connection.scope[SETTINGS]
-    known: Any = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
+    known: Any = {
+        "anonymous": settings.flyte_plaintext,
+        "sign_in": settings.sign_in_url,
+        "sign_out": settings.sign_out_url,
+    }
     if settings.flyte_plaintext:
         return Caller(**known)
     try:
