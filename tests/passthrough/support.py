@@ -22,7 +22,7 @@ from local_flyte.actions import Run
 from local_flyte.testing import Event, bearer, events
 from passthrough import load_settings
 from passthrough.application import App
-from passthrough.calls.request_state import RequestState, current_request
+from passthrough.calls.request_state import Deadline, RequestState, current_request
 from passthrough.http.middleware import ProjectDomain, passthrough_middleware
 from passthrough.settings import Settings
 
@@ -90,10 +90,9 @@ def sent(client: httpx.Client, run: str, kind: str, **headers: str) -> list[Even
     return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
 
 
-def request_of(caller: str) -> RequestState:
-    """Begin a request, in the current task."""
-    state = RequestState()
-    state.turn.whose = caller
+def begin_request() -> RequestState:
+    """Begin a request with a deadline of a minute, in the current task."""
+    state = RequestState(Deadline(30, lambda: None))
     current_request.set(state)
     return state
 

@@ -20,7 +20,7 @@ from passthrough.calls.sdk import TooLargeError
 from passthrough.http.logging_setup import LogFormatter
 from passthrough.settings import Settings
 
-from ..support import build_app, request_of
+from ..support import begin_request, build_app
 
 router = APIRouter()
 TOKEN = "a-token-of-somebody"
@@ -131,7 +131,7 @@ async def test_an_answer_with_many_texts_finds_out_once_what_is_secret_in_it(
 ) -> None:
     """With large credentials it takes 5 ms, and an answer may have 300 texts."""
     monkeypatch.setattr(redaction, "secrets_in", find := Mock(wraps=redaction.secrets_in))
-    request_of("somebody")
+    begin_request()
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
         assert [redact(f"no {TOKEN}") for _ in range(300)] == ["no ***"] * 300
     assert find.call_count == 1

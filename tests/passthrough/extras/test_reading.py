@@ -16,7 +16,7 @@ from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
 from passthrough.limits import Limits
 from passthrough.settings import Settings
 
-from ..support import Called, build_app, request_of, router_of, run_of
+from ..support import Called, build_app, router_of, run_of
 
 pytestmark = pytest.mark.anyio
 router = router_of(conditions, me, runs, streams)
@@ -92,20 +92,10 @@ class Calls:
             self.open -= 1
 
 
-async def test_a_callers_lists_share_one_limit_and_do_not_stop_anothers() -> None:
-    async def listing(caller: str, calls: Calls) -> list[int]:
-        state = request_of(caller)
-        try:
-            return await call_each(calls, range(300))
-        finally:
-            state.end()
-
-    alices, bobs = Calls(), Calls()
-    lists = [listing("alice", alices) for _ in range(5)] + [listing("bob", bobs)]
-    tasks = [asyncio.create_task(each) for each in lists]
-    assert await asyncio.gather(*tasks) == [[*range(300)]] * 6
-    assert alices.most == bobs.most == CALLS_AT_ONCE
-    assert bobs.begun == 300
+async def test_call_each_makes_ten_calls_at_once() -> None:
+    calls = Calls()
+    assert await call_each(calls, range(300)) == [*range(300)]
+    assert calls.most == CALLS_AT_ONCE
 
 
 async def test_a_list_that_fails_makes_no_further_calls() -> None:

@@ -171,14 +171,6 @@ def test_what_waits_comes_first_and_the_rest_on_further_pages(
     assert [len(page) for page in pages] == [2, 1, 0]
     names = [each["name"] for page in pages for each in page]
     assert (names[0], sorted(names)) == ("question-2", [each["name"] for each in found])
-    with ThreadPoolExecutor(3) as threads:
-        with local_flyte.hang("ListActions"):  # a list may be long: a caller reads one at a time
-            lists = [threads.submit(alice.get, path) for _ in range(3)]
-            wait_until(lambda: local_flyte.open_calls("ListActions"))
-            for _ in range(20):
-                assert alice.get("/runs", params={"limit": 1}).is_success
-            assert local_flyte.open_calls("ListActions") == 1
-        assert [len(each.result().json()) for each in lists] == [3] * 3
     # What Flyte lists and does not know yet takes its place, and cannot be asked.
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
     assert "" not in [each["name"] for each in alice.get("/conditions").json()]
