@@ -69,7 +69,7 @@ def add_everything(project: Path) -> None:
     edit(project / "deployment.py", "page.FILES.paths()", paths)
 
 
-PROMISES = "tests/test_promises.py"
+GUARANTEES = "tests/test_guarantees.py"
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 PAGES.remove(ROOT / PROJECT / "docs/recipes/many-apps.md")  # test_package.py does what it says
 
@@ -82,7 +82,7 @@ class Recipe:
 
     @property
     def tests(self) -> list[str]:
-        return [path for path in self.files if path.startswith("tests/") and path != PROMISES]
+        return [path for path in self.files if path.startswith("tests/") and path != GUARANTEES]
 
 
 def recipes_of(page: Path) -> Iterator[Recipe]:
@@ -111,7 +111,7 @@ def paste(recipe: Recipe, project: Path) -> None:
                 file.write("\n\n" + code)
         elif path.startswith("app/routers/"):
             add_router(project, target.stem, text)
-        elif path == PROMISES:
+        elif path == GUARANTEES:
             example = '    ("POST", "/tasks/{name}/runs"): '
             edit(target, example, text + example)
         else:
@@ -293,7 +293,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
     add_router(project, "ours", OURS)
     taken_out(project, "questions", "who I am, projects", "runs, actions", "streams, logs", "tasks")
     some = "invalid_credentials or mixed_up or (quotes and add) or agents"
-    options = ["--tb=short", "--show-capture=no", "-k", some, PROMISES, "tests/test_agents.py"]
+    options = ["--tb=short", "--show-capture=no", "-k", some, GUARANTEES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *options], project)
     told = str(failed.value)

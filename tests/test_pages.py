@@ -1,4 +1,4 @@
-"""Pages: links, tables that ``tools/pages.py`` makes, and the tests that promises name."""
+"""Pages: links, tables that ``tools/pages.py`` makes, and the tests of guarantees."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from template import ROOT
 
 from .baking import PROJECT, QUESTIONS
 
-PROMISES = [
+GUARANTEES = [
     (folder, line)
     for folder in (ROOT, ROOT / PROJECT)
     for table in (folder / "SECURITY.md").read_text("utf-8").split("|---|---|\n")[1:]
@@ -17,17 +17,15 @@ PROMISES = [
 ]
 
 
-@pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
-def test_a_promise_names_tests_that_exist_and_only_names_that_occur_in_their_files(
-    folder: Path, line: str
-) -> None:
-    _, promise, tested_by, _ = line.split("|")
+@pytest.mark.parametrize(("folder", "line"), GUARANTEES, ids=[line[2:40] for _, line in GUARANTEES])
+def test_guarantee_names_existing_tests_and_names(folder: Path, line: str) -> None:
+    _, guarantee, tested_by, _ = line.split("|")
     named = re.findall(r"`((?:tests|local_flyte)/\S+)::(test_\w+)`", tested_by)
     assert named
     for file, test in named:
         assert re.search(rf"^(async )?def {test}\(", (folder / file).read_text("utf-8"), re.M), test
     text = "".join((folder / file).read_text("utf-8") for file, _ in named)
-    assert [name for name in re.findall(r"`(.+?)`", promise) if name not in text] == []
+    assert [name for name in re.findall(r"`(.+?)`", guarantee) if name not in text] == []
 
 
 def test_the_tables_of_pages_are_as_they_would_be_made_now() -> None:

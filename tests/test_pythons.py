@@ -43,7 +43,7 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
 
 
 # Tests that depend on the answers: names, metadata, credentials. test_readme.py runs all.
-SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_promises.py"
+SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_guarantees.py"
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.14"])

@@ -1,7 +1,8 @@
 """A pytest plugin: an app on a real socket, people who call it, and runs that they start.
 
 A suite loads it with ``pytest_plugins = ["local_flyte.testing"]`` in its ``conftest.py``, and
-defines the fixture ``url``, the address of its app. ``promises.py`` has tests of every app.
+defines the fixture ``url``, the address of its app. ``guarantees.py`` tests every
+endpoint.
 PYTEST_DONT_REWRITE
 
 Nothing here uses an endpoint of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) the
@@ -28,7 +29,7 @@ from passthrough import UVICORN, Settings, connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall
 
-pytest.register_assert_rewrite("local_flyte.promises")
+pytest.register_assert_rewrite("local_flyte.guarantees")
 
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
 NOT_ON_A_REAL_FLYTE = {

@@ -30,7 +30,7 @@ What one asks first:
 - Who says 413, and who 422? ``limits.py`` lists them all.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
 - What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
-  ``local_flyte/promises.py``.
+  ``local_flyte/guarantees.py``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by the schema that

@@ -1,13 +1,13 @@
-"""The template's promises, for every endpoint of the OpenAPI document, including yours.
+"""The security guarantees, for every endpoint of the OpenAPI document, including yours.
 
-The tests are in ``local_flyte/promises.py``. If an endpoint of yours needs more than the name of a
+The tests are in ``local_flyte/guarantees.py``. If an endpoint of yours needs more than the name of a
 run or a task in its path, add an example request to ``EXAMPLES``: ``json``, ``params``, a file as
 ``content``, for a form ``data`` and ``files``, or a whole ``path``. ``status`` is acceptable, too.
 """
 
 from typing import Any
 
-from local_flyte.promises import *  # noqa: F403 - the tests
+from local_flyte.guarantees import *  # noqa: F403 - the tests
 
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
