@@ -160,4 +160,4 @@ def test_the_command_of_the_package_needs_an_app_or_a_file(moved: Path, tmp_path
     """What it does with a file: local_flyte/test_command.py."""
     done = ended([moved / ".venv/bin/local-flyte"], tmp_path)
     assert done.returncode != 0
-    assert "there is no app here: name a file with tasks" in done.stdout
+    assert "this folder has no app/main.py" in done.stdout

@@ -19,7 +19,7 @@ from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from local_flyte import LocalFlyte
 from local_flyte.__main__ import PORT, _listen
-from local_flyte.clients import Elsewhere
+from local_flyte.clients import RemoteFlyte
 from local_flyte.testing import wait_until
 from passthrough import load_settings
 from passthrough.settings import Settings
@@ -238,15 +238,15 @@ def test_a_config_that_the_app_cannot_use_is_refused_and_without_tls_everybody_i
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
-        Elsewhere(Path("dns:///flyte.example.com"))
+        RemoteFlyte(Path("dns:///flyte.example.com"))
     known = local_flyte.config_file().read_text()
     (without_token := tmp_path / "1.yaml").write_text(known.replace("alice.token", "no.token"))
-    with pytest.raises(RuntimeError, match="Your token for 127"):
-        Elsewhere(without_token).token()
+    with pytest.raises(RuntimeError, match="There is no token for 127"):
+        RemoteFlyte(without_token).token()
     admin = {"endpoint": "dns:///127.0.0.1:1", "insecure": True}
     (devbox := tmp_path / "2.yaml").write_text(json.dumps({"admin": admin}))
-    assert not Elsewhere(devbox).has_people
-    settings = load_settings(Settings, Elsewhere(devbox).environment())
+    assert not RemoteFlyte(devbox).has_authentication
+    settings = load_settings(Settings, RemoteFlyte(devbox).environment())
     assert (settings.flyte_endpoint, settings.allow_anonymous) == ("http://127.0.0.1:1", True)
 
 

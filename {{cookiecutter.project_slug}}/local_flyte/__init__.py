@@ -1,13 +1,13 @@
-"""A small Flyte for development and tests. It is never deployed.
+"""A local Flyte server for development and tests. It is never deployed.
 
-It belongs to the template that generated this project, and is tested there. Don't edit it: updates
-of the project replace this folder.
+The template that generated this project maintains and tests this folder. Don't edit the folder,
+because updates of the project replace it.
 
-It answers the SDK over the wire like a Flyte cluster, authenticates people, and executes tasks. For
-a service that it lacks it returns UNIMPLEMENTED with the method's name.
+The server speaks Flyte's protocol, authenticates users, and executes tasks. A call of a service
+that the server lacks fails with UNIMPLEMENTED, and the error names the method.
 
-``people.py`` has everybody's credentials, ``access.py`` checks them, and ``sign_in.py`` has the
-pages where somebody signs in to the app of ``make dev``.
+``people.py`` defines the users and their credentials, ``access.py`` authenticates and authorizes
+calls, and ``sign_in.py`` has the pages where a user signs in to the app of ``make dev``.
 """
 
 __version__ = "3.0.0"

@@ -1,6 +1,7 @@
-"""``python -m local_flyte``: the app on a local Flyte, or on another one, until Ctrl-C.
+"""``python -m local_flyte``: run the app and a local Flyte server until Ctrl-C.
 
-With files, it is a local Flyte without an app, for the tasks in the files.
+With ``--flyte``, the app uses the Flyte of a config file. With files, the server runs without an
+app, for the tasks in the files.
 """
 
 import argparse
@@ -25,48 +26,48 @@ from dotenv import dotenv_values, load_dotenv
 from passthrough import UVICORN, Settings, load_settings, validated
 
 from . import LocalFlyte, sign_in
-from .banner import SHOWN, app_banner, banner_elsewhere, flyte_banner
-from .clients import Elsewhere, in_short, inherited_environment, write
+from .banner import SHOWN, app_banner, flyte_banner, remote_banner
+from .clients import RemoteFlyte, inherited_environment, short_traceback, write
 from .people import Person, person
 from .serving import HOST, listen
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
 PORT = 8080
-CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
+CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another port, or 0 for a free one."
 READY_SECONDS = 180
 STOP_SECONDS = 5
-# The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
-# one, although Python handles signals here.
+# Maximum sleep. The system may deliver a signal to another thread, which does not wake the main
+# thread, where Python handles signals.
 WAKE_SECONDS = 0.2
-TOKEN_SECONDS = 60  # between two looks at one's token
+TOKEN_SECONDS = 60  # between two reads of the user's token
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until a signal, and return 0; or 1, if something did not start."""
-    about = "Run the app on a local Flyte that has users and runs your tasks."
+    """Run until a signal, and return 0; return 1 if the app or the server did not start."""
+    about = "Run the app and a local Flyte server, which has users and executes your tasks."
     parser = argparse.ArgumentParser("local-flyte", description=about)
-    files = "run no app, but the tasks in this file, which is deployed again when it changes"
+    files = "run the tasks in this file, without an app; changes of the file are deployed"
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=files)
-    where = "port of the app (default: 8080, or a free one)"
-    parser.add_argument("--port", type=int, metavar="PORT", help=where)
-    use = "run the app as you on the Flyte of this config of the flyte command, not on a local one"
-    parser.add_argument("--flyte", type=Path, metavar="CONFIG", help=use)
+    port = "port of the app (default: 8080, or a free port if 8080 is in use)"
+    parser.add_argument("--port", type=int, metavar="PORT", help=port)
+    config = "use the Flyte of this config file, as you, instead of a local Flyte server"
+    parser.add_argument("--flyte", type=Path, metavar="CONFIG", help=config)
     options = parser.parse_args(arguments)
     if (options.port or 0) not in range(65_536):
-        parser.error("a port is a number from 0 to 65535")
+        parser.error("--port must be a number from 0 to 65535")
     if options.flyte and options.files:
-        parser.error("files are for the local Flyte")
+        parser.error("FILE and --flyte exclude each other: files run on a local Flyte server")
     if not (options.files or Path(PACKAGE, "main.py").exists()):
-        parser.error("there is no app here: name a file with tasks")
+        parser.error("this folder has no app/main.py: change the folder, or pass a file with tasks")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
 
     if load_dotenv(".env"):  # exported variables take precedence
         print("Using the variables in .env.", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
+    for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT for background jobs
         signal.signal(number, _stop)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores SIGHUP
         signal.signal(signal.SIGHUP, _stop)
     try:
         with contextlib.ExitStack() as stack:
@@ -80,52 +81,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Flyte(NamedTuple):
-    """The Flyte that the app uses."""
+    """The Flyte that the app uses, and the banner to print."""
 
     variables: Mapping[str, str]
     people: Sequence[Person]
     token_file: str | None
     banner: Callable[..., str]
-    """Returns what to print, from the app's URL and paths, and the sign-in secret."""
-    act: Callable[[], None]
-    """Is called again and again."""
+    """Returns the banner for the URL and the paths of the app, and the sign-in secret."""
+    poll: Callable[[], None]
+    """Called every ``WAKE_SECONDS`` while the app runs."""
 
 
 def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    # Taken now, so that nobody else can take it before the app listens.
+    # Bind the port first, so that no other process takes it before the app listens.
     listener = stack.enter_context(_listen(options.port))
     port: int = listener.getsockname()[1]
     url = f"http://{HOST}:{port}"
     if options.files:
         listener.close()
-    start = _flyte_elsewhere if options.flyte else _local_flyte
-    flyte = start(options, stack)  # refuses wrong settings, also those that are not used
+    start = _remote_flyte if options.flyte else _local_flyte
+    flyte = start(options, stack)  # raises for invalid settings, also for ignored ones
     if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
         print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     print("Starting the app…", flush=True)
     secret = secrets.token_urlsafe(24)
     environment = {
         "DO_NOT_TRACK": "1",
-        "ACCESS_LOG": "off",  # keeps the printed commands in sight
+        "ACCESS_LOG": "off",  # so that the banner stays visible
         **{f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()},
         **inherited_environment(),
         **flyte.variables,
         **sign_in.environment(flyte.people, secret=secret, port=port, token_file=flyte.token_file),
     }
     app = stack.enter_context(_app(listener, environment))
-    offered = _paths(app, url)
-    print(flyte.banner(url=url, secret=secret, offered=offered), flush=True)
+    paths = _paths(app, url)
+    print(flyte.banner(url=url, secret=secret, paths=paths), flush=True)
     while app.poll() is None:
         time.sleep(WAKE_SECONDS)
-        _try(flyte.act)
-    return app.returncode or 1  # the app exits by itself only if something is wrong
+        _print_errors(flyte.poll)
+    return app.returncode or 1  # the app exits by itself only after an error
 
 
 def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
     settings = None if options.files else _settings()
     headers = list(settings.credential_headers) if settings else []
     scope = (settings.flyte_project, settings.flyte_domain) if settings else ()
-    print("Starting local Flyte…", flush=True)
+    print("Starting the local Flyte server…", flush=True)
     local_flyte = stack.enter_context(LocalFlyte(*scope, credential_headers=headers))
     print("Registering the tasks…", flush=True)
     files = options.files or [Path(DEPLOYMENT)]
@@ -134,8 +135,8 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
 
     def register_changes() -> None:
         nonlocal versions
-        if (found := _versions(files)) != versions:
-            versions = found
+        if (new_versions := _versions(files)) != versions:
+            versions = new_versions
             _register(local_flyte, options.files)
             print("Registered the tasks again.", flush=True)
 
@@ -143,7 +144,7 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
         print(flyte_banner(local_flyte), flush=True)
         while True:
             time.sleep(WAKE_SECONDS)
-            _try(register_changes)
+            _print_errors(register_changes)
 
     banner = functools.partial(
         app_banner,
@@ -154,74 +155,76 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
     return _Flyte(local_flyte.app_environment(), SHOWN, None, banner, register_changes)
 
 
-def _flyte_elsewhere(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
-    elsewhere = Elsewhere(options.flyte)
-    banner = functools.partial(banner_elsewhere, elsewhere)
-    if not elsewhere.has_people:
-        return _Flyte(elsewhere.environment(), [], None, banner, lambda: None)
+def _remote_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _Flyte:
+    remote = RemoteFlyte(options.flyte)
+    banner = functools.partial(remote_banner, remote)
+    if not remote.has_authentication:
+        return _Flyte(remote.environment(), [], None, banner, lambda: None)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flyte-"))
-    file, looked_at = Path(folder, "token"), float("-inf")
+    file, read_at = Path(folder, "token"), float("-inf")
 
-    def renew_the_token() -> None:
-        nonlocal looked_at
-        if time.monotonic() > looked_at + TOKEN_SECONDS:
-            looked_at = time.monotonic()
-            write(file, elsewhere.token())
+    def refresh_token() -> None:
+        nonlocal read_at
+        if time.monotonic() > read_at + TOKEN_SECONDS:
+            read_at = time.monotonic()
+            write(file, remote.token())
 
-    print(f"Looking for your token for {elsewhere.endpoint}…", flush=True)
-    renew_the_token()
-    return _Flyte(elsewhere.environment(), [person("you")], str(file), banner, renew_the_token)
+    print(f"Reading your token for {remote.endpoint}…", flush=True)
+    refresh_token()
+    return _Flyte(remote.environment(), [person("you")], str(file), banner, refresh_token)
 
 
 def _settings() -> Settings:
-    """Return the app's settings."""
+    """Load the settings of the app; raise RuntimeError if they are invalid."""
     try:
-        kind: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
-        validated(kind, {name: value or "" for name, value in dotenv_values(".env").items()})
-        return load_settings(kind, inherited_environment())
+        settings_class: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
+        validated(
+            settings_class, {name: value or "" for name, value in dotenv_values(".env").items()}
+        )
+        return load_settings(settings_class, inherited_environment())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's own code
-        raise RuntimeError(in_short(error)) from None
+        raise RuntimeError(short_traceback(error)) from None
 
 
 def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
-    """Register the tasks of the files or, without any, of the deployment; return known names."""
+    """Register the tasks of ``files``; without files, those of ``deployment.py``; return names."""
     for file in files:
         local_flyte.deploy(Path.cwd(), str(file), None)
     return [] if files else local_flyte.register(Path.cwd())
 
 
-def _try(act: Callable[[], None]) -> None:
-    """Do it, or print why it failed."""
+def _print_errors(function: Callable[[], None]) -> None:
+    """Call ``function``, and print a RuntimeError instead of raising it."""
     try:
-        act()
+        function()
     except RuntimeError as error:
         print(error, file=sys.stderr, flush=True)
 
 
-def _versions(others: Sequence[Path]) -> dict[Path, int]:
-    """Return when each Python file of the project, and each other file, was last changed."""
+def _versions(other_files: Sequence[Path]) -> dict[Path, int]:
+    """Return the modification times of the app's Python files and of ``other_files``."""
     versions = {}
-    for file in (*Path(PACKAGE).rglob("*.py"), *others):
-        with contextlib.suppress(FileNotFoundError):  # some editors replace a file to write it
+    for file in (*Path(PACKAGE).rglob("*.py"), *other_files):
+        with contextlib.suppress(FileNotFoundError):  # some editors delete a file to save it
             versions[file] = file.stat().st_mtime_ns
     return versions
 
 
 def _stop(*_: object) -> None:
-    """End, with a clean-up that a second Ctrl-C does not interrupt."""
+    """Raise KeyboardInterrupt, and ignore further signals during the clean-up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _listen(wanted: int | None) -> socket.socket:
-    """Take the wanted port; without one, the default or, if that is in use, any."""
+def _listen(port: int | None) -> socket.socket:
+    """Listen on ``port``; with None, on the default port or, if it is in use, on a free one."""
     try:
-        return listen(PORT if wanted is None else wanted)
+        return listen(PORT if port is None else port)
     except OSError as error:
-        if wanted is None:
+        if port is None:
             return listen()
-        raise RuntimeError(CANNOT_LISTEN.format(wanted, os.strerror(error.errno or 0))) from None
+        raise RuntimeError(CANNOT_LISTEN.format(port, os.strerror(error.errno or 0))) from None
 
 
 @contextlib.contextmanager
@@ -231,8 +234,8 @@ def _app(
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno()), "--log-level", "warning"]
     command += ["--reload", "--reload-dir", PACKAGE]
-    # In its own process group, so that only this process gets Ctrl-C, and can end the app with its
-    # children.
+    # The app gets its own process group, so that Ctrl-C reaches only this process, which then
+    # ends the app with all child processes.
     app = subprocess.Popen(
         command,
         env=environment,
@@ -240,7 +243,7 @@ def _app(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    listener.close()  # the app has it now
+    listener.close()  # the app has inherited the socket
     try:
         yield app
     finally:
@@ -251,16 +254,18 @@ def _app(
 
 
 def _paths(app: subprocess.Popen[bytes], url: str) -> list[str]:
-    """Wait until the app answers, and return the paths of its OpenAPI document."""
+    """Wait until the app responds, and return the paths of the OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:
-            raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
+            raise RuntimeError(
+                f"The app ended with exit code {app.returncode}; see the output above."
+            )
         with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
-            return [*answer.json()["paths"]] if answer.is_success else []
+            response = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
+            return [*response.json()["paths"]] if response.is_success else []
         time.sleep(WAKE_SECONDS)
-    raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
+    raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see the output above.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The entry for calls: who calls, whether they may, and which calls fail on purpose.
+"""Authentication and authorization of calls, and calls that fail on purpose.
 
-The gateway identifies the caller; an interceptor in front of every service knows the right that a
-method needs, so services check nothing. Rights depend on a role, never on who started a run.
+The gateway identifies the caller. An interceptor in front of every service checks the right that a
+method needs, so services check no rights. Rights depend on the user, never on who started a run.
 """
 
 import asyncio
@@ -21,41 +21,41 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .people import Mode, Person
 
-MAX_RECEIVED = 10_000  # calls that are kept, with their credentials; older ones are forgotten
+MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
 Context = RequestContext[Any, Any]
-"""What a service gets besides the request; few need it."""
+"""The second argument of each service method; few methods use it."""
 
 CALLER: ContextVar[Person | None] = ContextVar("caller")
-"""The caller of the current call; None if it is unknown."""
+"""The user who makes the current call; None without valid credentials."""
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
-"""Every known caller may call these."""
+"""Methods that every authenticated user may call."""
 STREAM = "application/connect+"
-"""How the content type of several messages begins, in the Connect protocol."""
-IN_CHUNKS = 2048
-"""Bytes: an answer below says its length in front, as Go's HTTP server does."""
+"""Prefix of the content type of streams, in the Connect protocol."""
+CHUNKED_BYTES = 2048
+"""Responses of at least this size are sent chunked, as Go's HTTP server does."""
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
-"""How the methods begin that change nothing. Every other method needs the right to run."""
+"""Prefixes of methods that only read. All other methods need the right to run."""
 
 
-def known_caller() -> Person:
-    """Return the caller of the current call, or raise UNAUTHENTICATED if it is unknown."""
-    if (someone := CALLER.get()) is None:
+def authenticated_caller() -> Person:
+    """Return the user who makes the current call, or raise UNAUTHENTICATED."""
+    if (caller := CALLER.get()) is None:
         raise ConnectError(Code.UNAUTHENTICATED, "missing or unknown credentials")
-    return someone
+    return caller
 
 
-def found(item: Item | None, description: str) -> Item:
-    """Return what was looked up, or raise NOT_FOUND if it is None."""
+def require(item: Item | None, description: str) -> Item:
+    """Return ``item``, or raise NOT_FOUND if it is None."""
     if item is None:
         raise ConnectError(Code.NOT_FOUND, f"there is no {description}")
     return item
 
 
 def key_of(id_: Any) -> tuple[str, str, str]:
-    """Return what identifies it here: not its organization, which the SDK makes up."""
+    """Return project, domain and name. The organization is omitted, because the SDK invents it."""
     return id_.project, id_.domain, id_.name
 
 
@@ -65,18 +65,18 @@ def invalid(message: str) -> ConnectError:
 
 
 class Faults:
-    """Calls that fail or hang on purpose, by method name."""
+    """Makes calls fail or hang on purpose, by method name."""
 
     def __init__(self) -> None:
         self._errors: dict[str, tuple[int, deque[ConnectError]]] = {}
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
 
     def fail(self, method: str, error: ConnectError, times: int, after: int) -> None:
-        """Make the next ``times`` calls fail with ``error`` after they have sent some messages."""
+        """Make the next ``times`` calls fail with ``error``, each after ``after`` messages."""
         self._errors[method] = after, deque([error] * times)
 
     def hold(self, method: str, after: int) -> None:
-        """Make calls of ``method`` hang, after they have sent ``after`` messages."""
+        """Make calls of ``method`` hang after they have sent ``after`` messages."""
         self._held[method] = after, asyncio.Event()
 
     def release(self, method: str) -> None:
@@ -88,22 +88,22 @@ class Faults:
         for method in tuple(self._held):
             self.release(method)
 
-    async def wait(self, method: str, sent: int = 0) -> None:
-        """Wait, if calls of ``method`` hang after this number of messages."""
+    async def wait(self, method: str, message_count: int = 0) -> None:
+        """Wait if calls of ``method`` hang after this number of messages."""
         after, released = self._held.get(method, (0, None))
-        if released is not None and sent >= after:
+        if released is not None and message_count >= after:
             await released.wait()
 
-    def check(self, method: str, sent: int = 0) -> None:
+    def check(self, method: str, message_count: int = 0) -> None:
         """Raise the error for the next call of ``method``, if there is one."""
         after, errors = self._errors.get(method, (0, None))
-        if errors and sent >= after:
+        if errors and message_count >= after:
             raise errors.popleft()
 
 
 @dataclass
 class Access:
-    """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
+    """Connect interceptor that authorizes calls by the rules of a Flyte cluster."""
 
     _faults: Faults
     _mode: Mode
@@ -114,7 +114,7 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> Response:
-        await self._admit(ctx)
+        await self._authorize(ctx)
         return await call_next(request, ctx)
 
     async def intercept_server_stream(
@@ -123,83 +123,83 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> AsyncGenerator[Response]:
-        await self._admit(ctx)
-        method, sent = ctx.method().name, 0
+        await self._authorize(ctx)
+        method, message_count = ctx.method().name, 0
         async with aclosing(call_next(request, ctx)) as responses:
             async for response in responses:
-                await self._faults.wait(method, sent)
-                if sent:
-                    self._faults.check(method, sent)
+                await self._faults.wait(method, message_count)
+                if message_count:
+                    self._faults.check(method, message_count)
                 yield response
-                sent += 1
-        await self._faults.wait(method, sent)  # the stream does not end, either
+                message_count += 1
+        await self._faults.wait(method, message_count)  # a held stream does not end
 
-    async def _admit(self, ctx: Context) -> None:
+    async def _authorize(self, ctx: Context) -> None:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
         if self._mode is not Mode.UNION:
             return
-        someone = known_caller()
-        if someone.expired:
+        caller = authenticated_caller()
+        if caller.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")
         right = "view" if method.startswith(NEED_VIEW) else "run"
-        may = someone.can_run if right == "run" else someone.can_view
-        if not may and method not in NEEDS_NO_RIGHT:
-            message = f"{someone.name} may not {right} in this project"
+        is_allowed = caller.can_run if right == "run" else caller.can_view
+        if not is_allowed and method not in NEEDS_NO_RIGHT:
+            message = f"{caller.name} may not {right} in this project"
             raise ConnectError(Code.PERMISSION_DENIED, message)
 
 
 @dataclass(frozen=True)
 class ReceivedCall:
-    """A call that was received, admitted or not."""
+    """A received call, authorized or not."""
 
     method: str
     headers: Mapping[str, str] = field(repr=False)
-    """By lower-case name; not in ``repr``, since they include credentials."""
+    """Headers by lower-case name. ``repr`` omits them, because they contain credentials."""
     person: Person | None
-    """The owner of the credentials; None if it is unknown."""
+    """The user whom the credentials belong to; None without valid credentials."""
 
 
 class Gateway:
-    """An ASGI application with every service of the local Flyte, by path."""
+    """ASGI application that routes calls to the services of the local Flyte server."""
 
     def __init__(
         self, find: Callable[[Mapping[str, str]], Person | None], services: Mapping[str, ASGIApp]
     ) -> None:
-        """Serve by path, for the person whom ``find`` returns for a call's headers, if known."""
+        """Serve ``services``, by path; ``find`` returns the user for the headers of a call."""
         self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
         self.open_calls: Counter[str] = Counter()
-        """The number of open calls by method, such as ``WatchActionDetails``, and by request id."""
+        """Number of open calls by method, such as ``WatchActionDetails``, and by request id."""
         self._find = find
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Record a call, and pass it to its service."""
-        # The stubs keep the headers' order; here each name has one value (RFC 9110, 5.3).
+        """Record a call, and pass the call to a service."""
+        # Join the values of a repeated header (RFC 9110, 5.3).
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        someone = self._find(headers)
+        caller = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
-        self.received.append(ReceivedCall(method, headers, someone))
-        CALLER.set(someone)
+        self.received.append(ReceivedCall(method, headers, caller))
+        CALLER.set(caller)
         if (application := self._services.get(f"/{service}")) is None:
-            # Clients of streams take only the status, which means "unimplemented" in Connect.
-            message = f"{service}/{method} is not part of the local Flyte"
-            answer = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
-            await answer(scope, receive, send)
+            # Clients of streams read only the status: Connect maps 404 to "unimplemented".
+            message = f"{service}/{method} is not part of the local Flyte server"
+            response = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
+            await response(scope, receive, send)
             return
-        counted = method, headers.get("x-request-id", "")
-        self.open_calls.update(counted)
+        counters = method, headers.get("x-request-id", "")
+        self.open_calls.update(counters)
         try:
-            await _answer(application, scope, receive, _telling_lengths(send))
+            await _respond(application, scope, receive, _with_content_length(send))
         finally:
-            self.open_calls.subtract(counted)
+            self.open_calls.subtract(counters)
 
 
-def _telling_lengths(send: Send) -> Send:
-    """Tell the length of a small single answer, as Go's server does, in which Flyte is written."""
+def _with_content_length(send: Send) -> Send:
+    """Add Content-Length to a small unary response, as the real Flyte's Go server does."""
     start: Message | None = None
 
     async def send_with_length(message: Message) -> None:
@@ -211,7 +211,7 @@ def _telling_lengths(send: Send) -> Send:
                 return
         if start:
             headers, body = [*start["headers"]], message.get("body", b"")
-            if not message.get("more_body") and len(body) < IN_CHUNKS:
+            if not message.get("more_body") and len(body) < CHUNKED_BYTES:
                 headers.append((b"content-length", b"%d" % len(body)))
             await send({**start, "headers": headers})
             start = None
@@ -220,10 +220,10 @@ def _telling_lengths(send: Send) -> Send:
     return send_with_length
 
 
-async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Let ``application`` answer a call, until its client leaves.
+async def _respond(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run ``application`` for one call, and cancel it when the client disconnects.
 
-    The Connect server would notice that only when it sends something.
+    The Connect server alone would notice a disconnect only at the next message that it sends.
     """
     messages: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -243,5 +243,5 @@ async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Se
     finally:
         listening.cancel()
         serving.cancel()
-        # Streams turn a cancellation into another error.
+        # Ignore errors, because streams convert the cancellation into another error.
         await asyncio.gather(serving, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Runs and their actions: the local Flyte's record of executions."""
+"""State of runs and actions in the local Flyte server."""
 
 import asyncio
 from collections.abc import Collection, Iterator
@@ -14,10 +14,10 @@ from flyteidl2.task import run_pb2
 from flyteidl2.workflow import run_definition_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .access import found, key_of
+from .access import key_of, require
 from .people import Person
 
-ROOT = "a0"  # the name of a run's first action, as on a Flyte cluster
+ROOT = "a0"  # name of the first action of a run, as on a Flyte cluster
 
 SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
 _MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
@@ -37,7 +37,7 @@ class Signal:
     def __init__(self) -> None:
         self._next = asyncio.Event()
         self.notified: list[str] = []
-        """The name of an action for each notification about it."""
+        """One entry per notification: the name of the action that changed."""
 
     def fire(self, *notified: str) -> None:
         self.notified += notified
@@ -50,46 +50,46 @@ class Signal:
 
 @dataclass
 class Pod:
-    """What executes an attempt, and its log, which is lost with it."""
+    """The container of one attempt, with the log, which is lost when the pod is deleted."""
 
     running: bool = True
     log: list[payload_pb2.LogLine] = field(default_factory=list)
 
     def write(self, line: str) -> None:
-        """Add a line, with its line break, to the log."""
+        """Add a line, which includes the line break, to the log."""
         user = payload_pb2.LogLineOriginator.USER
         self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
 
 
 @dataclass
 class Action:
-    """One execution of one task, a condition, or a trace (which is reported after it has ended).
+    """One execution of a task, a condition, or a trace (which is reported after its end).
 
-    As on the real Flyte there are two copies of its state. The executor's events are shown as its
-    attempts; an attempt that is followed by another one has no end and no error. The database
-    record is its status, which an abort changes before the executor reports anything.
+    As in the real Flyte, the state exists twice. ``details.attempts`` holds the events of the
+    executor; an attempt that was retried has no end and no error. ``details.status`` is the
+    database record, which an abort changes before the executor reports an event.
     """
 
     details: run_definition_pb2.ActionDetails
-    """All of its state, as the API shows it."""
+    """The state that the API returns."""
     input_uri: str
-    """The folder of its inputs."""
+    """URI of the inputs."""
     output_base: str
-    """The folder of the run, which contains the outputs of its actions."""
+    """Folder of the run, which contains the outputs of all actions."""
     changed: Signal
-    """Fires when any action of the run changes, or prints something."""
+    """Fires when an action of the run changes or prints a line."""
     attempt: int = 1
-    """The number of the latest attempt."""
+    """Number of the latest attempt."""
     stored_at: str = ""
-    """The URI of its outputs, if it is not that of the latest attempt."""
+    """URI of the outputs, if they are not in the folder of the latest attempt."""
     error: execution_pb2.ExecutionError | None = None
     answer: literals_pb2.Literal | None = None
-    """The answer to a condition, which its parent gets before it is recorded."""
+    """Answer to a condition. The parent action receives the answer before it is recorded."""
     pods: dict[int, Pod] = field(default_factory=dict)
-    """Its pods that exist, by attempt."""
+    """Pods that still exist, by attempt."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
-    """The number of notifications to watchers; there are two about each status."""
+    """Number of notifications to watchers: two per status."""
 
     def __post_init__(self) -> None:
         self.details.status.attempts = 1
@@ -106,7 +106,7 @@ class Action:
 
     @property
     def reported_done(self) -> bool:
-        """Whether the executor has reported the end."""
+        """Whether the executor has reported a terminal phase."""
         return any(attempt.phase in TERMINAL for attempt in self.details.attempts)
 
     @property
@@ -115,40 +115,42 @@ class Action:
 
     @property
     def running(self) -> bool:
-        """Whether its process is running, which its state may not show: see ``Executor.start``."""
+        """Whether a process of this action runs. The phase can change before the process ends."""
         return any(pod.running for pod in self.pods.values())
 
     @property
     def outputs(self) -> Path:
-        """The folder that ``a0`` writes the outputs, the error and the report of an attempt to."""
+        """Folder of the latest attempt, for the outputs, error and report that ``a0`` writes."""
         return Path(self.output_base, self.name, str(self.attempt))
 
     @property
     def output_uri(self) -> str:
-        """Where its parent finds its outputs: a task's in this folder, a trace's in this file."""
+        """URI of the outputs for the parent action: a folder for a task, a file for a trace."""
         return self.stored_at or str(self.outputs)
 
     @property
     def phase_for_parent(self) -> phase_pb2.ActionPhase:
-        """The phase that the action which has started it is told."""
-        answered = self.answer is not None and self.phase == phase_pb2.ACTION_PHASE_PAUSED
-        return phase_pb2.ACTION_PHASE_SUCCEEDED if answered else self.phase
+        """The phase that the parent action receives."""
+        is_answered = self.answer is not None and self.phase == phase_pb2.ACTION_PHASE_PAUSED
+        return phase_pb2.ACTION_PHASE_SUCCEEDED if is_answered else self.phase
 
     @property
     def record(self) -> run_definition_pb2.Action:
-        """The action with all of its metadata."""
-        all_ = self.details
-        return run_definition_pb2.Action(id=all_.id, metadata=all_.metadata, status=all_.status)
+        """The action with complete metadata, for lists of runs."""
+        details = self.details
+        return run_definition_pb2.Action(
+            id=details.id, metadata=details.metadata, status=details.status
+        )
 
     @property
     def summary(self) -> run_definition_pb2.Action:
-        """The action as the list of a run's actions shows it, without its type, task or name."""
-        id_, status, all_ = self.details.id, self.details.status, self.details.metadata
-        shown = run_definition_pb2.ActionMetadata(parent=all_.parent, group=all_.group)
-        return run_definition_pb2.Action(id=id_, metadata=shown, status=status)
+        """The action for ListActions, which omits type, task and name."""
+        id_, status, metadata = self.details.id, self.details.status, self.details.metadata
+        summary = run_definition_pb2.ActionMetadata(parent=metadata.parent, group=metadata.group)
+        return run_definition_pb2.Action(id=id_, metadata=summary, status=status)
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
-        """Enter another phase, as reported by the executor, and notify watchers."""
+        """Record a phase that the executor reports, and notify watchers."""
         if not self.reported_done:
             self._record(phase)
             self._notify()
@@ -163,7 +165,7 @@ class Action:
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
 
     def abort(self, reason: str) -> None:
-        """Mark it as aborted, even if it has ended; the executor reports the end itself."""
+        """Set the status to aborted, even after the end. The executor reports the end later."""
         self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
@@ -176,10 +178,10 @@ class Action:
         if not attempts or attempts[-1].attempt != self.attempt:
             new = attempts.add(attempt=self.attempt, start_time=moment)
             new.outputs.output_uri = str(self.outputs / "outputs.pb")
-            new.outputs.report_uri = str(self.outputs / "report.html")  # even if there is none
+            new.outputs.report_uri = str(self.outputs / "report.html")  # also without a report
         attempt = attempts[-1]
         transitions = attempt.phase_transitions
-        if phase not in [entered.phase for entered in transitions]:
+        if phase not in [transition.phase for transition in transitions]:
             if transitions:
                 transitions[-1].end_time.CopyFrom(moment)
             transitions.add(phase=phase, start_time=moment)
@@ -190,17 +192,17 @@ class Action:
             attempt.end_time.CopyFrom(moment)
 
     def set_status(self, phase: phase_pb2.ActionPhase) -> None:
-        """Change the database record, and notify watchers. A phase does not go back."""
+        """Change the database record, and notify watchers. Earlier phases are ignored."""
         self.updated_at, status = now(), self.details.status
-        answered = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
-        if status.phase <= phase or status.phase in _MAY_CHANGE or answered:
+        ends_pause = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
+        if status.phase <= phase or status.phase in _MAY_CHANGE or ends_pause:
             status.phase, status.attempts = phase, self.attempt
             if phase == phase_pb2.ACTION_PHASE_FAILED:
                 self.details.error_info.CopyFrom(self.details.attempts[-1].error_info)
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
         if self.details.attempts or self.details.HasField("condition"):
-            status.start_time.nanos = 0  # the time of its resource, in whole seconds
+            status.start_time.nanos = 0  # time of the Kubernetes resource
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
             milliseconds = status.end_time.ToMilliseconds() - status.start_time.ToMilliseconds()
@@ -210,12 +212,12 @@ class Action:
 
 @dataclass
 class Run:
-    """A run: who started it, and its actions in the order of their creation."""
+    """A run and its actions, in order of creation."""
 
     id: identifier_pb2.RunIdentifier
     spec: run_pb2.RunSpec
     owner: Person | None
-    """Who started it, as far as Flyte knows."""
+    """The user who started the run; None if anonymous."""
     actions: dict[str, Action] = field(default_factory=dict)
     changed: Signal = field(default_factory=Signal)
 
@@ -225,43 +227,44 @@ class Run:
 
     @property
     def asks(self) -> bool:
-        """Whether one of its actions waits for an answer, even if the run has failed."""
-        return phase_pb2.ACTION_PHASE_PAUSED in {one.phase for one in self.actions.values()}
+        """Whether a condition of the run waits for an answer, also if the run has failed."""
+        return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:
-        """Return the actions started by the action with this name."""
-        return [one for one in self.actions.values() if one.details.metadata.parent == parent]
+        """Return the actions that the action named ``parent`` started."""
+        actions = self.actions.values()
+        return [action for action in actions if action.details.metadata.parent == parent]
 
     def descendants(self, parent: str) -> Iterator[Action]:
-        """Return the actions started by the action with this name, or by their children."""
+        """Return all actions below the action named ``parent``, depth first."""
         for child in self.children(parent):
             yield child
             yield from self.descendants(child.name)
 
     def ancestors(self, action: Action) -> Iterator[str]:
-        """Return the names of the action that started this one, of its own parent, and so on."""
+        """Return the names of the parent action, of the parent's parent, and so on."""
         while parent := action.details.metadata.parent:
             yield parent
             action = self.actions[parent]
 
     def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
-        """Return actions, parents first, with what they execute."""
+        """Return the named actions, parents first, as WatchActions sends them."""
         enriched = [
             run_definition_pb2.EnrichedAction(action=action.record, meets_filter=True)
             for action in self.actions.values()
             if action.name in names
         ]
-        for shown in enriched:
+        for item in enriched:
             for omitted in ("action_type", "executed_by"):
-                shown.action.metadata.ClearField(omitted)
+                item.action.metadata.ClearField(omitted)
         return enriched
 
 
 class Runs:
-    """All runs, by project, domain and name."""
+    """All runs by project, domain and name."""
 
     def __init__(self, *, recovers: bool) -> None:
-        """Recover what has succeeded, or as the open-source Flyte, execute everything again."""
+        """Create the store. Without ``recovers``, as in open-source Flyte, all actions rerun."""
         self._recovers = recovers
         self._runs: dict[tuple[str, str, str], Run] = {}
 
@@ -273,7 +276,7 @@ class Runs:
         return self._runs.setdefault(key_of(run.id), run)
 
     def recovered(self, run: Run, name: str) -> Action | None:
-        """Return the action to take over, if the run recovers another in which it succeeded."""
+        """Return the succeeded action to reuse if the run recovers another run, or None."""
         relation = run.spec.relation
         if not self._recovers or relation.relation_type != common_run_pb2.RELATION_TYPE_RECOVER:
             return None
@@ -292,9 +295,9 @@ class Runs:
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
         """Return the run, or raise NOT_FOUND."""
         run = self._runs.get(key_of(id_))
-        return found(run, f"run {id_.name} in {id_.project}/{id_.domain}")
+        return require(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
         """Return the action, or raise NOT_FOUND."""
         action = self.get(id_.run).actions.get(id_.name)
-        return found(action, f"action {id_.name} of run {id_.run.name}")
+        return require(action, f"action {id_.name} of run {id_.run.name}")

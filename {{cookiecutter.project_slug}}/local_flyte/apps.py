@@ -1,8 +1,8 @@
 """AppService: deployed apps, and the processes that serve them.
 
-Unlike on a cluster, there is nothing in front of an app: no sign-in, no scaling (always one
-replica), no rolling update (the old revision is killed before the new one starts). An app must take
-its port from the SDK, as a FastAPIAppEnvironment does, not from a command of its own.
+A cluster has a proxy in front of an app; this server has none. So there is no sign-in, no scaling
+(always one replica), and no rolling update (the old revision is killed before the new one starts).
+An app must take the port from the SDK, as a FastAPIAppEnvironment does, not from a custom command.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 from flyteidl2.app import app_definition_pb2, app_service_connect
 from flyteidl2.app import app_payload_pb2 as pb
 
-from .access import Context, found, key_of
+from .access import Context, key_of, require
 from .actions import now
 from .execution import TAIL
 from .processes import Containers, substituted
@@ -30,15 +30,15 @@ POLL_SECONDS = 0.02
 
 
 def other_port(port: int) -> dict[str, str]:
-    """Return variables that make the SDK serve an app on another port than the container's.
+    """Return variables that make the SDK serve an app on ``port``.
 
-    It has them for a development cluster, where apps share the host's ports, too.
+    The SDK reads them for a development cluster, where apps share the ports of the host, too.
     """
     return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
 
 
 def free_port() -> int:
-    """Return a free port that the system gives to nobody: it chooses from 32768 on."""
+    """Return a free port below 32768, where the system starts to choose ports by itself."""
     while True:
         port = 16_384 + secrets.randbelow(16_384)
         with contextlib.suppress(OSError), socket.create_server((HOST, port)):
@@ -47,17 +47,17 @@ def free_port() -> int:
 
 @dataclass
 class App:
-    """An app, its current revision's process, and the process's output."""
+    """An app with the process of the current revision, and the output of this process."""
 
     state: app_definition_pb2.App
-    """All of its state, as the API shows it."""
+    """The state that the API returns."""
     port: int = field(default_factory=free_port)
-    """The port that its process listens on, in every revision."""
+    """Port that the process of every revision listens on."""
     tls_port: int = field(default_factory=free_port)
-    """Its public port, with TLS."""
+    """Public port, with TLS."""
     process: asyncio.Task[None] | None = None
     log: list[str] = field(default_factory=list)
-    """What the process has printed, in lines with their breaks."""
+    """Lines that the process has printed, with line breaks."""
 
     @property
     def name(self) -> str:
@@ -65,12 +65,12 @@ class App:
 
     @property
     def url(self) -> str:
-        """Its address without TLS, and without a sign-in in front."""
+        """URL without TLS, and without a sign-in proxy."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def status(self) -> str:
-        """Its deployment status, such as ``ACTIVE``."""
+        """Deployment status, such as ``ACTIVE``."""
         status = self.state.status.conditions[-1].deployment_status
         return _Status.DeploymentStatus.Name(status).removeprefix("DEPLOYMENT_STATUS_")
 
@@ -83,26 +83,26 @@ class App:
 
 @dataclass(eq=False)
 class AppService(app_service_connect.AppService):
-    """All apps, by project, domain and name, and their processes."""
+    """Deploys, stops and lists apps, by project, domain and name."""
 
     _containers: Containers
     _work: Path
-    """The folder for their working directories."""
+    """Folder for the working directories of apps."""
     _environment: Mapping[str, str]
-    """The variables that a cluster injects into them."""
+    """Environment variables that a cluster injects into apps."""
     _url: str
-    """The address of this Flyte."""
+    """URL of this Flyte server."""
     _tls: ssl.SSLContext
-    """For their public ports."""
+    """TLS configuration for the public ports of apps."""
     _apps: dict[tuple[str, str, str], App] = field(default_factory=dict)
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
         """Return the app, or raise NOT_FOUND."""
-        return found(self._apps.get(key_of(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
+        return require(self._apps.get(key_of(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
         """Deploy an app, for the first time or again."""
-        request.app.metadata.revision = 0  # it stays 0: Flyte does not count revisions
+        request.app.metadata.revision = 0  # Flyte does not count revisions
         app = self._apps.setdefault(key_of(request.app.metadata.id), App(request.app))
         app.state.status.ingress.public_url = f"https://{HOST}:{app.tls_port}"
         await self._replace(app, request.app.spec)
@@ -112,25 +112,25 @@ class AppService(app_service_connect.AppService):
         return pb.GetResponse(app=self.find(request.app_id).state)
 
     async def update(self, request: pb.UpdateRequest, ctx: Context) -> pb.UpdateResponse:
-        """Deploy an app again, or stop or start it; each makes a new revision."""
+        """Deploy an app again, stop it or start it. Each update creates a revision."""
         app = self.find(request.app.metadata.id)
         await self._replace(app, request.app.spec)
         return pb.UpdateResponse(app=app.state)
 
     async def delete(self, request: pb.DeleteRequest, ctx: Context) -> pb.DeleteResponse:
-        """Delete an app; it may not exist."""
+        """Delete an app. A missing app is no error."""
         if (app := self._apps.pop(key_of(request.app_id), None)) is not None:
             await self._end(app)
         return pb.DeleteResponse()
 
     async def list(self, request: pb.ListRequest, ctx: Context) -> pb.ListResponse:
-        """List the apps of a project and domain by name, in one page."""
+        """List the apps of a project and domain, sorted by name, in one page."""
         scope = (request.project.name, request.project.domain)
         apps = [app.state for key, app in sorted(self._apps.items()) if key[:2] == scope]
         return pb.ListResponse(apps=apps)
 
     async def _replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
-        """Serve the app with a new spec, which may stop it."""
+        """Apply a new spec. The spec may stop the app."""
         await self._end(app)
         app.state.spec.CopyFrom(spec)
         app.log.clear()
@@ -149,8 +149,8 @@ class AppService(app_service_connect.AppService):
         """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
-        # The owner may have set Flyte's address and an authority to trust: here both are local.
-        variables = {each.key: each.value for each in container.env}
+        # Replace the endpoint and certificate authority that the developer may have configured.
+        variables = {variable.key: variable.value for variable in container.env}
         variables.update(self._environment)
         if "FLYTE_ENDPOINT" in variables:
             variables["FLYTE_ENDPOINT"] = self._url
@@ -171,12 +171,16 @@ class AppService(app_service_connect.AppService):
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
 
     async def _relay(self, app: App) -> None:
-        """Wait until the app listens, then relay connections with TLS to it."""
+        """Wait until the app listens, then forward TLS connections to the app."""
 
-        async def connect(said: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-            with contextlib.closing(answer), contextlib.suppress(OSError):
-                answered, say = await asyncio.open_connection(HOST, app.port)
-                await asyncio.gather(_copy(said, say), _copy(answered, answer))
+        async def connect(
+            client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter
+        ) -> None:
+            with contextlib.closing(client_writer), contextlib.suppress(OSError):
+                app_reader, app_writer = await asyncio.open_connection(HOST, app.port)
+                await asyncio.gather(
+                    _copy(client_reader, app_writer), _copy(app_reader, client_writer)
+                )
 
         while True:
             with contextlib.suppress(OSError):

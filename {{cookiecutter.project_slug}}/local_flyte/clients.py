@@ -1,4 +1,4 @@
-"""How the ``flyte`` command, apps and running tasks reach a Flyte: the local one, or another."""
+"""Configuration of the clients of a Flyte: the ``flyte`` command, apps and running tasks."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from .people import Directory, Mode, Person
 from .processes import DONE
 from .serving import HOST
 
-# Registers the tasks in depends_on in deployment.py, and prints their names. It is a separate
-# script, because all loaded modules are uploaded with the tasks.
+# This script registers the tasks that deployment.py names in depends_on, and prints the names. It
+# runs in a separate process, because the SDK uploads all loaded modules with the tasks.
 REGISTER = """
 import json, sys
 from pathlib import Path
@@ -25,55 +25,55 @@ import flyte
 try:
     import deployment
 except (Exception, SystemExit) as error:
-    from local_flyte.clients import in_short
-    print(in_short(error), flush=True)
+    from local_flyte.clients import short_traceback
+    print(short_traceback(error), flush=True)
     sys.exit(3)
 
 apps = [app for app in vars(deployment).values() if isinstance(app, flyte.Environment)]
-needed = {needed.name: needed for app in apps for needed in app.depends_on}
-wanted = [tasks for tasks in needed.values() if isinstance(tasks, flyte.TaskEnvironment)]
-if wanted:
+needed = {env.name: env for app in apps for env in app.depends_on}
+task_envs = [env for env in needed.values() if isinstance(env, flyte.TaskEnvironment)]
+if task_envs:
     flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
-    flyte.deploy(*wanted)
-names = [name for tasks in wanted for name in tasks.tasks]
+    flyte.deploy(*task_envs)
+names = [name for env in task_envs for name in env.tasks]
 print(json.dumps({"tasks": names}), flush=True)
 """
-CREATE = (
-    "{} is no config of the flyte command. Create one, and name it:\n"
+NO_CONFIG = (
+    "{} is not a config file of the flyte command. Create one, and pass its path:\n"
     "    .venv/bin/flyte create config --endpoint dns:///flyte.example.com --output {}"
 )
-INCOMPLETE = (
-    "{} needs an endpoint under admin:, and no insecureSkipVerify: the app always verifies Flyte's"
-    " certificate, by the authorities in caCertFilePath."
+INVALID_CONFIG = (
+    "{} needs an endpoint under admin:, and must not set insecureSkipVerify, because the app always"
+    " verifies the certificate of Flyte. Set caCertFilePath for a private certificate authority."
 )
-CANNOT = (
-    "Your token for {} cannot be had, so the app cannot act as you: {}\n"
-    "If nothing answers there, check the endpoint in the config. A token is looked for in the"
-    " system's keyring, where `flyte whoami` puts it, unless the config has authType:"
-    " ExternalCommand and a command that prints it."
+NOT_SIGNED_IN = (
+    "There is no token for {}, so the app cannot act as you: {}\n"
+    "If no server responds there, check the endpoint in the config. The token is read from the"
+    " keyring of the system, where `flyte whoami` stores it, unless the config has authType:"
+    " ExternalCommand and a command that prints the token."
 )
-IS_TOLD = 3  # the exit code of REGISTER if it has printed the project's mistake
+PROJECT_ERROR = 3  # exit code of REGISTER after it has printed an error of the project
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment without what could make anything use another Flyte."""
-    elsewhere = re.compile("FLYTE(?!_TIMEOUT)|UCTL_|_U_|_F_")
-    return {name: value for name, value in os.environ.items() if not elsewhere.match(name)}
+    """Return the environment without the variables that configure the Flyte SDK."""
+    flyte_variable = re.compile("FLYTE(?!_TIMEOUT)|UCTL_|_U_|_F_")
+    return {name: value for name, value in os.environ.items() if not flyte_variable.match(name)}
 
 
-def in_short(error: BaseException) -> str:
-    """Return the project's own lines that led to an error, and last the error and its place."""
+def short_traceback(error: BaseException) -> str:
+    """Return a traceback with only the frames of the project, then the location and the error."""
     if isinstance(error, SystemExit):  # a message, such as which setting is wrong
         return str(error)
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if _is_own(frame.filename)]
-    told = "".join(traceback.format_exception_only(error)).rstrip()
+    message = "".join(traceback.format_exception_only(error)).rstrip()
     if isinstance(error, SyntaxError):
         file = os.path.relpath(error.filename or "?")
-        told += f"\n{file}, line {error.lineno}: SyntaxError: {error.msg}"
+        message += f"\n{file}, line {error.lineno}: SyntaxError: {error.msg}"
     elif frames:
-        told = f"{os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno}: {told}"
-    return "".join(traceback.format_list(frames)) + told
+        message = f"{os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno}: {message}"
+    return "".join(traceback.format_list(frames)) + message
 
 
 def _is_own(file: str) -> bool:
@@ -82,7 +82,7 @@ def _is_own(file: str) -> bool:
 
 
 def write(file: Path, text: str) -> Path:
-    """Write a file for this user only, and at once: a client may be reading an earlier copy."""
+    """Replace a file atomically, because clients may be reading it; only this user may read it."""
     partial = file.with_name(f"{file.name}.{threading.get_ident()}")
     partial.touch(mode=0o600)
     partial.write_text(text, "utf-8")
@@ -90,10 +90,10 @@ def write(file: Path, text: str) -> Path:
 
 
 class Clients:
-    """Configures clients in the same way as for any Flyte."""
+    """Creates the configuration that any Flyte needs: config files and environment variables."""
 
     home: Path
-    """The folder of its keys, configuration and data, which no other user may read."""
+    """Folder for keys, configuration and data, which only this user may read."""
     port: int
     project: str
     domain: str
@@ -102,29 +102,29 @@ class Clients:
 
     @property
     def endpoint(self) -> str:
-        """The address as it is written in Flyte's configuration."""
+        """The endpoint as written in a Flyte config file."""
         return f"dns:///{HOST}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The address as a URL."""
+        """The endpoint as a URL."""
         scheme = "http" if self.mode is Mode.DEVBOX else "https"
         return f"{scheme}://{HOST}:{self.port}"
 
     @property
     def ca_file(self) -> Path:
-        """The certificate authority to trust, in PEM form."""
+        """File with the certificate authority to trust, in PEM format."""
         return self.home / "ca.pem"
 
-    def config_file(self, person: str = "alice") -> Path:
-        """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
-        return self._write_config(person, self.people[person].token)
+    def config_file(self, user: str = "alice") -> Path:
+        """Write a config file that makes the ``flyte`` command and the SDK act as ``user``."""
+        return self._write_config(user, self.people[user].token)
 
     def _write_config(self, name: str, token: str) -> Path:
         file = write(self.home / f"{name}.token", f"{token}\n")
         login = {
             "authType": "ExternalCommand",
-            # A token in a command's arguments would be visible to anyone on this machine.
+            # Other users of this machine can read command arguments, so the token is in a file.
             "command": ["cat", str(file)],
             "caCertFilePath": str(self.ca_file),
         }
@@ -136,12 +136,12 @@ class Clients:
             "image": {"builder": "remote"},
             "task": {"org": "local", "project": self.project, "domain": self.domain},
         }
-        # JSON is valid YAML, and takes care of quoting.
+        # JSON is valid YAML, and json.dumps quotes the values.
         lines = (f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
         return write(self.home / f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
-        """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
+        """Return the variables that a Flyte cluster sets for an app, and ``SSL_CERT_FILE``."""
         scope = {
             "FLYTE_INTERNAL_EXECUTION_PROJECT": self.project,
             "FLYTE_INTERNAL_EXECUTION_DOMAIN": self.domain,
@@ -152,41 +152,45 @@ class Clients:
         return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
     def task_environment(self, owner: Person | None) -> dict[str, str]:
-        """Return the variables with which a running task calls Flyte as the owner of its run."""
+        """Return the variables that make a running task call Flyte as the owner of the run."""
         if owner is None or self.mode is not Mode.UNION:
-            config = self._write_config("nobody", "of-nobody")
+            config = self._write_config("anonymous", "no-token")
         else:
             config = self.config_file(owner.name)
         return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
     def deploy(self, root: Path, file: str = "deployment.py", env: str | None = "task_env") -> str:
-        """Run ``flyte deploy`` in ``root`` as alice, and return what it printed.
+        """Run ``flyte deploy`` in ``root`` as alice, and return the output.
 
-        Without ``env``, it deploys all. It raises RuntimeError, with that output, if it failed.
+        Without ``env``, it deploys all environments.
+
+        Raises:
+            RuntimeError: The command failed; the message contains the output.
         """
         program = str(Path(sys.executable).with_name("flyte"))
-        wanted = [file, env] if env else ["--all", file]
-        command = [program, "--config", str(self.config_file()), "deploy", *wanted]
-        return self._run(command, root, f"flyte deploy {' '.join(wanted)} failed:")
+        arguments = [file, env] if env else ["--all", file]
+        command = [program, "--config", str(self.config_file()), "deploy", *arguments]
+        return self._run(command, root, f"flyte deploy {' '.join(arguments)} failed:")
 
     def register(self, root: Path) -> list[str]:
-        """Register, as alice, the tasks that ``deployment.py`` deploys; return their names.
+        """Register the tasks of ``deployment.py`` as alice, and return the task names.
 
-        It raises RuntimeError, with the mistake in the project or all output, if they cannot be.
+        Raises:
+            RuntimeError: Registering failed; the message contains the traceback or the output.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file())]
-        said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
-        told = next(line for line in said.splitlines() if line.startswith('{"tasks"'))
-        return list(json.loads(told)["tasks"])
+        output = self._run(command, root, "The tasks of deployment.py cannot be registered:")
+        line = next(line for line in output.splitlines() if line.startswith('{"tasks"'))
+        return list(json.loads(line)["tasks"])
 
     def _run(self, command: list[str], root: Path, failure: str) -> str:
-        # A separate home folder: the SDK caches its uploads there by endpoint, and an earlier local
-        # Flyte may have had the same port.
-        separate = {"HOME": str(self.home), "TERM": "dumb", "DO_NOT_TRACK": "1"}
+        # Use a separate home folder, because the SDK caches uploads there by endpoint, and an
+        # earlier local Flyte server may have used the same port.
+        home_folder = {"HOME": str(self.home), "TERM": "dumb", "DO_NOT_TRACK": "1"}
         result = subprocess.run(
             command,
             cwd=root,
-            env={**inherited_environment(), **separate},
+            env={**inherited_environment(), **home_folder},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -194,70 +198,70 @@ class Clients:
             check=False,
         )
         if result.returncode not in DONE:
-            is_told = result.returncode == IS_TOLD
-            raise RuntimeError(result.stdout if is_told else f"{failure}\n{result.stdout}")
+            is_project_error = result.returncode == PROJECT_ERROR
+            raise RuntimeError(result.stdout if is_project_error else f"{failure}\n{result.stdout}")
         return result.stdout
 
 
-class Elsewhere:
-    """A Flyte that a config of the ``flyte`` command describes, for an app on this machine.
+class RemoteFlyte:
+    """The Flyte of a config file of the ``flyte`` command, for an app on this machine.
 
-    The app gets the token of the person whom that config signs in, in each request of their
-    browser. Only public commands are used: ``flyte whoami`` and ``keyring``.
+    Each browser request to the app carries the token of the user whom the config signs in. The
+    token comes from public commands: ``flyte whoami`` and ``keyring``.
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the config; raise RuntimeError, with what to do, if the app cannot use it."""
+        """Read the config file; raise RuntimeError, which says how to fix it, if it is unusable."""
         is_address = ":/" in str(file)
         if is_address or not file.is_file():
-            raise RuntimeError(CREATE.format(file, ".flyte/config.yaml" if is_address else file))
+            raise RuntimeError(NO_CONFIG.format(file, ".flyte/config.yaml" if is_address else file))
         self._file, config = file, flyte.config.auto(file)
         self._platform, self._task = config.platform, config.task
         if not self._platform.endpoint or self._platform.insecure_skip_verify:
-            raise RuntimeError(INCOMPLETE.format(file))
+            raise RuntimeError(INVALID_CONFIG.format(file))
         self._host = self._platform.endpoint.rstrip("/").rpartition("/")[2]
         self.endpoint = f"{'http://' if self._platform.insecure else 'dns:///'}{self._host}"
         self._is_signed_in = False
 
     @property
-    def has_people(self) -> bool:
-        """Whether it knows who calls: without TLS, as in the devbox, everybody is anonymous."""
+    def has_authentication(self) -> bool:
+        """Whether callers are authenticated. Without TLS, as in the devbox, all are anonymous."""
         return not self._platform.insecure
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which the app uses this Flyte."""
+        """Return the environment variables that make the app use this Flyte."""
         values = {
             "FLYTE_ENDPOINT": self.endpoint,
             "FLYTE_ORG": self._task.org,
             "FLYTE_PROJECT": self._task.project,
             "FLYTE_DOMAIN": self._task.domain,
             "SSL_CERT_FILE": self._platform.ca_cert_file_path,
-            "ALLOW_ANONYMOUS": None if self.has_people else "true",
+            "ALLOW_ANONYMOUS": None if self.has_authentication else "true",
         }
         return {name: value for name, value in values.items() if value}
 
     def token(self) -> str:
-        """Return the person's token, or raise RuntimeError; ``flyte`` may ask them to sign in."""
+        """Return the user's token, or raise RuntimeError; ``flyte`` may ask the user to sign in."""
         command = self._platform.command
         if not command:
             programs = Path(sys.executable).parent
             whoami = [str(programs / "flyte"), "-c", str(self._file), "whoami"]
-            # At first it shows who the person is, or asks them to sign in. If it fails, the reason
-            # is there, too: standard error has the SDK's stack.
-            shown = None if not self._is_signed_in else subprocess.DEVNULL
-            self._run(whoami, shown, subprocess.DEVNULL)
+            # The first call prints the user, a request to sign in, or the reason of a failure to
+            # standard output. Standard error has only the stack of the SDK.
+            stdout = None if not self._is_signed_in else subprocess.DEVNULL
+            self._run(whoami, stdout, subprocess.DEVNULL)
             self._is_signed_in = True
             command = [str(programs / "keyring"), "get", self._host, "tokens"]
-        said = self._run(command, subprocess.PIPE).strip()
-        return said if self._platform.command else str(json.loads(said)["access_token"])
+        output = self._run(command, subprocess.PIPE).strip()
+        return output if self._platform.command else str(json.loads(output)["access_token"])
 
     def _run(self, command: list[str], stdout: int | None, stderr: int | None = None) -> str:
         environment = {**inherited_environment(), "DO_NOT_TRACK": "1"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, env=environment, stdout=stdout, stderr=stderr, check=True, text=True
             )
         except (OSError, subprocess.CalledProcessError) as error:
-            why = f"{Path(command[0]).name} failed ({error})"
-            raise RuntimeError(CANNOT.format(self._host, why)) from None
-        return str(done.stdout)
+            reason = f"{Path(command[0]).name} failed ({error})"
+            raise RuntimeError(NOT_SIGNED_IN.format(self._host, reason)) from None
+        return str(process.stdout)

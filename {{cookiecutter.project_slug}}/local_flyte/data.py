@@ -1,4 +1,4 @@
-"""DataProxyService: inputs, outputs, uploads and logs; and a folder as the object store."""
+"""DataProxyService (inputs, outputs, uploads, logs), and a folder as the object store."""
 
 import hashlib
 import secrets
@@ -20,77 +20,78 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .access import Context, found, invalid
+from .access import Context, invalid, require
 from .actions import SUCCESSFUL, Runs, now
 from .tasks import ProjectService
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-MAX_MESSAGE = 2 * 2**20  # the most bytes of inputs or outputs that the control plane returns
-EXPIRY_SECONDS = 3600  # which signed addresses tell; here they expire with their Flyte
-LINES = 1000  # the most lines of a log in one message
+MAX_MESSAGE_BYTES = 2 * 2**20  # maximum size of inputs or outputs in a response
+EXPIRY_SECONDS = 3600  # declared only: signed URLs stay valid until the server stops
+MAX_LOG_LINES = 1000  # in one message
 
 
 class Storage:
-    """A folder in place of a Flyte cluster's object store; an ASGI application for signed URLs.
+    """A folder that replaces the object store, and an ASGI application that serves signed URLs.
 
-    They carry no credentials, so they need no TLS, for which clients would have to trust us.
+    Requests for signed URLs carry no credentials, so they use HTTP. With TLS, clients would have to
+    trust our certificate authority.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._signed: dict[str, Path] = {}
         self.address = ""
-        """The address of signed URLs, as ``http://host:port``."""
+        """Origin of signed URLs: ``http://host:port``."""
 
     def uploads(self, project: str, domain: str) -> Path:
         return self._folder / "uploads" / project / domain
 
     def run_base(self, run: identifier_pb2.RunIdentifier) -> str:
-        """Return the path of the folder of a run's data."""
+        """Return the path of the data folder of a run."""
         return str(self._folder / "runs" / run.project / run.domain / run.name)
 
     def write(self, folder: Path, inputs: common_pb2.Inputs) -> str:
-        """Store inputs in a folder, and return the folder's URI."""
+        """Store inputs in a folder, and return the URI of the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "inputs.pb").write_bytes(inputs.SerializeToString())
         return folder.as_uri()
 
     def read(self, uri: str, kind: type[AnyMessage]) -> AnyMessage | None:
-        """Return the message stored at a URI, or None if there is none."""
+        """Return the message stored at a URI, or None if the file is missing."""
         path = Path(unquote(urlsplit(uri).path))
         if not path.is_file():
             return None
-        if (size := path.stat().st_size) > MAX_MESSAGE:
-            message = f"limit exceeded. {size / 2**20:.6f}mb > {MAX_MESSAGE // 2**20}mb."
+        if (size := path.stat().st_size) > MAX_MESSAGE_BYTES:
+            message = f"limit exceeded. {size / 2**20:.6f}mb > {MAX_MESSAGE_BYTES // 2**20}mb."
             raise ConnectError(Code.INTERNAL, message)
         return kind.FromString(path.read_bytes())
 
     def sign(self, method: str, path: Path) -> str:
-        """Return a URL that takes a PUT of this file or, with GET, returns it."""
+        """Return a signed URL that accepts ``method`` (PUT or GET) for the file at ``path``."""
         key = secrets.token_urlsafe()
         self._signed[f"{method} /{key}"] = path
         return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call of a signed URL. What is not signed is not read."""
+        """Serve a request for a signed URL. Other URLs get 403, and the body is not read."""
         request = Request(scope, receive)
-        answer = Response()
+        response = Response()
         if (path := self._signed.get(f"{request.method} {request.url.path}")) is None:
-            answer.status_code = 403
+            response.status_code = 403
         elif request.method == "GET":
-            # A real object store has an origin of its own; this is that of the app, but for a port.
+            # A real object store has a separate origin. This one shares the host with the app.
             sandbox = {"Content-Security-Policy": "sandbox allow-scripts"}
-            answer = FileResponse(path, media_type="text/html", headers=sandbox)
+            response = FileResponse(path, media_type="text/html", headers=sandbox)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(await request.body())
-        await answer(scope, receive, send)
+        await response(scope, receive, send)
 
 
 @dataclass(eq=False)
 class DataProxyService(dataproxy_service_connect.DataProxyService):
-    """Moves the data of runs in and out."""
+    """Uploads and downloads the data of runs."""
 
     _runs: Runs
     _projects: ProjectService
@@ -108,24 +109,24 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if path.is_absolute() or ".." in path.parts:
             raise invalid(f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
-        answer = pb.CreateUploadLocationResponse(
+        response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", file),
             native_url=str(file),  # File.open() accepts no file:// URI
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
-        answer.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)
-        return answer
+        response.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)
+        return response
 
     async def create_download_link(
         self, request: pb.CreateDownloadLinkRequest, ctx: Context
     ) -> pb.CreateDownloadLinkResponse:
-        """Sign the URL of an attempt's report."""
+        """Return a signed URL for the report of an attempt."""
         if request.artifact_type != pb.ARTIFACT_TYPE_REPORT:
             raise invalid("artifact_type is required")
-        wanted = request.action_attempt_id
-        number = wanted.attempt or 1  # 0 is the first one, too
-        attempts = self._runs.action(wanted.action_id).details.attempts
-        files = [Path(made.outputs.report_uri) for made in attempts if made.attempt == number]
+        id_ = request.action_attempt_id
+        number = id_.attempt or 1  # 0 also means the first attempt
+        attempts = self._runs.action(id_.action_id).details.attempts
+        files = [Path(one.outputs.report_uri) for one in attempts if one.attempt == number]
         if not any(file.is_file() for file in files):
             raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
         urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0])])
@@ -135,7 +136,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     async def upload_inputs(
         self, request: pb.UploadInputsRequest, ctx: Context
     ) -> pb.UploadInputsResponse:
-        """Store the inputs of a run that will be created next."""
+        """Store inputs before the run that will use them is created."""
         project, domain = request.project_id.name, request.project_id.domain
         if request.HasField("run_id"):
             project, domain = request.run_id.project, request.run_id.domain
@@ -144,38 +145,38 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         hash_ = urlsafe_b64encode(hashlib.sha256(content).digest()[:8]).decode().rstrip("=")
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
         uri = self._storage.write(folder, request.inputs)
-        stored = run_pb2.OffloadedInputData(uri=uri, inputs_hash=hash_)
-        return pb.UploadInputsResponse(offloaded_input_data=stored)
+        offloaded = run_pb2.OffloadedInputData(uri=uri, inputs_hash=hash_)
+        return pb.UploadInputsResponse(offloaded_input_data=offloaded)
 
     async def get_action_data(
         self, request: pb.GetActionDataRequest, ctx: Context
     ) -> pb.GetActionDataResponse:
-        """Return the inputs and, if the action has succeeded, the outputs."""
+        """Return the inputs and, after success, the outputs."""
         action = self._runs.action(request.action_id)
-        answer = pb.GetActionDataResponse(outputs=common_pb2.Outputs())
+        response = pb.GetActionDataResponse(outputs=common_pb2.Outputs())
         if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
-            answer.inputs.CopyFrom(inputs)
-            answer.inputs_uri = action.input_uri
+            response.inputs.CopyFrom(inputs)
+            response.inputs_uri = action.input_uri
         file = Path(action.output_uri)
         uri = (file if file.suffix == ".pb" else file / "outputs.pb").as_uri()
         if (
             action.phase in SUCCESSFUL
             and (outputs := self._storage.read(uri, common_pb2.Outputs)) is not None
         ):
-            answer.outputs.CopyFrom(outputs)
-            answer.outputs_uri = uri
-        return answer
+            response.outputs.CopyFrom(outputs)
+            response.outputs_uri = uri
+        return response
 
     async def tail_logs(
         self, request: pb.TailLogsRequest, ctx: Context
     ) -> AsyncIterator[pb.TailLogsResponse]:
-        """Send the log of an attempt as it is written, until its pod ends."""
-        action, sent = self._runs.action(request.action_id), 0
+        """Stream the log of an attempt until the pod ends."""
+        action, sent_count = self._runs.action(request.action_id), 0
         pod = action.pods.get(request.attempt)
-        pod = found(pod, f"pod of {action.name}, attempt {request.attempt}")
+        pod = require(pod, f"pod of {action.name}, attempt {request.attempt}")
         while True:
-            if lines := pod.log[sent : sent + LINES]:
-                sent += len(lines)
+            if lines := pod.log[sent_count : sent_count + MAX_LOG_LINES]:
+                sent_count += len(lines)
                 logs = pb.TailLogsResponse.Logs(lines=lines)
                 yield pb.TailLogsResponse(logs=[logs])
             elif not pod.running:

@@ -1,8 +1,8 @@
-"""Executes actions: tasks, and conditions, which wait for a person's answer without a process.
+"""Execution of actions. Tasks run in processes; conditions wait for a user's answer.
 
-A task is the SDK's own ``a0``, started as a Flyte cluster would start it. There is no scheduler: no
-queue, no cache, no timeouts, no resources. An attempt that ends without a result fails; Flyte's
-executor would try it three more times.
+A task runs in the program ``a0`` of the SDK, with the arguments that a Flyte cluster uses. There is
+no scheduler, so there are no queue, cache, timeouts or resource requests. An attempt that ends
+without a result fails at once; the real executor would retry it three times.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from .actions import Action, Pod, Run
 from .people import Person
 from .processes import DONE, Containers, substituted
 
-ORG = "local"  # the organization for tasks; Flyte itself leaves it out
-TAIL = 20  # log lines to quote if an action ends without an error message
-RECORD_LAG_SECONDS = 0.1  # from an answer to its record: the asking task gets it at once
-RECORDING = "RecordAnswer"  # what hangs, in place of a method, while answers are not recorded
+ORG = "local"  # organization in the environment of tasks; API responses omit it
+TAIL = 20  # number of log lines to quote if a process reports no error
+RECORD_LAG_SECONDS = 0.1  # delay before an answer is in the API; the task gets it at once
+RECORDING = "RecordAnswer"  # pass to LocalFlyte.hang to keep answers out of the API
 
 _PAUSED = phase_pb2.ACTION_PHASE_PAUSED
 _KINDS = {
@@ -35,7 +35,7 @@ _KINDS = {
     "float_value": ("float_value", types_pb2.FLOAT),
     "string_value": ("string_value", types_pb2.STRING),
 }
-"""The field of a primitive value, and the type, by the field of the payload in a request."""
+"""For each payload field of a request: the field of the primitive, and the type."""
 
 
 @dataclass(eq=False)
@@ -44,19 +44,22 @@ class Executor:
 
     _containers: Containers
     _work: Path
-    """The folder for their working directories."""
+    """Folder for the working directories of processes."""
     _cluster_environment: Callable[[Person | None], Mapping[str, str]]
-    """Returns the variables that a cluster sets for a task that calls Flyte as this person."""
+    """Returns the environment that makes a task call Flyte as the given user."""
     keeps_pods: bool
-    """Whether the log of an attempt can be read when the next one has begun."""
+    """Whether the log of an attempt stays readable after a retry."""
 
     _running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     @staticmethod
     def check(spec: task_definition_pb2.TaskSpec) -> None:
-        """Raise UNIMPLEMENTED for a task that can't be executed here."""
+        """Raise UNIMPLEMENTED for a task that this server cannot execute."""
         if not spec.task_template.HasField("container"):
-            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
+            raise ConnectError(
+                Code.UNIMPLEMENTED,
+                "the local Flyte server executes only tasks that run in a container",
+            )
 
     def start(self, run: Run, action: Action) -> None:
         """Execute ``action`` in the background."""
@@ -65,27 +68,27 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Mark ``action`` as aborted, even if it has ended, and stop all that it started.
+        """Set ``action`` to aborted, even after the end, and stop all actions below it.
 
-        Its conditions, too, which stay paused if it fails.
+        Conditions below ``action`` are aborted, too. After a failure, they would stay paused.
         """
         action.abort(reason)
         self._cancel(run, action)
-        for stopped in (action, *run.descendants(action.name)):
-            if id(stopped) not in self._running:  # else its process ends first
-                stopped.pods.clear()
-            if stopped.phase == _PAUSED:
-                stopped.set_status(phase_pb2.ACTION_PHASE_ABORTED)
+        for member in (action, *run.descendants(action.name)):
+            if id(member) not in self._running:  # for a running one, `_report_end` clears the pods
+                member.pods.clear()
+            if member.phase == _PAUSED:
+                member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     async def close(self) -> None:
-        """Stop everything, and wait until all processes have ended."""
+        """Cancel all actions, and wait until all processes have ended."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def _cancel(self, run: Run, action: Action) -> None:
-        for stopped in (action, *run.descendants(action.name)):
-            if (task := self._running.get(id(stopped))) is not None:
+        for member in (action, *run.descendants(action.name)):
+            if (task := self._running.get(id(member))) is not None:
                 task.cancel()
 
     def _report_end(self, action: Action, task: asyncio.Task[None]) -> None:
@@ -111,7 +114,7 @@ class Executor:
             self._cancel(run, child)
 
     async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
-        """Run the action's container to its end, and return its error, if any."""
+        """Run the container of the action until the process ends; return the error or None."""
         action.enter(phase_pb2.ACTION_PHASE_QUEUED)
         action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
         container = action.details.task.task_template.container
@@ -119,8 +122,8 @@ class Executor:
         tasks.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
         values = _template_values(action, self._work)
-        declared = {each.key: substituted(each.value, values) for each in container.env}
-        asked_for = {each.key: each.value for each in run.spec.envs.values}
+        task_variables = {one.key: substituted(one.value, values) for one in container.env}
+        run_variables = {one.key: one.value for one in run.spec.envs.values}
         pod = Pod()
 
         def started() -> None:
@@ -136,8 +139,8 @@ class Executor:
                 [substituted(word, values) for word in (*container.command, *container.args)],
                 directory=directory,
                 environment={
-                    **declared,
-                    **asked_for,
+                    **task_variables,
+                    **run_variables,
                     **_action_environment(action),
                     **self._cluster_environment(run.owner),
                 },
@@ -151,13 +154,13 @@ class Executor:
 
 @dataclass(eq=False)
 class Conditions:
-    """Pauses actions until they are answered or time out."""
+    """Pauses conditions until an answer or a timeout."""
 
     _faults: Faults
     _recording: set[asyncio.Task[None]] = field(default_factory=set)
 
     def pause(self, action: Action) -> None:
-        """Pause an action, at the longest for its condition's timeout."""
+        """Pause a condition for at most the timeout that it defines."""
         action.set_status(_PAUSED)
 
         def time_out() -> None:
@@ -169,20 +172,21 @@ class Conditions:
             asyncio.get_running_loop().call_later(seconds, time_out)
 
     def signal(
-        self, action: Action, payload: run_service_pb2.EventPayload, someone: Person | None
+        self, action: Action, payload: run_service_pb2.EventPayload, caller: Person | None
     ) -> None:
-        """Answer a condition as this person; the same answer may be given again."""
-        if (given := payload.WhichOneof("value")) is None:
+        """Answer a condition as ``caller``. Repeating the same answer has no effect."""
+        if (payload_field := payload.WhichOneof("value")) is None:
             raise invalid("signal value must be a concrete bool/int/float/str literal")
-        answer, (field, kind) = literals_pb2.Literal(), _KINDS[given]
-        setattr(answer.scalar.primitive, field, getattr(payload, given))
+        answer, (field, kind) = literals_pb2.Literal(), _KINDS[payload_field]
+        setattr(answer.scalar.primitive, field, getattr(payload, payload_field))
         if action.answer is not None:
             if action.answer == answer:
                 return
             raise ConnectError(Code.FAILED_PRECONDITION, "already signalled with a different value")
         if action.phase != _PAUSED:
             raise ConnectError(
-                Code.FAILED_PRECONDITION, f"{action.name} is no condition that waits"
+                Code.FAILED_PRECONDITION,
+                f"{action.name} is not a condition that waits for an answer",
             )
         if action.details.condition.type.simple != kind:
             raise invalid("signal value type does not match declared condition type")
@@ -192,8 +196,8 @@ class Conditions:
             await self._faults.wait(RECORDING)
             if action.phase == _PAUSED:
                 action.details.signal_info.output.CopyFrom(answer)
-                if someone is not None:
-                    action.details.signal_info.signalled_by.CopyFrom(someone.identity)
+                if caller is not None:
+                    action.details.signal_info.signalled_by.CopyFrom(caller.identity)
                 action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
 
         action.answer = answer
@@ -233,9 +237,9 @@ def _action_environment(action: Action) -> dict[str, str]:
 
 
 def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError | None:
-    """Return the error of an action, or None if it succeeded."""
+    """Return the error of an attempt, or None after success."""
     document = action.outputs / "error.pb"
-    if document.exists():  # a0 exits with 0 even then
+    if document.exists():  # a0 exits with 0 also after an error
         error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error
         return execution_pb2.ExecutionError(
             code=error.code, message=error.message, kind=error.origin, recoverability=error.kind

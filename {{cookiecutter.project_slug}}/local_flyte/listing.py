@@ -1,4 +1,4 @@
-"""Filters, sorting and pages for a ``flyteidl2.common.ListRequest``, as the SDK asks for them."""
+"""Filters, sorting and pagination for a ``flyteidl2.common.ListRequest``."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -11,11 +11,11 @@ from .access import invalid
 Item = TypeVar("Item")
 Value = str | int | datetime | None
 Fields = Mapping[str, Callable[[Item], Value]]
-"""The fields for filters and sorting, with functions that return their values."""
+"""Functions that return the value of each field for filters and sorting."""
 
 _Filter = list_pb2.Filter
-PAGE = 50
-MAX_PAGE = 200
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
 
 
 def page(
@@ -25,46 +25,46 @@ def page(
     *,
     name: Callable[[Item], str],
 ) -> tuple[list[Item], str]:
-    """Filter and sort items; return a page, and the token for the next ("" on the last one).
+    """Filter and sort items; return one page, and the token of the next page ("" at the end).
 
-    Items that are equal in the requested order are sorted by name.
+    Items with equal sort keys are sorted by name.
     """
-    if request.limit > MAX_PAGE:
-        raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
-    limit = request.limit or PAGE
-    found = sorted(matching(items, request, fields), key=name)
+    if request.limit > MAX_PAGE_SIZE:
+        raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE_SIZE}")
+    limit = request.limit or PAGE_SIZE
+    matches = sorted(matching(items, request, fields), key=name)
     if (sort := request.sort_by).key:
         field, descending = _field(sort.key, fields), sort.direction == list_pb2.Sort.DESCENDING
-        # None is greatest, and never compared.
-        found.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
+        # None sorts after all values, and is never compared with a value.
+        matches.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
     if request.token and not (request.token.isascii() and request.token.isdigit()):
         raise invalid(f"invalid page token {request.token!r}")
     start = int(request.token or 0)
     end = start + limit
-    return found[start:end], str(end) if end < len(found) else ""
+    return matches[start:end], str(end) if end < len(matches) else ""
 
 
 def matching(
     items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
 ) -> list[Item]:
     """Return the items that match every filter of the request."""
-    found = list(items)
-    for asked in request.filters:
-        field = _field(asked.field, fields)
-        if (compare := _COMPARISONS.get(asked.function)) is None:
-            raise invalid(f"unsupported function {_Filter.Function.Name(asked.function)}")
-        found = [item for item in found if _matches(field(item), compare, asked.values)]
-    return found
+    matches = list(items)
+    for condition in request.filters:
+        field = _field(condition.field, fields)
+        if (compare := _COMPARISONS.get(condition.function)) is None:
+            raise invalid(f"unsupported function {_Filter.Function.Name(condition.function)}")
+        matches = [item for item in matches if _matches(field(item), compare, condition.values)]
+    return matches
 
 
 def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Any]:
     if name not in fields:
-        raise invalid(f"unknown field {name!r}; known are {', '.join(sorted(fields))}")
+        raise invalid(f"unknown field {name!r}; known fields are {', '.join(sorted(fields))}")
     return fields[name]
 
 
-def _matches(value: Value, compare: Callable[..., bool], wanted: Iterable[str]) -> bool:
-    return value is not None and any(compare(value, _parsed(text, value)) for text in wanted)
+def _matches(value: Value, compare: Callable[..., bool], operands: Iterable[str]) -> bool:
+    return value is not None and any(compare(value, _parsed(text, value)) for text in operands)
 
 
 def _parsed(text: str, like: Value) -> Value:
@@ -74,9 +74,9 @@ def _parsed(text: str, like: Value) -> Value:
 
 
 _COMPARISONS: dict[int, Callable[..., bool]] = {
-    _Filter.EQUAL: lambda value, wanted: value == wanted,
-    _Filter.GREATER_THAN_OR_EQUAL: lambda value, wanted: value >= wanted,
-    _Filter.LESS_THAN: lambda value, wanted: value < wanted,
-    _Filter.CONTAINS: lambda value, wanted: wanted in value,
-    _Filter.VALUE_IN: lambda value, wanted: value == wanted,
+    _Filter.EQUAL: lambda value, operand: value == operand,
+    _Filter.GREATER_THAN_OR_EQUAL: lambda value, operand: value >= operand,
+    _Filter.LESS_THAN: lambda value, operand: value < operand,
+    _Filter.CONTAINS: lambda value, operand: operand in value,
+    _Filter.VALUE_IN: lambda value, operand: value == operand,
 }

@@ -1,4 +1,4 @@
-"""The local Flyte's people, and how it recognises their credentials."""
+"""Users of the local Flyte server, and how their credentials are recognized."""
 
 import json
 import secrets
@@ -10,28 +10,28 @@ from typing import Any
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
-COOKIE = "flyte_at"  # has the access token, and is set by the sign-in page of a Flyte cluster
+COOKIE = "flyte_at"  # session cookie of a Flyte cluster; contains the access token
 
 
 class Mode(StrEnum):
-    """A kind of Flyte, which determines how it identifies callers."""
+    """Kind of Flyte to imitate; decides how callers are authenticated."""
 
     UNION = "union"
-    """Callers are authenticated, and have rights on a project."""
+    """A Union cluster: callers are authenticated, and have rights on a project."""
     OPEN_SOURCE = "open-source"
-    """Open-source Flyte, which must be behind a proxy that verifies tokens, because it does not.
+    """Open-source Flyte behind a proxy that verifies tokens, because Flyte does not verify them.
 
-    It reads the caller's identity from headers; callers may do everything.
+    Flyte reads the caller's identity from headers; callers may do everything.
     """
     DEVBOX = "devbox"
-    """The open-source Flyte, in plaintext: every caller is anonymous, and may do everything."""
+    """The open-source devbox, without TLS: callers are anonymous, and may do everything."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """A person with credentials for the local Flyte.
+    """A user of the local Flyte server, with credentials.
 
-    The credentials are random, and new in each process: other users of this machine cannot guess
+    The credentials are random and new in each process, so other users of this machine cannot guess
     them.
     """
 
@@ -43,19 +43,19 @@ class Person:
     token: str = field(default="", repr=False)
     """For ``Authorization: Bearer <token>``."""
     cookie: str = field(default="", repr=False)
-    """A complete ``Cookie`` header value with one cookie."""
+    """Complete value of a ``Cookie`` header, with one cookie."""
     api_key: str = field(default="", repr=False)
-    """The value for any further credential header."""
+    """Value for each header in ``credential_headers``."""
     can_view: bool = True
-    """May see the project's tasks, runs and apps."""
+    """Whether the user may view the tasks, runs and apps of the project."""
     can_run: bool = True
-    """May deploy, start runs, and abort anyone's runs."""
+    """Whether the user may deploy, start runs, and abort all runs of the project."""
     expired: bool = False
-    """The credentials are refused."""
+    """Whether the credentials have expired, so calls fail with UNAUTHENTICATED."""
 
     @property
     def rights(self) -> str:
-        """A description of the person's rights."""
+        """Description of the user's rights, for the banner."""
         if self.expired:
             return "is refused: the token has expired"
         if self.can_run:
@@ -64,7 +64,7 @@ class Person:
 
     @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
-        """The person in Flyte's format for ``executed_by``, ``deployed_by`` and similar fields."""
+        """The user as a Flyte message, for fields such as ``executed_by``."""
         id_ = identifier_pb2.UserIdentifier(subject=self.subject)
         names = {"first_name": self.given_name, "last_name": self.family_name}
         spec = identity_pb2.UserSpec(**names, email=self.email)
@@ -72,7 +72,7 @@ class Person:
 
 
 def person(name: str, family_name: str = "Example", **rights: Any) -> Person:
-    """Make a person with new credentials, and a subject and e-mail address based on ``name``."""
+    """Create a user with new credentials; subject and e-mail address are derived from ``name``."""
     token, cookie, api_key = (f"{name}-{secrets.token_urlsafe(24)}" for _ in range(3))
     return Person(
         name=name,
@@ -88,8 +88,8 @@ def person(name: str, family_name: str = "Example", **rights: Any) -> Person:
 
 
 PEOPLE: dict[str, Person] = {
-    someone.name: someone
-    for someone in (
+    user.name: user
+    for user in (
         person("alice", "Adams"),
         person("bob", "Brown"),
         person("victor", "Vance", can_run=False),
@@ -97,36 +97,36 @@ PEOPLE: dict[str, Person] = {
         person("expired", "Evans", expired=True),
     )
 }
-"""The people of every local Flyte in this process."""
+"""Users of all local Flyte servers in this process, by name."""
 
 
 class Directory:
-    """The people of a running local Flyte, by their credentials."""
+    """Users of a running local Flyte server, by credentials."""
 
     def __init__(self, people: Iterable[Person], headers: Iterable[str]) -> None:
-        """Create a directory of people, whose API keys may be in these headers."""
+        """Index users by credentials; API keys are accepted in the given headers."""
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
         self._by_name: dict[str, Person] = {}
-        for someone in people:
-            self.add(someone)
+        for user in people:
+            self.add(user)
 
     def __getitem__(self, name: str) -> Person:
         return self._by_name[name]
 
-    def add(self, someone: Person) -> None:
-        """Add a person, replacing anyone with the same name."""
-        self._by_name[someone.name] = someone
-        for value in (f"Bearer {someone.token}", someone.cookie, someone.api_key):
-            self._by_credential[value] = someone
+    def add(self, user: Person) -> None:
+        """Add a user, and replace an existing user with the same name."""
+        self._by_name[user.name] = user
+        for value in (f"Bearer {user.token}", user.cookie, user.api_key):
+            self._by_credential[value] = user
 
     def find(self, headers: Mapping[str, str]) -> Person | None:
-        """Return the person who makes a call with these lower-case headers, or None.
+        """Return the user whose credentials are in the (lower-case) headers, or None.
 
-        Authorization counts before the headers for API keys, and these before the cookie.
+        ``Authorization`` takes precedence over API keys, and API keys over the cookie.
         """
         if (authorization := headers.get("authorization")) is not None:
-            scheme, _, token = authorization.partition(" ")  # the scheme in any case (RFC 9110)
+            scheme, _, token = authorization.partition(" ")  # the scheme is case-insensitive
             return self._by_credential.get(f"{scheme.capitalize()} {token.strip()}")
         if keys := [headers[name] for name in self._headers if name in headers]:
             return next(filter(None, map(self._by_credential.get, keys)), None)
@@ -137,20 +137,20 @@ class Directory:
 
 
 def claimed_identity(headers: Mapping[str, str]) -> Person | None:
-    """Return the caller as open-source Flyte's ``identity.go`` does, which verifies nothing.
+    """Return the claimed user without verification, as ``identity.go`` of open-source Flyte does.
 
-    The headers of AWS load balancers count before the token, as in the default configuration.
+    Headers of AWS load balancers take precedence over the token, as in the default configuration.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if someone := _claimed_by(headers.get("x-amzn-oidc-data", "")):
-        return someone
+    if user := _claimed_by(headers.get("x-amzn-oidc-data", "")):
+        return user
     if subject := headers.get("x-amzn-oidc-identity", "").strip():
         return Person(name=subject, subject=subject)
     return _claimed_by(token.strip()) if scheme.lower() == "bearer" else None
 
 
 def _claimed_by(token: str) -> Person | None:
-    """Return the person in the claims of a JWT; None for any other text."""
+    """Return the user in the claims of a JWT; None for any other text."""
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,4 +1,4 @@
-"""Child processes in place of containers, started as on a machine that has only the image."""
+"""Child processes that replace containers; they see only the Python environment as the image."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-SITE = Path(__file__).parent / "container"  # has Python's own start-up code for a container
+SITE = Path(__file__).parent / "container"  # contains sitecustomize.py
 DONE = {0, -signal.SIGABRT}
-"""Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts
-the process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
+"""Exit codes that mean success. On a busy machine, the SDK's HTTP client (pyqwest 0.12) aborts
+about 1 in 50 processes while Python exits."""
 
 
 class Containers:
-    """Starts processes with the programs of one Python environment, which inherit nothing."""
+    """Starts programs of one Python environment, without this process's environment variables."""
 
     def __init__(self, programs: Path, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -28,14 +28,14 @@ class Containers:
             "PATH": f"{programs}{os.pathsep}{os.defpath}",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(SITE),
-            "PYTHONUNBUFFERED": "1",  # so that logs arrive at once
+            "PYTHONUNBUFFERED": "1",  # so that log lines arrive at once
             "DO_NOT_TRACK": "1",  # the SDK would send error reports to the internet
-            "FSSPEC_FILE_AUTO_MKDIR": "true",  # object stores need no folders; this one does
+            "FSSPEC_FILE_AUTO_MKDIR": "true",  # object stores have no folders
         }
         self._starter: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
 
     def close(self) -> None:
-        """End the process that starts others, if there is one. Nothing else runs any more."""
+        """Stop the starter process. All other processes must have ended before."""
         if self._starter is not None:
             self._starter[0].close()
             self._starter[1].wait()
@@ -49,33 +49,33 @@ class Containers:
         started: Callable[[], None],
         output: Callable[[str], None],
     ) -> int:
-        """Run a program of the Python environment to its end, and return its exit code.
+        """Run a program of the Python environment, and return the exit code.
 
-        ``output`` gets each line, line break included. When it exits, or this is cancelled, or this
-        process ends, it and all of its child processes are killed.
+        ``output`` receives each line, with the line break. The program and all child processes are
+        killed when the program exits, when this call is cancelled, and when this process ends.
         """
-        told, theirs = socket.socketpair()
-        ours, output_end = os.pipe()
-        with theirs, os.fdopen(output_end, "wb", buffering=0):
-            socket.send_fds(self._control(), [b"1"], [output_end, theirs.fileno()])
-        reading = asyncio.create_task(_read(ours, output))
+        ours, theirs = socket.socketpair()
+        output_reader, output_writer = os.pipe()
+        with theirs, os.fdopen(output_writer, "wb", buffering=0):
+            socket.send_fds(self._control(), [b"1"], [output_writer, theirs.fileno()])
+        reading = asyncio.create_task(_read(output_reader, output))
         try:
-            answers, request = await asyncio.open_connection(sock=told)
-            with contextlib.closing(request):
-                asked = [command, str(directory), {**self._environment, **environment}]
-                request.write(json.dumps(asked).encode() + b"\n")
-                await answers.readline()
+            reader, writer = await asyncio.open_connection(sock=ours)
+            with contextlib.closing(writer):
+                request = [command, str(directory), {**self._environment, **environment}]
+                writer.write(json.dumps(request).encode() + b"\n")
+                await reader.readline()
                 started()
-                code = int(await answers.readline() or -signal.SIGKILL)
-                await asyncio.wait({reading}, timeout=1)  # child processes may keep it open
+                code = int(await reader.readline() or -signal.SIGKILL)
+                await asyncio.wait({reading}, timeout=1)  # child processes may keep the pipe open
                 return code
         finally:
-            while not reading.done():  # even when cancelled again
+            while not reading.done():  # also if cancelled again
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({reading})
 
     def _control(self) -> socket.socket:
-        """Return the connection to the process that starts others, which is started when needed."""
+        """Return the connection to the starter process; start it at the first call."""
         if self._starter is None:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -84,15 +84,15 @@ class Containers:
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C does not reach it
+                    start_new_session=True,  # so that Ctrl-C does not reach it
                 )
             self._starter = ours, process
         return self._starter[0]
 
 
 def substituted(text: str, values: Mapping[str, str]) -> str:
-    """Fill in Flyte's variables, such as ``.runName`` in double braces."""
-    return re.sub(r"\{\{\.(\w+)\}\}", lambda found: values.get(found[1], found[0]), text)
+    """Replace Flyte's template variables, such as ``.runName`` in double braces."""
+    return re.sub(r"\{\{\.(\w+)\}\}", lambda match: values.get(match[1], match[0]), text)
 
 
 async def _read(pipe: int, output: Callable[[str], None]) -> None:

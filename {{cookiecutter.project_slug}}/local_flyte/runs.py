@@ -1,4 +1,4 @@
-"""Runs as people see them (RunService), and as a running task does (ActionsService)."""
+"""RunService, for users, and ActionsService, for running tasks."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_definition_pb2, run_service_connect, state_service_pb2
 from flyteidl2.workflow import run_service_pb2 as pb
 
-from .access import CALLER, Context, found, invalid, key_of
+from .access import CALLER, Context, invalid, key_of, require
 from .actions import ROOT, Action, Run, Runs
 from .data import Storage
 from .execution import Conditions, Executor
@@ -36,17 +36,17 @@ FIELDS: Fields[Action] = {
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
 }
-"""As on the real one, there are no filters for labels, a parent's name or ``created_by``. The real
-one has further fields, which the SDK does not use."""
+"""Fields for filters. The real Flyte has no filters for labels, the name of the parent or
+``created_by`` either. It has further fields that the SDK does not use."""
 
-WATCHED_AT_ONCE = 1000  # actions in a message
+MAX_WATCHED_ACTIONS = 1000  # in one message
 NO_REASON = "User requested abort"
 RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 
 
 @dataclass(eq=False)
 class RunService(run_service_connect.RunService):
-    """Runs belong to the project: a person who may change one may change them all."""
+    """Serves runs. Runs belong to the project, so a user who may run may change all runs."""
 
     _runs: Runs
     _projects: ProjectService
@@ -58,7 +58,7 @@ class RunService(run_service_connect.RunService):
     async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
         """Create and start a run of a deployed task, or of a task in the request.
 
-        If the name is in use, the caller gets the existing run, even another person's.
+        If the name is in use, the response is the existing run, also of another user.
         """
         run_id = _run_id(request)
         self._projects.check(run_id.project)
@@ -70,21 +70,21 @@ class RunService(run_service_connect.RunService):
             inputs = request.offloaded_input_data.uri.rstrip("/")
         else:
             inputs = self._storage.write(Path(base, "inputs"), request.inputs)
-        wanted = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
+        new_run = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
         id_ = identifier_pb2.ActionIdentifier(run=run_id, name=ROOT)
         metadata = _task_metadata(spec)
         metadata.source = request.source
-        if wanted.owner is not None:
-            metadata.executed_by.CopyFrom(wanted.owner.identity)
+        if new_run.owner is not None:
+            metadata.executed_by.CopyFrom(new_run.owner.identity)
         details = run_definition_pb2.ActionDetails(id=id_, metadata=metadata, task=spec)
-        wanted.actions[ROOT] = Action(details, f"{inputs}/inputs.pb", base, wanted.changed)
-        run = self._runs.add(wanted)
-        if run is wanted:
+        new_run.actions[ROOT] = Action(details, f"{inputs}/inputs.pb", base, new_run.changed)
+        run = self._runs.add(new_run)
+        if run is new_run:
             self._executor.start(run, run.root)
         return pb.CreateRunResponse(run=_summary(run))
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
-        """Abort a run. One that has ended is also marked as aborted."""
+        """Abort a run. A run that has ended is also set to aborted."""
         run = self._runs.get(request.run_id)
         reason = request.reason if request.HasField("reason") else NO_REASON
         self._executor.abort(run, run.root, reason)
@@ -93,7 +93,7 @@ class RunService(run_service_connect.RunService):
     async def abort_action(
         self, request: pb.AbortActionRequest, ctx: Context
     ) -> pb.AbortActionResponse:
-        """Abort one action, and the actions that it started."""
+        """Abort one action, and all actions below it."""
         run, action = self._runs.get(request.action_id.run), self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason or NO_REASON)
         return pb.AbortActionResponse()
@@ -118,46 +118,46 @@ class RunService(run_service_connect.RunService):
         self, request: pb.GetActionDetailsRequest, ctx: Context
     ) -> pb.GetActionDetailsResponse:
         action = self._runs.action(request.action_id)
-        answer = pb.GetActionDetailsResponse(details=action.details)
-        answer.details.id.run.org = request.action_id.run.org
-        return answer
+        response = pb.GetActionDetailsResponse(details=action.details)
+        response.details.id.run.org = request.action_id.run.org
+        return response
 
     async def watch_action_details(
         self, request: pb.WatchActionDetailsRequest, ctx: Context
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
-        """Send an action now and at each notification, until its end has been reported.
+        """Send an action now and at each notification, until the executor has reported the end.
 
-        Several notifications may have the same phase. An abort is reported later than the status
-        shows it, and the end of a condition never.
+        Several messages may have the same phase. After an abort, the status changes before the
+        executor reports the end. The executor never reports the end of a condition.
         """
         action = self._runs.action(request.action_id)
-        told, ended = action.notifications, False
+        sent_count, ended = action.notifications, False
         while not ended:
             ended = action.reported_done
             yield pb.WatchActionDetailsResponse(details=action.details)
-            told += 1
-            while not ended and told > action.notifications:
+            sent_count += 1
+            while not ended and sent_count > action.notifications:
                 await action.changed.wait()
 
     async def watch_actions(
         self, request: pb.WatchActionsRequest, ctx: Context
     ) -> AsyncIterator[pb.WatchActionsResponse]:
-        """Send all actions now, and one at each notification, with those that started it.
+        """Send all actions, then at each notification the changed action with all ancestors.
 
-        It goes on after the run's end. Of a run that does not exist it sends nothing.
+        The stream continues after the end of the run. For a missing run, it sends no message.
         """
         for run in (run for run in self._runs if key_of(run.id) == key_of(request.run_id)):
-            told, enriched = len(run.changed.notified), run.enriched(run.actions)
-            for start in range(0, len(enriched), WATCHED_AT_ONCE):
-                sent = enriched[start : start + WATCHED_AT_ONCE]
-                yield pb.WatchActionsResponse(enriched_actions=sent)
+            sent_count, enriched = len(run.changed.notified), run.enriched(run.actions)
+            for start in range(0, len(enriched), MAX_WATCHED_ACTIONS):
+                batch = enriched[start : start + MAX_WATCHED_ACTIONS]
+                yield pb.WatchActionsResponse(enriched_actions=batch)
             while True:
-                while told == len(run.changed.notified):
+                while sent_count == len(run.changed.notified):
                     await run.changed.wait()
-                action = run.actions[run.changed.notified[told]]
-                told += 1
-                sent = run.enriched({action.name, *run.ancestors(action)})
-                yield pb.WatchActionsResponse(enriched_actions=sent)
+                action = run.actions[run.changed.notified[sent_count]]
+                sent_count += 1
+                batch = run.enriched({action.name, *run.ancestors(action)})
+                yield pb.WatchActionsResponse(enriched_actions=batch)
         await asyncio.Event().wait()
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
@@ -165,26 +165,28 @@ class RunService(run_service_connect.RunService):
         scope = (request.project_id.name, request.project_id.domain)
         runs = (run for run in self._runs if key_of(run.id)[:2] == scope)
         roots = [run.root for run in runs if run.asks or not request.paused_actions_only]
-        listed, token = _page(roots, request.request)
-        found = [_summary(self._runs.get(root.details.id.run)) for root in listed]
-        return pb.ListRunsResponse(runs=found, token=token)
+        on_page, token = _page(roots, request.request)
+        summaries = [_summary(self._runs.get(root.details.id.run)) for root in on_page]
+        return pb.ListRunsResponse(runs=summaries, token=token)
 
     async def list_actions(
         self, request: pb.ListActionsRequest, ctx: Context
     ) -> pb.ListActionsResponse:
         request.run_id.org = ""
-        runs = [run for run in self._runs if run.id == request.run_id]  # it may not exist
+        runs = [
+            run for run in self._runs if run.id == request.run_id
+        ]  # a missing run has no actions
         actions = [action for run in runs for action in run.actions.values()]
-        listed, token = _page(actions, request.request)
-        return pb.ListActionsResponse(actions=[action.summary for action in listed], token=token)
+        on_page, token = _page(actions, request.request)
+        return pb.ListActionsResponse(actions=[action.summary for action in on_page], token=token)
 
 
 @dataclass(eq=False)
 class ActionsService(actions_service_connect.ActionsService):
-    """Starts actions for a running one, and follows them, with the rights of the run's owner.
+    """Starts and watches the child actions of a running action, as the owner of the run.
 
-    Only ``a0`` calls it. The SDK can also use QueueService and StateService, but loses conditions
-    there.
+    Only ``a0`` calls this service. The SDK can also use QueueService and StateService, but those
+    lose conditions.
     """
 
     _runs: Runs
@@ -195,41 +197,42 @@ class ActionsService(actions_service_connect.ActionsService):
         self, request: actions_pb2.EnqueueRequest, ctx: Context
     ) -> actions_pb2.EnqueueResponse:
         """Start a task or a condition, or record a trace, for a running action."""
-        wanted = request.action
-        run = self._runs.get(wanted.action_id.run)
-        parent = found(run.actions.get(wanted.parent_action_name), "parent of this name")
-        if wanted.action_id.name in run.actions:
-            if wanted.HasField("condition"):
+        child = request.action
+        run = self._runs.get(child.action_id.run)
+        name = child.parent_action_name
+        parent = require(run.actions.get(name), f"parent action {name}")
+        if child.action_id.name in run.actions:
+            if child.HasField("condition"):
                 return actions_pb2.EnqueueResponse()
-            raise ConnectError(Code.ALREADY_EXISTS, f"{wanted.action_id.name} already exists")
-        details = run_definition_pb2.ActionDetails(id=wanted.action_id)
-        details.id.run.org = ""  # as in Flyte's answers
-        if wanted.HasField("task"):
-            self._executor.check(wanted.task.spec)
-            details.metadata.CopyFrom(_task_metadata(wanted.task.spec))
-            details.task.CopyFrom(wanted.task.spec)
-        elif wanted.HasField("trace"):
+            raise ConnectError(Code.ALREADY_EXISTS, f"{child.action_id.name} already exists")
+        details = run_definition_pb2.ActionDetails(id=child.action_id)
+        details.id.run.org = ""  # as in the responses of the real Flyte
+        if child.HasField("task"):
+            self._executor.check(child.task.spec)
+            details.metadata.CopyFrom(_task_metadata(child.task.spec))
+            details.task.CopyFrom(child.task.spec)
+        elif child.HasField("trace"):
             details.metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
-            details.metadata.trace.name = details.metadata.funtion_name = wanted.trace.name
-            details.trace.CopyFrom(wanted.trace.spec)
+            details.metadata.trace.name = details.metadata.funtion_name = child.trace.name
+            details.trace.CopyFrom(child.trace.spec)
         else:
             details.metadata.action_type = run_definition_pb2.ACTION_TYPE_CONDITION
-            details.metadata.funtion_name = wanted.condition.name
-            details.metadata.condition.name = wanted.condition.name
-            details.metadata.condition.type.CopyFrom(wanted.condition.type)
-            details.condition.CopyFrom(wanted.condition)
-        details.metadata.parent = wanted.parent_action_name
-        details.metadata.group = wanted.group
-        action = Action(details, wanted.input_uri, wanted.run_output_base, run.changed)
-        if wanted.HasField("condition"):
+            details.metadata.funtion_name = child.condition.name
+            details.metadata.condition.name = child.condition.name
+            details.metadata.condition.type.CopyFrom(child.condition.type)
+            details.condition.CopyFrom(child.condition)
+        details.metadata.parent = child.parent_action_name
+        details.metadata.group = child.group
+        action = Action(details, child.input_uri, child.run_output_base, run.changed)
+        if child.HasField("condition"):
             self._conditions.pause(action)
         run.actions[action.name] = action
-        if wanted.HasField("trace"):
-            action.stored_at = wanted.trace.outputs.output_uri
-            action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
-        else:  # Flyte notes that the parent runs, and forgets the number of its attempts
+        if child.HasField("trace"):
+            action.stored_at = child.trace.outputs.output_uri
+            action.enter(child.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
+        else:  # the real Flyte resets the number of attempts when it records that the parent runs
             parent.details.status.attempts = 0
-        if wanted.HasField("task"):
+        if child.HasField("task"):
             if (source := self._runs.recovered(run, action.name)) is not None:
                 action.stored_at = source.output_uri
                 action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
@@ -248,16 +251,18 @@ class ActionsService(actions_service_connect.ActionsService):
     async def watch_for_updates(
         self, request: actions_pb2.WatchForUpdatesRequest, ctx: Context
     ) -> AsyncIterator[actions_pb2.WatchForUpdatesResponse]:
-        """Send the actions that an action has started, then a marker, then changes."""
+        """Send the child actions of an action, then a marker, then each change."""
         id_ = request.parent_action_id
         parent, run = self._runs.action(id_), self._runs.get(id_.run)
-        sent: dict[str, phase_pb2.ActionPhase] = {}
-        in_step = False
+        sent_phases: dict[str, phase_pb2.ActionPhase] = {}
+        marker_sent = False
         while parent.running:
             children = run.children(parent.name)
-            news = [child for child in children if sent.get(child.name) != child.phase_for_parent]
-            for child in news:
-                sent[child.name] = child.phase_for_parent
+            changed = [
+                child for child in children if sent_phases.get(child.name) != child.phase_for_parent
+            ]
+            for child in changed:
+                sent_phases[child.name] = child.phase_for_parent
                 update = state_service_pb2.ActionUpdate(
                     action_id=child.details.id,
                     phase=child.phase_for_parent,
@@ -266,11 +271,11 @@ class ActionsService(actions_service_connect.ActionsService):
                     value=child.answer,
                 )
                 yield actions_pb2.WatchForUpdatesResponse(action_update=update)
-            if not in_step:
-                in_step = True
+            if not marker_sent:
+                marker_sent = True
                 marker = state_service_pb2.ControlMessage(sentinel=True)
                 yield actions_pb2.WatchForUpdatesResponse(control_message=marker)
-            elif not news:
+            elif not changed:
                 await run.changed.wait()
 
 
@@ -292,7 +297,7 @@ def _task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.Act
 
 
 def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
-    """Return the identifier of the run to create, without an organization, as in Flyte."""
+    """Return the identifier of the run to create. Like the real Flyte, omit the organization."""
     if not request.HasField("run_id"):
         return identifier_pb2.RunIdentifier(
             project=request.project_id.name,
@@ -306,11 +311,11 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
-    """Return a page of actions, of one run or of many."""
-    for asked in request.filters:  # becomes a statement that Flyte's database rejects
-        is_list, has_one = asked.function == asked.VALUE_IN, len(asked.values) == 1
-        if asked.field == "phase" and is_list == has_one:
-            message = f"unable to encode {asked.values[0]!r} into binary format for _int4"
+    """Return one page of actions."""
+    for condition in request.filters:  # the database of the real Flyte rejects these
+        is_list, has_one = condition.function == condition.VALUE_IN, len(condition.values) == 1
+        if condition.field == "phase" and is_list == has_one:
+            message = f"unable to encode {condition.values[0]!r} into binary format for _int4"
             raise ConnectError(Code.INTERNAL, message)
 
     def name(action: Action) -> str:

@@ -1,4 +1,4 @@
-"""The complete local Flyte: its services, and how it starts, stops and is steered by tests."""
+"""The local Flyte server with all services, and methods for tests to control it."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from flyteidl2.imagebuilder import payload_pb2 as image_pb2
 from flyteidl2.imagebuilder import service_connect as image_service_connect
 from starlette.types import ASGIApp
 
-from .access import Access, Context, Faults, Gateway, ReceivedCall, known_caller
+from .access import Access, Context, Faults, Gateway, ReceivedCall, authenticated_caller
 from .actions import Runs
 from .apps import POLL_SECONDS, AppService
 from .clients import Clients
@@ -37,24 +37,24 @@ from .tasks import ProjectService, TaskService, TriggerService
 
 
 class IdentityService(identity_connect.IdentityService):
-    """Returns the owner of a call's credentials."""
+    """Returns the user whose credentials the call contains."""
 
     async def user_info(
         self, request: identity_pb2.UserInfoRequest, ctx: Context
     ) -> identity_pb2.UserInfoResponse:
-        person = known_caller()
+        caller = authenticated_caller()
         return identity_pb2.UserInfoResponse(
-            subject=person.subject,
-            name=f"{person.given_name} {person.family_name}".strip(),
-            given_name=person.given_name,
-            family_name=person.family_name,
-            email=person.email,
+            subject=caller.subject,
+            name=f"{caller.given_name} {caller.family_name}".strip(),
+            given_name=caller.given_name,
+            family_name=caller.family_name,
+            email=caller.email,
         )
 
 
 @dataclass(eq=False)
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
-    """Returns where to sign in: here, or as open-source Flyte, whose default is not to know."""
+    """Returns the OAuth metadata with this server as the issuer; open-source Flyte has none."""
 
     _url: str
     _mode: Mode
@@ -74,40 +74,40 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
 
 @dataclass(eq=False)
 class ClusterService(cluster_service_connect.ClusterService):
-    """Returns this Flyte's address, as the only cluster."""
+    """Returns the endpoint of this server as the only cluster."""
 
     _mode: Mode
     endpoint: str | None = None
-    """The address to return; None for the one that the caller used."""
+    """Endpoint to return; None for the host that the caller used."""
 
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
     ) -> cluster_pb2.SelectClusterResponse:
-        """The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto."""
+        """Return the endpoint. Open-source Flyte needs a proxy that sets X-Forwarded-Proto."""
         scheme = "http" if self._mode is Mode.DEVBOX else "https"
         here = f"{scheme}://{ctx.request_headers().get('host')}"
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)
 
 
 class ImageService(image_service_connect.ImageService):
-    """Says that every image has been built: the Python environment of this machine replaces all.
+    """Reports every image as built, because one local Python environment replaces all images.
 
-    The open-source Flyte has no such service: the SDK asks the registry that Docker pushes to.
+    Open-source Flyte has no such service, so the SDK queries the registry that Docker pushes to.
     """
 
     async def get_image(
         self, request: image_pb2.GetImageRequest, ctx: Context
     ) -> image_pb2.GetImageResponse:
-        built = f"local/{Path(request.id.name).name}"
-        image = image_definition_pb2.Image(id=request.id, fqin=built)
+        name = f"local/{Path(request.id.name).name}"
+        image = image_definition_pb2.Image(id=request.id, fqin=name)
         return image_pb2.GetImageResponse(image=image)
 
 
 class Services:
-    """The state that all services share, and the services as ASGI applications."""
+    """The services as ASGI applications, with the state that they share."""
 
     def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
-        """Create the services, without deployments or runs; the TLS context is for apps."""
+        """Create the services without deployments or runs; ``tls`` is for deployed apps."""
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
@@ -133,23 +133,23 @@ class Services:
         ]
         if union:
             services.append(ImageService())
-        served = [_application(service, interceptors=access) for service in services]
-        # A client without a token may look up where to sign in.
-        served.append(_application(AuthMetadataService(clients.url, clients.mode)))
-        self.applications: dict[str, ASGIApp] = {one.path: one for one in served}
+        applications = [_application(service, interceptors=access) for service in services]
+        # Clients without a token may read the OAuth metadata.
+        applications.append(_application(AuthMetadataService(clients.url, clients.mode)))
+        self.applications: dict[str, ASGIApp] = {one.path: one for one in applications}
 
     async def reset(self) -> None:
-        """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""
+        """Stop and delete all runs and apps, and remove all faults. Tasks stay deployed."""
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
         self.runs.clear()
 
 
 class LocalFlyte(Clients):
-    """A stand-in for a Flyte cluster, for development and tests. A context manager.
+    """Local Flyte server for development and tests; a context manager.
 
-    It listens on the loopback interface, with TLS and an authority of its own, stores everything in
-    memory and in ``home``, and executes runs and apps as processes on this machine.
+    The server listens on the loopback interface, with TLS and a new certificate authority. It keeps
+    state in memory and in the folder ``home``, and executes runs and apps as local processes.
     """
 
     def __init__(
@@ -161,15 +161,15 @@ class LocalFlyte(Clients):
         credential_headers: Iterable[str] = (),
         mode: Mode = Mode.UNION,
     ) -> None:
-        """Configure it; entering the context starts it.
+        """Configure the server. Entering the context starts it.
 
         Args:
-            project: The only project, which people have rights on.
-            domain: The domain in clients' configurations.
+            project: Name of the only project.
+            domain: Domain in the configuration of clients.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that replaces the image of tasks and apps; None for the current one.
-            credential_headers: Further headers that may contain a person's ``api_key``.
-            mode: The kind of Flyte that it acts like.
+            credential_headers: Additional headers that may contain the ``api_key`` of a user.
+            mode: Kind of Flyte to imitate.
         """
         self.project = project
         self.domain = domain
@@ -178,63 +178,64 @@ class LocalFlyte(Clients):
         self._programs = app_bin or Path(sys.executable).parent
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
-        """Wait until the latest revision of a deployed app is up, and return its address.
+        """Wait until the latest revision of a deployed app is active, and return the URL.
 
         Raises:
-            ConnectError: NOT_FOUND, if there is no such app.
-            RuntimeError: With the app's output, if it exits instead, or takes too long.
+            ConnectError: NOT_FOUND, if no app has this name.
+            RuntimeError: The app has exited, or was not active in time; contains the app's output.
         """
         id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
         app, deadline = self._services.apps.find(id_), time.monotonic() + seconds
         while app.status in {"PENDING", "DEPLOYING"} and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if app.status != "ACTIVE":
-            raise RuntimeError(f"the app {name} is not up; it has printed:\n{''.join(app.log)}")
+            raise RuntimeError(f"the app {name} is not active; its output:\n{''.join(app.log)}")
         return app.url
 
     # For tests
 
     def add_person(self, name: str) -> Person:
-        """Add a person who may view and run."""
-        someone = person(name)
-        self.people.add(someone)
-        return someone
+        """Add a user who may view and run."""
+        user = person(name)
+        self.people.add(user)
+        return user
 
     @property
     def calls(self) -> list[ReceivedCall]:
-        """The calls received so far, in order."""
+        """All received calls, in order."""
         return list(self._gateway.received)
 
     def clear_calls(self) -> None:
-        """Forget the received calls."""
+        """Delete the record of received calls."""
         self._gateway.received.clear()
 
     def reset(self) -> None:
-        """Forget runs, apps, faults and received calls; tasks and people stay."""
+        """Delete runs, apps, faults and received calls. Tasks and users stay."""
         self._background.run(self._services.reset())
         self.clear_calls()
 
-    def open_calls(self, of: str) -> int:
+    def open_calls(self, method_or_request_id: str) -> int:
         """Return the number of open calls, such as streams, of a method or a request id."""
-        return self._background.call(lambda: self._gateway.open_calls[of])
+        return self._background.call(lambda: self._gateway.open_calls[method_or_request_id])
 
     def fail_next(
         self,
         method: str,
         code: Code,
         times: int = 1,
-        message: str = "a test wants it to fail",
+        message: str = "this call fails for a test",
         after: int = 0,
     ) -> None:
-        """Make the next calls of a method fail, after a stream has sent some messages."""
+        """Make the next ``times`` calls of a method fail, streams after ``after`` messages."""
         error = ConnectError(code, message)
         self._background.call(lambda: self._services.faults.fail(method, error, times, after))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the block, after a stream has sent some messages.
+        """Make calls of a method hang inside the block, streams after ``after`` messages.
 
-        With ``execution.RECORDING``, answers are not recorded, although their tasks get them.
+        With ``execution.RECORDING`` as the method, answers to conditions reach the task, but are
+        not in the API until the block ends.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))
@@ -245,7 +246,7 @@ class LocalFlyte(Clients):
 
     @contextlib.contextmanager
     def cluster_at(self, endpoint: str) -> Iterator[None]:
-        """Make SelectCluster return another address, such as ``http://...``, inside the block."""
+        """Make SelectCluster return ``endpoint``, such as ``http://...``, inside the block."""
         self._services.clusters.endpoint = endpoint
         try:
             yield
@@ -253,13 +254,13 @@ class LocalFlyte(Clients):
             self._services.clusters.endpoint = None
 
     def delete_pods(self) -> None:
-        """Delete the pods that have ended, and so their logs, as Flyte does after an hour."""
+        """Delete ended pods and their logs, as a real Flyte does after an hour."""
         self._background.call(self._services.runs.delete_pods)
 
     # Start and stop
 
     def __enter__(self) -> Self:
-        """Start, and wait until clients can connect."""
+        """Start the server, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
             temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
             self.home = Path(stack.enter_context(temporary)).resolve()
@@ -277,8 +278,8 @@ class LocalFlyte(Clients):
             find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed_identity}
             self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
             self._background = background = Background()
-            served = None if self.mode is Mode.DEVBOX else certificate
-            background.add(self._gateway, listener, served)
+            tls_file = None if self.mode is Mode.DEVBOX else certificate
+            background.add(self._gateway, listener, tls_file)
             uploads = stack.enter_context(listen())
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(services.storage, uploads)
@@ -294,7 +295,7 @@ class LocalFlyte(Clients):
 
 
 def _application(service: object, **options: Any) -> Any:
-    """Return the ASGI application for a service, which the module of its stub defines."""
+    """Return the ASGI application for a service; the stub's module defines the class."""
     stub = type(service).__bases__[0]
-    kind = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
-    return kind(service, **options)
+    application = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
+    return application(service, **options)

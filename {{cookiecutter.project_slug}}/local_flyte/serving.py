@@ -14,15 +14,16 @@ from starlette.types import ASGIApp
 Result = TypeVar("Result")
 
 HOST = "127.0.0.1"  # not "localhost": the SDK assumes that a server with that name has no TLS
-# Another name in the Host header means DNS rebinding by a page of another site.
+# Accepted Host headers. Another name means DNS rebinding by another website.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 STOP_SECONDS = 60
 
 
 def listen(port: int = 0) -> socket.socket:
-    """Listen on a port of this machine, or on any free one."""
+    """Listen on a loopback port; 0 means any free port."""
     listener = socket.create_server((HOST, port))
-    # asyncio does this only if the socket names its protocol; without, each answer waits 40 ms.
+    # asyncio sets TCP_NODELAY only for sockets with an explicit protocol. Without it, each response
+    # is delayed by 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -40,7 +41,7 @@ class Background:
     def add(
         self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
     ) -> None:
-        """Add an application; for TLS, the file has the certificate chain and its key."""
+        """Add an application; ``certificate`` contains chain and key, and enables TLS."""
         config = uvicorn.Config(
             TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
             interface="asgi3",
@@ -49,7 +50,7 @@ class Background:
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=60,  # longer than clients', so that they close first
+            timeout_keep_alive=60,  # longer than that of clients, so that clients close first
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,
         )
@@ -60,7 +61,7 @@ class Background:
         self._started.wait()
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function in the event loop, and return what it returns."""
+        """Call a function in the event loop, and return the result."""
 
         async def call() -> Result:
             return function()
@@ -68,7 +69,7 @@ class Background:
         return self.run(call())
 
     def run(self, coroutine: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
-        """Run a coroutine in the event loop to its end, and return what it returns."""
+        """Run a coroutine in the event loop, and return the result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     def stop(self) -> None:
@@ -76,7 +77,9 @@ class Background:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
-            raise RuntimeError("the local Flyte does not stop")
+            raise RuntimeError(
+                f"the local Flyte server has not stopped within {STOP_SECONDS} seconds"
+            )
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -90,7 +93,7 @@ class Background:
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*serving)
-        # Clients that keep connections open never answer TLS's close_notify.
+        # Clients that keep connections open never reply to close_notify of TLS.
         for server, _ in self._servers:
             for connection in server.server_state.connections:
                 connection.transport.abort()

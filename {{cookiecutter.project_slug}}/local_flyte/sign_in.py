@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .clients import in_short
+from .clients import short_traceback
 from .people import COOKIE, Person
 from .serving import HOSTS
 
@@ -96,7 +96,7 @@ class ReportsErrors:
 
 
 def _reason(error: Exception) -> ASGIApp:
-    print(in_short(error), file=sys.stderr, flush=True)
+    print(short_traceback(error), file=sys.stderr, flush=True)
     line = next(iter(str(error).splitlines()), "")
     text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
     response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)

@@ -1,4 +1,4 @@
-"""What is deployed: TaskService, TriggerService and, with the only project, ProjectService."""
+"""TaskService, TriggerService, and ProjectService with one project."""
 
 import operator
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from flyteidl2.task import task_service_pb2 as task_pb2
 from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect
 from flyteidl2.trigger import trigger_service_pb2 as trigger_pb2
 
-from .access import CALLER, Context, found, key_of
+from .access import CALLER, Context, key_of, require
 from .actions import now
 from .listing import Fields, matching, page
 
@@ -29,7 +29,7 @@ FIELDS: Fields[_Task] = {
 
 
 class ProjectService(project_service_connect.ProjectService):
-    """Shows the project to those who have rights on it."""
+    """Shows the project to users who may view it."""
 
     def __init__(self, project: str, domain: str) -> None:
         domains = [project_pb2.Domain(id=name, name=name) for name in {*DOMAINS, domain}]
@@ -37,17 +37,17 @@ class ProjectService(project_service_connect.ProjectService):
 
     def check(self, name: str) -> None:
         """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
-        if name not in {self._project.id, "system"}:  # that of the task which builds images
+        if name not in {self._project.id, "system"}:  # the project of the image builder task
             raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
 
     async def list_projects(
         self, request: project_pb2.ListProjectsRequest, ctx: Context
     ) -> project_pb2.ListProjectsResponse:
-        """List the project, if the caller may view it. It is not archived."""
-        someone = CALLER.get()
-        visible = (someone is None or someone.can_view) and "eq(state, 1)" not in request.filters
-        listed = project_pb2.Projects(projects=[self._project] if visible else [])
-        return project_pb2.ListProjectsResponse(projects=listed)
+        """List the project if the caller may view it. The project is not archived."""
+        caller = CALLER.get()
+        visible = (caller is None or caller.can_view) and "eq(state, 1)" not in request.filters
+        projects = project_pb2.Projects(projects=[self._project] if visible else [])
+        return project_pb2.ListProjectsResponse(projects=projects)
 
     async def get_project(
         self, request: project_pb2.GetProjectRequest, ctx: Context
@@ -62,18 +62,18 @@ class TaskService(task_service_connect.TaskService):
 
     _projects: ProjectService
     _by_name: dict[tuple[str, str, str], dict[str, _Task]] = field(default_factory=dict)
-    """The versions of each task."""
+    """Versions of each task."""
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
         """Return one version of a task, or raise NOT_FOUND."""
         versions = self._by_name.get(key_of(id_), {})
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
-        return found(versions.get(id_.version), name)
+        return require(versions.get(id_.version), name)
 
     async def deploy_task(
         self, request: task_pb2.DeployTaskRequest, ctx: Context
     ) -> task_pb2.DeployTaskResponse:
-        """Store a version of a task, replacing one with the same name; ignore its triggers."""
+        """Store a version of a task; replace an existing one. Triggers are ignored."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
         id_.org = ""
@@ -96,7 +96,7 @@ class TaskService(task_service_connect.TaskService):
     async def list_tasks(
         self, request: task_pb2.ListTasksRequest, ctx: Context
     ) -> task_pb2.ListTasksResponse:
-        """List the tasks of a project and domain, each in its latest version."""
+        """List the latest version of each task of a project and domain."""
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
             version
@@ -104,27 +104,27 @@ class TaskService(task_service_connect.TaskService):
             if (project, domain) == scope
             for version in versions.values()
         )
-        # As in the real one: for each task, the newest of the requested versions.
-        wanted = matching(versions, request.request, FIELDS)
-        latest = {version.task_id.name: version for version in wanted}.values()
+        # Like the real Flyte, list the newest of the matching versions of each task.
+        matches = matching(versions, request.request, FIELDS)
+        latest = {version.task_id.name: version for version in matches}.values()
         name = operator.attrgetter("task_id.name")
         details, token = page(latest, request.request, FIELDS, name=name)
-        listed = task_pb2.ListTasksResponse(token=token)
+        response = task_pb2.ListTasksResponse(token=token)
         for task in details:
-            listed.tasks.add(task_id=task.task_id, metadata=task.metadata)
-        return listed
+            response.tasks.add(task_id=task.task_id, metadata=task.metadata)
+        return response
 
 
 @dataclass(eq=False)
 class TriggerService(trigger_service_connect.TriggerService):
-    """Stores triggers by project, domain, task and name, and starts no runs."""
+    """Stores triggers by project, domain, task and name. Triggers start no runs here."""
 
     _triggers: dict[tuple[str, ...], _Trigger] = field(default_factory=dict)
 
     async def deploy_trigger(
         self, request: trigger_pb2.DeployTriggerRequest, ctx: Context
     ) -> trigger_pb2.DeployTriggerResponse:
-        """Store a trigger, replacing one with the same name."""
+        """Store a trigger, and replace an existing one with the same name."""
         trigger = _Trigger(spec=request.spec, automation_spec=request.automation_spec)
         trigger.id.name.CopyFrom(request.name)
         self._triggers[_trigger_key(request.name)] = trigger
@@ -134,7 +134,7 @@ class TriggerService(trigger_service_connect.TriggerService):
         self, request: trigger_pb2.GetTriggerDetailsRequest, ctx: Context
     ) -> trigger_pb2.GetTriggerDetailsResponse:
         trigger = self._triggers.get(_trigger_key(request.name))
-        trigger = found(trigger, f"trigger {request.name.name}")
+        trigger = require(trigger, f"trigger {request.name.name}")
         return trigger_pb2.GetTriggerDetailsResponse(trigger=trigger)
 
     async def list_triggers(
@@ -142,14 +142,14 @@ class TriggerService(trigger_service_connect.TriggerService):
     ) -> trigger_pb2.ListTriggersResponse:
         """List the triggers of a task, in one page."""
         task = request.task_name
-        shown = [
+        triggers = [
             trigger_definition_pb2.Trigger(
                 id=trigger.id, active=trigger.spec.active, automation_spec=trigger.automation_spec
             )
             for key, trigger in self._triggers.items()
             if key[:-1] == (task.project, task.domain, task.name)
         ]
-        return trigger_pb2.ListTriggersResponse(triggers=shown)
+        return trigger_pb2.ListTriggersResponse(triggers=triggers)
 
     async def update_triggers(
         self, request: trigger_pb2.UpdateTriggersRequest, ctx: Context

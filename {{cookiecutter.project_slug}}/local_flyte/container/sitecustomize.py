@@ -1,7 +1,7 @@
-"""Python runs this at the start of every process that replaces a container.
+"""Python runs this module at the start of every process that replaces a container.
 
-An editable install puts the source tree on `sys.path`. A container has none: code that was left out
-of the bundle must not be importable by accident.
+It removes the source tree, which an editable install adds, from `sys.path`. A real container has no
+source tree, so code that is missing in the bundle must not be importable here.
 """
 
 import os

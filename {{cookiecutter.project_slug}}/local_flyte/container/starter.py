@@ -1,7 +1,9 @@
-"""Starts the processes that replace containers, and ends them with the one that asked for them.
+"""Starts the processes that replace containers, and kills them when the client disconnects.
 
-Each is a fork, watched by another one. ``a0`` runs in it, where most of what it needs is imported
-already, at a third of the cost; not ``flyte``, which starts threads. Other programs are executed.
+For each container, this process forks a watcher, and the watcher forks the container's process.
+``a0`` runs in that fork, where most modules are loaded already, which saves two thirds of the
+start-up time. ``flyte`` is not preloaded, because it starts threads. Other programs are executed
+with ``execvpe``.
 """
 
 import contextlib
@@ -24,29 +26,32 @@ MODULES = """
     tarfile yaml
 """.split()  # noqa: SIM905 - a long list of names
 AT_START = ("FSSPEC_", "LANG", "LC_", "LD_", "OTEL_", "PATH", "PROTOCOL_BUFFERS", "PYTHON", "TZ")
-"""How variables begin that are read when Python starts, or when those modules are imported."""
-FORKS = sys.platform == "linux"  # other systems' libraries must not be used in a fork
+"""Prefixes of variables that Python reads at start-up, or the modules at import."""
+FORKS = sys.platform == "linux"  # libraries of other systems are not fork-safe
 
 
 def prepare() -> None:
-    """Import most of what ``a0`` needs."""
-    with contextlib.suppress(ImportError):  # each: another version of the SDK may lack it
+    """Import most modules that ``a0`` needs."""
+    with contextlib.suppress(ImportError):  # other versions of the SDK may lack a module
         import flyteidl2  # noqa: PLC0415
 
-        found = pkgutil.walk_packages(flyteidl2.__path__, "flyteidl2.")
-        for module in (*MODULES, *(each.name for each in found if each.name.endswith("_connect"))):
+        protocol = (
+            module.name for module in pkgutil.walk_packages(flyteidl2.__path__, "flyteidl2.")
+        )
+        for module in (*MODULES, *(name for name in protocol if name.endswith("_connect"))):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
     gc.freeze()
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for each process, and return in that of an ``a0``, with nothing left of this one.
+    """Fork for each request; return only in a process that shall run ``a0``.
 
-    Two files arrive for a process: one for its output, and a socket, which has its command, folder
-    and variables as JSON. It tells a line when it starts, and a line with the exit code.
+    A request consists of two file descriptors, one for the output of the process, and a socket.
+    The socket delivers the command, the folder and the variables as JSON. One line is sent back
+    when the process starts, and one line with the exit code.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watching processes
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the watchers
     while files := socket.recv_fds(control, 1, 2)[1]:
         if os.fork() == 0:
             control.close()
@@ -59,7 +64,7 @@ def serve(control: socket.socket) -> None:
 
 
 def start(output: int, starter: socket.socket) -> None:
-    """Become the process, watched by this one."""
+    """Fork the requested process, and watch it in the parent."""
     with starter.makefile() as request:
         command, folder, variables = json.loads(request.readline())
     if process := os.fork():
@@ -72,36 +77,36 @@ def start(output: int, starter: socket.socket) -> None:
     os.chdir(folder)
     starter.send(b"\n")
     starter.close()
-    anew = [name for name in variables if variables[name] != os.environ.get(name)]
-    if FORKS and command[0] == "a0" and not any(name.startswith(AT_START) for name in anew):
+    changed = [name for name in variables if variables[name] != os.environ.get(name)]
+    if FORKS and command[0] == "a0" and not any(name.startswith(AT_START) for name in changed):
         os.environ.clear()
         os.environ.update(variables)
         sys.argv[:] = command
         return
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it
     try:
-        os.execvpe(command[0], command, variables)  # noqa: S606 - as a container would
+        os.execvpe(command[0], command, variables)  # noqa: S606 - like a container
     except OSError as error:
         os.write(2, f"{command[0]} cannot be started: {error.strerror}\n".encode())
         os._exit(127)
 
 
 def watch(process: int, starter: socket.socket) -> None:
-    """Tell the exit code, and end what is left of the process when its starter has gone."""
+    """Send the exit code; kill the process group when the client closes the socket."""
 
-    def tell() -> None:
+    def send_exit_code() -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         with contextlib.suppress(OSError):
             starter.send(b"%d\n" % code)
 
-    telling = threading.Thread(target=tell)
-    telling.start()
-    with contextlib.suppress(ConnectionError):  # it may not have read what it was told
-        starter.recv(1)  # until it is closed
-    for kill in (os.killpg, os.kill):  # it may not have a group yet
+    sender = threading.Thread(target=send_exit_code)
+    sender.start()
+    with contextlib.suppress(ConnectionError):  # the client may close before it reads everything
+        starter.recv(1)  # returns when the client closes the socket
+    for kill in (os.killpg, os.kill):  # the process may have no group yet
         with contextlib.suppress(ProcessLookupError):
             kill(process, signal.SIGKILL)
-    telling.join()
+    sender.join()
     os._exit(0)
 
 
