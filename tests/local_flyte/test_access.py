@@ -60,7 +60,7 @@ def test_open_source_flyte_reads_identities_and_verifies_nothing() -> None:
         ({"Authorization": "Bearer e30.bnVsbA.x"}, None),  # the claims are null
         ({"Cookie": f"flyte_at={jwt(sub='carol')}"}, None),
     ]
-    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
+    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
         for headers, subject in cases:
             response = call(flyte, USER_INFO, headers=headers)
             expected = (200 if subject else 401, subject)

@@ -18,13 +18,12 @@ class Mode(StrEnum):
 
     UNION = "union"
     """A Union cluster: callers are authenticated, and have rights on a project."""
-    OPEN_SOURCE = "open-source"
-    """Open-source Flyte behind a proxy that verifies tokens, because Flyte does not verify them.
-
-    Flyte reads the caller's identity from headers; callers may do everything.
-    """
     DEVBOX = "devbox"
-    """The open-source devbox, without TLS: callers are anonymous, and may do everything."""
+    """Open-source Flyte, without TLS: callers may do everything.
+
+    It reads identities from headers and verifies nothing, so a proxy in front must verify tokens.
+    Without a proxy every caller is anonymous, because the SDK sends no credentials without TLS.
+    """
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,10 @@ class ClusterService(cluster_service_connect.ClusterService):
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
     ) -> cluster_pb2.SelectClusterResponse:
-        """Return the endpoint. Open-source Flyte needs a proxy that sets X-Forwarded-Proto."""
-        scheme = "http" if self._mode is Mode.DEVBOX else "https"
-        here = f"{scheme}://{ctx.request_headers().get('host')}"
+        """Return the endpoint, with the scheme that a proxy in front has told Flyte."""
+        headers = ctx.request_headers()
+        default = "http" if self._mode is Mode.DEVBOX else "https"
+        here = f"{headers.get('x-forwarded-proto', default)}://{headers.get('host')}"
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)
 
 
@@ -275,8 +276,8 @@ class LocalFlyte(Clients):
             containers = Containers(self._programs, self.home / "containers")
             stack.callback(containers.close)
             self._services = services = Services(self, containers, tls)
-            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed_identity}
-            self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
+            find = self.people.find if self.mode is Mode.UNION else claimed_identity
+            self._gateway = Gateway(find, services.applications)
             self._background = background = Background()
             tls_file = None if self.mode is Mode.DEVBOX else certificate
             background.add(self._gateway, listener, tls_file)

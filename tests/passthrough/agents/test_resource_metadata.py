@@ -69,14 +69,12 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert not local_flyte.calls
 
 
-def test_scopes_supported_is_omitted_if_empty(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scopes_supported_is_omitted_if_empty(local_flyte: LocalFlyte) -> None:
     """RFC 9728 3.2. Open-source Flyte names neither an issuer nor scopes."""
     issuer = "https://sign-in.example/"
-    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
-        monkeypatch.setenv("SSL_CERT_FILE", str(flyte.ca_file))
-        known: dict[str, Any] = {"flyte_endpoint": flyte.url, "issuer": issuer}
+    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
+        known: dict[str, Any] = {"flyte_endpoint": flyte.url, "flyte_plaintext": True}
+        known |= {"allow_anonymous": True, "issuer": issuer}
         for scopes, more in (
             ((), {}),
             (("openid", "all"), {"scopes_supported": ["openid", "all"]}),
@@ -84,7 +82,7 @@ def test_scopes_supported_is_omitted_if_empty(
             with serving(app_with_agents(scopes=scopes, **known)) as url:
                 document = httpx2.get(f"{url}{METADATA}", trust_env=False).json()
             assert document == {"resource": f"{url}/mcp", "authorization_servers": [issuer]} | more
-        with serving(app_with_agents(flyte_endpoint=flyte.url)) as url:
+        with serving(app_with_agents(**known | {"issuer": None})) as url:
             refused = httpx2.get(f"{url}{METADATA}", trust_env=False)
     assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
 
