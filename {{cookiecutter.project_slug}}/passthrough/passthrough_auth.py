@@ -1,17 +1,17 @@
-# passthrough_auth 2.0.2: one file of the cookiecutter template for Flyte 2 apps, also to be copied.
-# Its docs/copying-the-middleware.md has every version's hash. SPDX-License-Identifier: Apache-2.0
-"""ASGI middleware that serves every request with its caller's own Flyte credentials.
+# passthrough_auth 2.0.3: one file of the cookiecutter template for Flyte 2 apps, usable alone.
+# docs/copying-the-middleware.md lists the hash of each version. SPDX-License-Identifier: Apache-2.0
+"""ASGI middleware that makes each request call Flyte with the credentials of the caller.
 
-It takes them from the request's headers, enters ``flyte.remote.auth_metadata`` around the
-application, and keeps nothing. It replaces ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
+The middleware reads credentials from the request headers, enters ``flyte.remote.auth_metadata``
+around the application, and stores nothing. It replaces the SDK's class of the same name::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
-An async generator that a request abandons is closed later, without credentials. ``__del__`` methods
-and plain generators have no such protection: don't call Flyte in them.
+If a request abandons an async generator, the generator is closed later, without credentials.
+``__del__`` methods and plain generators have no such protection, so don't call Flyte in them.
 """
 
-from __future__ import annotations  # inner functions' annotations would cost time in each request
+from __future__ import annotations  # evaluating annotations of inner functions would be slow
 
 import contextvars
 import inspect
@@ -31,37 +31,41 @@ from starlette.websockets import WebSocketClose
 
 logger = logging.getLogger(__name__)
 HeaderExtractor = Callable[[Any], tuple[str, str] | None]
-"""Takes a ``Request``, or a WebSocket's ``HTTPConnection``; returns a header for Flyte, or None."""
+"""Takes a ``Request`` (for WebSockets, ``HTTPConnection``); returns a header for Flyte, or None."""
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
-# Lower-case names (RFC 9110 5.6.2), but not those of the connection (7.6.1), framing or RPC.
+# Lower-case header names (RFC 9110 5.6.2) except hop-by-hop (7.6.1), framing and RPC headers.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
 )
-_SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; a WebSocket has no method
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
+_SAFE_METHODS = frozenset(
+    ("GET", "HEAD", "OPTIONS")
+)  # RFC 9110 9.2.1; WebSocket scopes have no method
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+"
+)  # RFC 6454 6.2, in lower case like browsers
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
-    """Return the variable that keeps the credentials: ``auth_metadata`` sets no other."""
+    """Return the context variable that stores the credentials; raise if it is ambiguous."""
     with remote.auth_metadata(("authorization", "probe")):
-        found = list(contextvars.copy_context())
-    if len(found) != 1:
-        raise ImportError(f"cannot isolate callers: {len(found)} variables in flyte {__version__}")
-    return found[0]
+        variables = list(contextvars.copy_context())
+    if (count := len(variables)) != 1:
+        raise ImportError(f"cannot isolate callers: {count} variables in flyte {__version__}")
+    return variables[0]
 
 
-# Flyte has no public name for this variable. In an empty context it is the only one that is set.
+# The SDK has no public name for this variable. In an empty context, `auth_metadata` sets only this.
 _METADATA = contextvars.Context().run(_find_metadata_var)
-if getattr(sys.flags, "thread_inherit_context", False):  # threads of a pool outlive their request
+if getattr(sys.flags, "thread_inherit_context", False):  # pooled threads outlive a request
     raise ImportError("cannot isolate callers: start Python with -X thread_inherit_context=0")
 
 
 def _close_as_nobody(close: Callable[[Any], None]) -> None:
-    """Have the running event loop close abandoned async generators in an empty context.
+    """Make the event loop close abandoned async generators in an empty context.
 
-    The garbage collector finds one at any time: ``close``, the loop's own hook, would run in the
-    context of whoever is served then.
+    Garbage collection can run at any time, so ``close``, the hook of the event loop, would run in
+    the context of an unrelated request.
     """
 
     def close_as_nobody(generator: Any) -> None:
@@ -71,11 +75,11 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
-    """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
+    """Wrap the server's ``receive`` or ``send`` so that it runs without the caller's credentials.
 
-    While they run, a server may start the connection's next request, for example after a large
-    upload (CPython issue 140947): it would start with this request's credentials. With ``vary``,
-    the response tells caches that it depends on the cookie.
+    Inside ``receive`` or ``send``, a server may start the next request of the connection, for
+    example after a large upload (CPython issue 140947). Without this wrapper, the next request
+    would inherit the credentials. With ``vary``, the response gets the header ``Vary: Cookie``.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -94,14 +98,14 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header's name in lower case, or raise ValueError."""
+    """Return a header name in lower case; raise ValueError if it must not be set."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
 
 
 class _Header:
-    """An extractor for one header, which can be used as a function with a name."""
+    """Extractor for one header; has a ``__name__`` like a function."""
 
     def __init__(self, header: str, name: str) -> None:
         self.key, self.__name__ = _settable(header), name
@@ -116,12 +120,16 @@ class _Header:
 
 
 class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
-    """Serves HTTP requests and WebSockets with the Flyte credentials of their senders.
+    """Serves HTTP requests and WebSockets with the Flyte credentials of the caller.
 
-    A request is refused with 401 if it has no credentials, with 400 or 431 if they are ambiguous or
-    cannot be forwarded unchanged, and with 403 if a page of another origin may have sent it, and it
-    is a WebSocket or its method is unsafe (RFC 9110 9.2.1): the browser adds cookies, which the
-    page itself cannot read. A WebSocket is refused before it is accepted. CORS preflights pass.
+    The middleware refuses a request
+
+    - with 401 if it has no credentials,
+    - with 400 or 431 if the credentials are ambiguous or cannot be forwarded unchanged,
+    - with 403 if another website may have sent it (CSRF), and it is a WebSocket or has an unsafe
+      method (RFC 9110 9.2.1).
+
+    WebSockets are refused in the handshake. CORS preflights pass.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -143,17 +151,18 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
         Args:
             app: the ASGI application.
-            header_extractors: not async. They replace the default: Authorization, then Cookie. One
-                that raises, or returns anything but two non-blank strings, has found nothing.
-            excluded_paths: paths served as if this class were not there, each compared with the
-                whole of ``scope["path"]``. The collection is not copied: later additions count.
-            required: whether to refuse requests without credentials instead of serving them.
-            cookie_names: the cookies to forward as credentials; None means the whole header.
+            header_extractors: sync functions that replace the default, Authorization and Cookie. If
+                one raises, or does not return two non-blank strings, its result is ignored.
+            excluded_paths: paths that bypass this middleware. Each is compared with the complete
+                ``scope["path"]``. The collection is not copied, so paths can be added later.
+            required: whether to refuse requests without credentials.
+            cookie_names: names of cookies to forward; None forwards the complete header.
             trusted_origins: other origins whose pages may send unsafe requests and open WebSockets
-                without a bearer token; anything but an origin is a ValueError.
-            assume_ambient: whether a proxy may turn cookies into bearer tokens: a page of another
-                origin is then refused with a bearer token, too.
-            refusal_handler: makes the response to a refused request; default: ``{"detail": ...}``.
+                without a bearer token. Invalid origins raise ValueError.
+            assume_ambient: whether a proxy may convert cookies to bearer tokens. If true, unsafe
+                requests from other origins are refused also with a bearer token.
+            refusal_handler: returns the response to a refused request; default: JSON with
+                ``detail``.
         """
         super().__init__(app)
         if header_extractors is None:
@@ -173,13 +182,13 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         self._overridden = type(self).dispatch is not FastAPIPassthroughAuthMiddleware.dispatch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope: check ``http`` and ``websocket``; pass on any other."""
+        """Serve an ASGI scope. Scopes other than ``http`` and ``websocket`` pass unchanged."""
         close = sys.get_asyncgen_hooks().finalizer
-        # Our own hook is known by its name: another copy of this file may have set it.
+        # Recognize our hook by name, because another copy of this file may have set it.
         if close and getattr(close, "__name__", "") != "close_as_nobody":
             _close_as_nobody(close)
         before = _METADATA.get()
-        if self._overridden and scope["type"] == "http":  # Starlette knows how to call dispatch
+        if self._overridden and scope["type"] == "http":  # Starlette's class calls dispatch
             send = _outside(send, before, vary=b"cookie" in dict(scope["headers"]))
             await super().__call__(scope, _outside(receive, before), send)
             return
@@ -196,7 +205,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Serve one HTTP request: for subclasses that override it, and for code that calls it."""
+        """Serve one HTTP request. Only subclasses that override it, and direct callers, need it."""
         try:
             credentials = self.credentials(request.scope)
         except HTTPException as refusal:
@@ -207,7 +216,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             return await call_next(request)
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return a request's credentials, if any, by header; raise HTTPException to refuse it."""
+        """Return the credentials of a request by header name; raise HTTPException to refuse it."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
         headers, credentials = _by_name(scope["headers"]), {}
@@ -215,7 +224,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             if type(extractor) is _Header:
                 key, value = extractor.key, headers.get(extractor.raw_key, b"")
             else:
-                key, value = _ask(extractor, _connection(scope))
+                key, value = _extract(extractor, _connection(scope))
             if key == "cookie" and self.cookie_names is not None:
                 value = _choose_cookies(value, self.cookie_names)
             if value and not (text := _sendable(value)).isspace():
@@ -224,25 +233,25 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             if scope.get("method") not in _SAFE_METHODS and self._is_foreign(headers):
                 raise HTTPException(403, "Cross-site request refused")
         elif self.required:
-            # Browsers send a preflight without credentials, for the application to answer.
-            asked = headers.get(b"origin") and headers.get(b"access-control-request-method")
-            if not asked or scope.get("method") != "OPTIONS":
+            # Browsers send CORS preflights without credentials. The application responds to them.
+            is_cors = headers.get(b"origin") and headers.get(b"access-control-request-method")
+            if not is_cors or scope.get("method") != "OPTIONS":
                 challenge = {"www-authenticate": "Bearer"}
                 raise HTTPException(401, "Authentication credentials required", challenge)
         return credentials
 
     def _is_foreign(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Tell if a page of another origin sent it: the rule of Go's ``CrossOriginProtection``."""
+        """Return whether another origin sent the request, like Go's ``CrossOriginProtection``."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # No browser adds a bearer token on its own, and a page needs a preflight to send one.
+        # Browsers never add a bearer token by themselves, and a page needs a preflight to send one.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
-        # Browsers since 2023 send where a request comes from, and pages cannot change it.
+        # Browsers since 2023 send this header, and pages cannot change it.
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
-        # An older browser; other clients send no Origin. A proxy may have changed the scheme.
+        # Older browsers send Origin; other clients do not. A proxy may have changed the scheme.
         host = headers.get(b"host", b"").decode("latin-1").lower()
         return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 
@@ -253,7 +262,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     @staticmethod
     def extract_custom_header(header_name: str) -> HeaderExtractor:
-        """Return an extractor for the header with that name; its key is the name in lower case."""
+        """Return an extractor for a header; the extractor returns the name in lower case."""
         return _Header(header_name, f"extract_{header_name.replace('-', '_')}_header")
 
 
@@ -267,26 +276,26 @@ def _connection(scope: Scope) -> HTTPConnection:
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers by name; the values of a repeated one are joined (RFC 9110 5.3)."""
-    if len(found := dict(headers)) < len(headers):
-        values: dict[bytes, list[bytes]] = {name: [] for name in found}
+    """Return headers by name; join the values of a repeated header (RFC 9110 5.3)."""
+    if len(by_name := dict(headers)) < len(headers):
+        values: dict[bytes, list[bytes]] = {name: [] for name in by_name}
         for name, value in headers:
             values[name] += [value.strip()] if value.strip() else []
         if len(set(values.get(b"authorization", ()))) > 1:
             raise HTTPException(400, "Conflicting Authorization headers")
-        found = {name: b", ".join(dict.fromkeys(several)) for name, several in values.items()}
-        found[b"cookie"] = b"; ".join(values.get(b"cookie", ()))  # RFC 9113 8.2.3
-    return found
+        by_name = {name: b", ".join(dict.fromkeys(list_)) for name, list_ in values.items()}
+        by_name[b"cookie"] = b"; ".join(values.get(b"cookie", ()))  # RFC 9113 8.2.3
+    return by_name
 
 
-def _ask(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
-    """Return an extractor's result: a lower-case key and bytes, both blank if it found nothing."""
+def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
+    """Call an extractor; return a lower-case name and a value, both blank without a result."""
     try:
         if (result := extractor(request)) is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")
             return _settable(key), _as_bytes(value)
-    except Exception as error:  # noqa: BLE001 - any failure means that there is no credential
-        # The text and the traceback may contain the credential.
+    except Exception as error:  # noqa: BLE001 - any failure means no credential
+        # Log only the type, because the message and the traceback may contain the credential.
         function = getattr(extractor, "func", extractor)
         name = getattr(function, "__name__", type(function).__name__)
         logger.warning("Header extractor %s failed: %s", name, type(error).__name__)
@@ -294,12 +303,12 @@ def _ask(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, byte
 
 
 def _as_bytes(value: str) -> bytes:
-    """Encode a value as Latin-1, as Starlette has decoded it, or else as UTF-8."""
+    """Encode a value as Latin-1, like Starlette decodes it, or as UTF-8 if that fails."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
 def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
-    """Return the cookies with those names; refuse two with one name and different values."""
+    """Return the named cookies; refuse two cookies with the same name and different values."""
     cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
     chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
     if len(chosen) > len(set(chosen.values())):
@@ -308,8 +317,8 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 
 def _sendable(value: bytes) -> str:
-    """Return the text that the SDK will encode (as UTF-8) to exactly these bytes, or refuse."""
-    if len(value) > 65_536:  # more than servers, or proxies in front of Flyte, let through
+    """Return text that the SDK encodes (as UTF-8) to exactly ``value``, or refuse the request."""
+    if len(value) > 65_536:  # servers and proxies in front of Flyte refuse more
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
     if "\ufffd" in text or value.translate(None, _FIELD_BYTES):
