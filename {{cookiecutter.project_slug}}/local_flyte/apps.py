@@ -22,6 +22,7 @@ from .access import Context, key_of, require
 from .actions import now
 from .execution import TAIL
 from .processes import Containers, substituted
+from .secret_service import SecretError, SecretService
 from .serving import HOST, listen
 
 _Status = app_definition_pb2.Status
@@ -86,6 +87,7 @@ class AppService(app_service_connect.AppService):
     """Deploys, stops and lists apps, by project, domain and name."""
 
     _containers: Containers
+    _secrets: SecretService
     _work: Path
     """Folder for the working directories of apps."""
     _environment: Mapping[str, str]
@@ -155,19 +157,24 @@ class AppService(app_service_connect.AppService):
         if "FLYTE_ENDPOINT" in variables:
             variables["FLYTE_ENDPOINT"] = self._url
         revisions = self._work / "apps" / app.name
+        wanted, id_ = app.state.spec.security_context.secrets, app.state.metadata.id
         listening = asyncio.create_task(self._relay(app))
         try:
             revisions.mkdir(parents=True, exist_ok=True)
-            code = await self._containers.run(
-                [substituted(word, values) for word in (*container.command, *container.args)],
-                directory=Path(tempfile.mkdtemp(dir=revisions)),
-                environment={**variables, **other_port(app.port)},
-                started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
-                output=app.log.append,
-            )
+            with self._secrets.mounted(wanted, id_.project, id_.domain) as secrets:
+                code = await self._containers.run(
+                    [substituted(word, values) for word in (*container.command, *container.args)],
+                    directory=Path(tempfile.mkdtemp(dir=revisions)),
+                    environment={**variables, **secrets, **other_port(app.port)},
+                    started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
+                    output=app.log.append,
+                )
+            message = f"the app's process ended with exit code {code}:\n{''.join(app.log[-TAIL:])}"
+        except SecretError as error:
+            message = str(error)
+            app.log.append(message)
         finally:
             listening.cancel()
-        message = f"the app's process ended with exit code {code}:\n{''.join(app.log[-TAIL:])}"
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
 
     async def _relay(self, app: App) -> None:

@@ -22,6 +22,7 @@ from .access import Faults, invalid
 from .actions import Action, Pod, Run
 from .people import Person
 from .processes import DONE, Containers, substituted
+from .secret_service import SecretError, SecretService
 
 ORG = "local"  # organization in the environment of tasks; API responses omit it
 TAIL = 20  # number of log lines to quote if a process reports no error
@@ -43,6 +44,7 @@ class Executor:
     """Runs actions as processes."""
 
     _containers: Containers
+    _secrets: SecretService
     _work: Path
     """Folder for the working directories of processes."""
     _cluster_environment: Callable[[Person | None], Mapping[str, str]]
@@ -117,7 +119,8 @@ class Executor:
         """Run the container of the action until the process ends; return the error or None."""
         action.enter(phase_pb2.ACTION_PHASE_QUEUED)
         action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
-        container = action.details.task.task_template.container
+        template = action.details.task.task_template
+        container, wanted = template.container, template.security_context.secrets
         tasks = self._work / "tasks"
         tasks.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
@@ -135,17 +138,23 @@ class Executor:
             action.changed.fire()
 
         try:
-            code = await self._containers.run(
-                [substituted(word, values) for word in (*container.command, *container.args)],
-                directory=directory,
-                environment={
-                    **task_variables,
-                    **run_variables,
-                    **_action_environment(action),
-                    **self._cluster_environment(run.owner),
-                },
-                started=started,
-                output=output,
+            with self._secrets.mounted(wanted, run.id.project, run.id.domain) as secrets:
+                code = await self._containers.run(
+                    [substituted(word, values) for word in (*container.command, *container.args)],
+                    directory=directory,
+                    environment={
+                        **task_variables,
+                        **run_variables,
+                        **secrets,
+                        **_action_environment(action),
+                        **self._cluster_environment(run.owner),
+                    },
+                    started=started,
+                    output=output,
+                )
+        except SecretError as error:
+            return execution_pb2.ExecutionError(
+                code="SecretNotFound", message=str(error), kind="USER"
             )
         finally:
             pod.running = False

@@ -32,6 +32,7 @@ from .execution import Conditions, Executor
 from .people import PEOPLE, Directory, Mode, Person, claimed_identity, person
 from .processes import Containers
 from .runs import ActionsService, RunService
+from .secret_service import SecretService
 from .serving import HOST, STOP_SECONDS, Background, listen
 from .tasks import ProjectService, TaskService, TriggerService
 
@@ -113,10 +114,14 @@ class Services:
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
+        self.secrets = SecretService()
         union = clients.mode is Mode.UNION
-        self.apps = AppService(containers, work, clients.app_environment(), clients.url, tls)
+        variables = clients.app_environment()
+        self.apps = AppService(containers, self.secrets, work, variables, clients.url, tls)
         self.runs = Runs(recovers=union)
-        self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
+        self.executor = Executor(
+            containers, self.secrets, work, clients.task_environment, keeps_pods=union
+        )
         access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
         self.tasks = tasks = TaskService(projects)
@@ -131,6 +136,7 @@ class Services:
             ActionsService(self.runs, self.executor, conditions),
             DataProxyService(self.runs, projects, self.storage),
             self.apps,
+            self.secrets,
         ]
         if union:
             services.append(ImageService())
@@ -140,10 +146,11 @@ class Services:
         self.applications: dict[str, ASGIApp] = {one.path: one for one in applications}
 
     async def reset(self) -> None:
-        """Stop and delete all runs and apps, and remove all faults. Tasks stay deployed."""
+        """Stop all runs and apps; delete them, all secrets and faults. Tasks stay deployed."""
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
         self.runs.clear()
+        self.secrets.clear()
 
 
 class LocalFlyte(Clients):
@@ -211,7 +218,7 @@ class LocalFlyte(Clients):
         self._gateway.received.clear()
 
     def reset(self) -> None:
-        """Delete runs, apps, faults and received calls. Tasks and users stay."""
+        """Delete runs, apps, secrets, faults and received calls. Tasks and users stay."""
         self._background.run(self._services.reset())
         self.clear_calls()
 

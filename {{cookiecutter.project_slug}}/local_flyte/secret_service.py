@@ -1,0 +1,154 @@
+"""SecretService: the secrets of a project and domain, of a domain, or of everybody.
+
+Values are kept in memory. No call returns one, and no log or error contains one. A secret that a
+container asks for as a file is in a folder that is deleted when the container's process ends.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.core import security_pb2
+from flyteidl2.secret import definition_pb2, secret_connect
+from flyteidl2.secret import payload_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from .access import Context, found, invalid, key_of
+from .actions import now
+
+NAME = re.compile("[-a-zA-Z0-9_]+")
+FOLDER_VARIABLE = "FLYTE_SECRETS_DEFAULT_DIR"
+"""The variable with the path of a container's secret files: ``/etc/flyte/secrets`` on a cluster."""
+
+
+class SecretError(Exception):
+    """A container cannot start, because it cannot get one of its secrets."""
+
+
+@dataclass
+class _Stored:
+    """A secret."""
+
+    id: definition_pb2.SecretIdentifier
+    type: definition_pb2.SecretType
+    value: bytes = field(repr=False)
+    created_at: Timestamp = field(default_factory=now)
+
+    @property
+    def state(self) -> definition_pb2.Secret:
+        """The secret without its value."""
+        metadata = definition_pb2.SecretMetadata(created_time=self.created_at, type=self.type)
+        metadata.secret_status.overall_status = definition_pb2.FULLY_PRESENT
+        return definition_pb2.Secret(id=self.id, secret_metadata=metadata)
+
+
+class SecretService(secret_connect.SecretService):
+    """Stores secrets by project, domain and name."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[tuple[str, str, str], _Stored] = {}
+
+    async def create_secret(
+        self, request: pb.CreateSecretRequest, ctx: Context
+    ) -> pb.CreateSecretResponse:
+        """Store a new secret."""
+        stored = _to_stored(request.id, request.secret_spec)
+        if self._secrets.setdefault(key_of(request.id), stored) is not stored:
+            raise ConnectError(Code.ALREADY_EXISTS, f"secret {request.id.name} already exists")
+        return pb.CreateSecretResponse()
+
+    async def update_secret(
+        self, request: pb.UpdateSecretRequest, ctx: Context
+    ) -> pb.UpdateSecretResponse:
+        """Replace the value of a secret."""
+        self._get(request.id).value = _to_stored(request.id, request.secret_spec).value
+        return pb.UpdateSecretResponse()
+
+    async def get_secret(self, request: pb.GetSecretRequest, ctx: Context) -> pb.GetSecretResponse:
+        """Describe a secret, without its value."""
+        return pb.GetSecretResponse(secret=self._get(request.id).state)
+
+    async def delete_secret(
+        self, request: pb.DeleteSecretRequest, ctx: Context
+    ) -> pb.DeleteSecretResponse:
+        del self._secrets[key_of(self._get(request.id).id)]
+        return pb.DeleteSecretResponse()
+
+    async def list_secrets(
+        self, request: pb.ListSecretsRequest, ctx: Context
+    ) -> pb.ListSecretsResponse:
+        """Describe the secrets of a project, a domain, or all, in one page."""
+        listed = [
+            stored.state
+            for (project, domain, _), stored in sorted(self._secrets.items())
+            if request.project in {"", project} and request.domain in {"", domain}
+        ]
+        return pb.ListSecretsResponse(secrets=listed)
+
+    def clear(self) -> None:
+        """Delete all secrets."""
+        self._secrets.clear()
+
+    @contextmanager
+    def mounted(
+        self, wanted: Iterable[security_pb2.Secret], project: str, domain: str
+    ) -> Iterator[dict[str, str]]:
+        """Yield the variables that give a container its secrets; delete their files at the end.
+
+        Raises:
+            SecretError: A secret does not exist, or is not text although it is for a variable.
+        """
+        variables, files = {}, {}
+        for secret in wanted:
+            value = self._find(secret.key, project, domain)
+            if secret.mount_requirement == secret.FILE:
+                files[secret.key] = value
+            else:
+                variables[secret.env_var or f"_UNION_{secret.key.upper()}"] = _to_text(
+                    secret, value
+                )
+        if not files:
+            yield variables
+            return
+        with TemporaryDirectory(prefix="secrets-") as folder:
+            for name, value in files.items():
+                Path(folder, name).write_bytes(value)
+            yield {**variables, FOLDER_VARIABLE: folder}
+
+    def _get(self, id_: definition_pb2.SecretIdentifier) -> _Stored:
+        return found(self._secrets.get(key_of(id_)), f"secret {id_.name}")
+
+    def _find(self, name: str, project: str, domain: str) -> bytes:
+        """Return the value of the secret with the narrowest scope, as a cluster does."""
+        for scope in ((project, domain), ("", domain), ("", "")):
+            if (stored := self._secrets.get((*scope, name))) is not None:
+                return stored.value
+        raise SecretError(
+            f"secret {name} not found in {project}/{domain}, in the domain {domain}, or without a"
+            f" project and a domain: create it with `flyte create secret {name}`, and start again"
+        )
+
+
+def _to_stored(id_: definition_pb2.SecretIdentifier, spec: definition_pb2.SecretSpec) -> _Stored:
+    if not NAME.fullmatch(id_.name):
+        raise invalid(f"secret name {id_.name!r} does not match {NAME.pattern}")
+    if id_.project and not id_.domain:
+        raise invalid("project-scoped secrets must also specify a domain")
+    if spec.WhichOneof("value") is None:
+        raise invalid("string or binary value expected")
+    return _Stored(id_, spec.type, spec.binary_value or spec.string_value.encode())
+
+
+def _to_text(secret: security_pb2.Secret, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise SecretError(
+            f"secret {secret.key} is not UTF-8 text, so it cannot be a variable: mount it as a file"
+            f" with flyte.Secret({secret.key!r}, mount=Path('/etc/flyte/secrets'))"
+        ) from None
