@@ -81,6 +81,8 @@ def test_an_upload_has_a_signed_address_and_headers(
     with_root = upload(flyte, content_md5=b"", filename_root=unique)
     location = alice.data.create_upload_location(with_root)
     assert location.native_url.endswith(f"{unique}/a.txt")
+    accented = alice.data.create_upload_location(upload(flyte, filename="Gr\u00f6\u00dfe.txt"))
+    assert accented.native_url.endswith("/Gr%C3%B6%C3%9Fe.txt")
     without_name, elsewhere = upload(flyte, content_md5=b""), upload(flyte, project=unique)
     assert code_of(alice.data.create_upload_location, without_name) == "invalid_argument"
     assert code_of(alice.data.create_upload_location, elsewhere) == "not_found"

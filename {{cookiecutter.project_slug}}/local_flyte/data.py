@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -28,6 +28,7 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE_BYTES = 2 * 2**20  # maximum size of inputs or outputs in a response
 EXPIRY_SECONDS = 3600  # declared only: signed URLs stay valid until the server stops
+UNQUOTED = "/$&+,:;=@!'()*[]"  # characters of a path that Go does not percent-encode
 MAX_LOG_LINES = 1000  # in one message
 
 
@@ -108,10 +109,12 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         path = Path(root, request.filename or "upload")
         if path.is_absolute() or ".." in path.parts:
             raise invalid(f"invalid file name {request.filename!r}")
-        file = self._storage.uploads(request.project, request.domain) / path
+        folder = self._storage.uploads(request.project, request.domain)
         response = pb.CreateUploadLocationResponse(
-            signed_url=self._storage.sign("PUT", file),
-            native_url=str(file),  # File.open() accepts no file:// URI
+            signed_url=self._storage.sign("PUT", folder / path),
+            # Flyte percent-encodes the path, although the object's name is not encoded: a task
+            # finds no file with such a name. File.open() accepts no file:// URI.
+            native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
         response.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)

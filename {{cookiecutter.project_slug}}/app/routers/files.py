@@ -17,6 +17,7 @@ from ..settings import Settings
 router = APIRouter(tags=["files"])
 
 BYTES = {"type": "string", "format": "binary", "description": "Of a tool call: a text in UTF-8"}
+NAME = "File name; `_` replaces characters other than ASCII letters, digits, `.` and `-`."
 BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
 
 
@@ -36,7 +37,7 @@ class StoredFile(BaseModel):
 async def upload_file(
     request: Request,
     _: CallerDep,  # asks Flyte who it is before the file is read
-    name: Annotated[str, Query(description="Its last part ends the URI.")] = "file",
+    name: Annotated[str, Query(description=NAME)] = "file",
 ) -> StoredFile:
     """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
 
@@ -46,7 +47,7 @@ async def upload_file(
     if kind.startswith("multipart/") or "json" in kind:  # which would be read whole, into memory
         raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
-    last = re.sub(r"[^\w.-]+", "_", last).encode()[-200:].decode(errors="ignore")
+    last = re.sub(r"[^\w.-]+", "_", last, flags=re.ASCII)[-200:]  # Flyte's URIs are ASCII
     last = re.sub(r"\.\w+$", lambda ending: ending[0].lower(), last)  # the SDK reads .csv, not .CSV
     stored_as = last.lstrip(".") or "file"
     with NamedTemporaryFile() as file:
