@@ -131,6 +131,7 @@ def test_a_run_is_aborted_by_those_who_may_and_confirm(visit: Visit, api: httpx.
     expect(heading).to_be_focused()  # the button is gone
     expect(page.get_by_role("term").filter(has_text="Took")).to_be_visible()
     expect(asked).to_contain_text("Aborted without an answer")
+    expect(page.get_by_role("region", name="Abort reason")).to_contain_text("Aborted in the app")
     expect(refusal).to_have_count(0)  # the run has ended
 
 

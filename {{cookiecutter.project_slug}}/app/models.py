@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from passthrough import (
     FAILED,
     HAS_OUTPUTS,
+    Action,
     Identity,
     Inputs,
     RequestBody,
@@ -61,6 +62,7 @@ class RunWithResult(Run):
     """A run and its state, with its result once it has ended."""
 
     error: TruncatedText | None = Field(description="Why it failed")
+    abort_reason: TruncatedText | None = Field(description="Why it was aborted")
     outputs: dict[str, Any] | None = Field(
         description="Only with `wait`, and only if the run has succeeded",
         examples=[{"o0": "Hello, Ada."}],
@@ -72,13 +74,14 @@ class RunWithResult(Run):
 
         If there are outputs but they can't be fetched, ``GET /runs/{name}/io`` returns the reason.
         """
-        phase, error, outputs = phase_of(run.raw_phase), None, None
+        phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
-            if phase in FAILED:
-                (error,) = await details_of([run.action], lambda details: details.error_message)
+            if phase in FAILED or phase == ActionPhase.ABORTED:
+                (action,) = await details_of([run.action], Action.of)
+                error, abort_reason = action.error, action.abort_reason
             elif with_outputs and phase in HAS_OUTPUTS:
                 _, outputs = await data_of(run)
-        return cls.of(run, error=error, outputs=outputs)
+        return cls.of(run, error=error, abort_reason=abort_reason, outputs=outputs)
 
 
 class RunData(BaseModel):

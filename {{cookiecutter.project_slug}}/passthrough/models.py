@@ -178,6 +178,7 @@ class Action(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     error: TruncatedText | None = Field(description="Why it failed")
+    abort_reason: TruncatedText | None = Field(description="Why it was aborted")
     cached: bool = Field(description="Whether its result comes from Flyte's cache")
     phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
     events: list[Event] = Field(description="The cluster's last, if it waits")
@@ -202,6 +203,7 @@ class Action(BaseModel):
             started_at=time_of(status.start_time),
             ended_at=time_of(status.end_time),
             error=pb2.error_info.message or None,
+            abort_reason=pb2.abort_info.reason or None,
             cached=status.cache_status == CACHE_HIT,
             phases=_phases_of(pb2.attempts),
             events=_events_of(pb2.attempts) if phase in WAITING else [],

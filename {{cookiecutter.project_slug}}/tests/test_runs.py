@@ -150,7 +150,8 @@ def test_a_contributor_may_abort_anyones_run_and_a_viewer_may_not(
 
         aborted = bob.post(f"/runs/{run}/abort", json={"reason": "bob says so"})
         assert aborted.status_code == 202
-        assert get_run(alice, run, wait=100)["phase"] == "aborted"
+        shown = get_run(alice, run, wait=100)
+        assert (shown["phase"], shown["abort_reason"]) == ("aborted", "bob says so")
 
 
 def test_aborting_a_run_that_has_ended_is_refused_and_changes_nothing(

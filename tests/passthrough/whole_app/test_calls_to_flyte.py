@@ -15,7 +15,7 @@ import pytest
 from app.routers import conditions, me, runs, streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.processes import Containers
-from local_flyte.testing import ended, start, wait_until
+from local_flyte.testing import ended, long_run, start, wait_until
 from passthrough.extras import watching
 
 from ..support import build_app, router_of, run_of, sent
@@ -34,8 +34,11 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     asking = start("tests.ask", prompts=["?"])
     found = run_of(local_flyte, asking)
     wait_until(lambda: found.asks)
+    with long_run("tests.count", to=100_000) as aborted:
+        pass
     return {
         "": greeting,
+        "aborted": ended(aborted),
         "failed": ended(start("tests.count", to=0)),
         "drawn": ended(start("tests.draw", html="")),
         "asking": asking,

@@ -94,6 +94,7 @@ export async function runView(view, { subject, signal }) {
     );
     error.replaceChildren(
       run.error ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "",
+      run.abort_reason ? card("Abort reason", h("p.told", { dir: "auto" }, run.abort_reason)) : "",
     );
     if (hasEnded(run) && document.activeElement === abort) title.focus();
     abort.hidden = hasEnded(run);
@@ -170,9 +171,9 @@ export async function runView(view, { subject, signal }) {
   function update(changed) {
     const root = changed.findLast((each) => each.name === ROOT);
     if (root) {
-      const { phase, attempts, started_at, ended_at, error } = root;
+      const { phase, attempts, started_at, ended_at, error, abort_reason } = root;
       const exact = run.started_at ?? started_at; // Flyte rounds that of the action
-      draw({ ...run, phase, attempts, started_at: exact, ended_at, error });
+      draw({ ...run, phase, attempts, started_at: exact, ended_at, error, abort_reason });
     }
     tree.draw(changed);
     const conditions = changed.map((each) => each.condition).filter(Boolean);
