@@ -161,11 +161,11 @@ class AppService(app_service_connect.AppService):
         listening = asyncio.create_task(self._relay(app))
         try:
             revisions.mkdir(parents=True, exist_ok=True)
-            with self._secrets.mounted(wanted, id_.project, id_.domain) as secrets:
+            with self._secrets.mounted(wanted, id_.project, id_.domain) as secret_variables:
                 code = await self._containers.run(
                     [substituted(word, values) for word in (*container.command, *container.args)],
                     directory=Path(tempfile.mkdtemp(dir=revisions)),
-                    environment={**variables, **secrets, **other_port(app.port)},
+                    environment={**variables, **secret_variables, **other_port(app.port)},
                     started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                     output=app.log.append,
                 )

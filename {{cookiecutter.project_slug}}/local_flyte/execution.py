@@ -138,14 +138,14 @@ class Executor:
             action.changed.fire()
 
         try:
-            with self._secrets.mounted(wanted, run.id.project, run.id.domain) as secrets:
+            with self._secrets.mounted(wanted, run.id.project, run.id.domain) as secret_variables:
                 code = await self._containers.run(
                     [substituted(word, values) for word in (*container.command, *container.args)],
                     directory=directory,
                     environment={
                         **task_variables,
                         **run_variables,
-                        **secrets,
+                        **secret_variables,
                         **_action_environment(action),
                         **self._cluster_environment(run.owner),
                     },

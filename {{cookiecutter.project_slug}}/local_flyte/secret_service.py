@@ -18,7 +18,7 @@ from flyteidl2.secret import definition_pb2, secret_connect
 from flyteidl2.secret import payload_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .access import Context, found, invalid, key_of
+from .access import Context, invalid, key_of, require
 from .actions import now
 
 NAME = re.compile("[-a-zA-Z0-9_]+")
@@ -121,7 +121,7 @@ class SecretService(secret_connect.SecretService):
             yield {**variables, FOLDER_VARIABLE: folder}
 
     def _get(self, id_: definition_pb2.SecretIdentifier) -> _Stored:
-        return found(self._secrets.get(key_of(id_)), f"secret {id_.name}")
+        return require(self._secrets.get(key_of(id_)), f"secret {id_.name}")
 
     def _find(self, name: str, project: str, domain: str) -> bytes:
         """Return the value of the secret with the narrowest scope, as a cluster does."""
