@@ -47,7 +47,12 @@ TELEMETRY: TelemetryConfig = {
     "operation_spans": False,  # FastAPI's own steps
 }
 PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "schema": {"type": "string"}, "description": "Default: the app's"}
+    {
+        "name": name,
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": f"Flyte {name} to use. Default: the {name} in the app's settings.",
+    }
     for name in ("project", "domain")
 ]
 """Parameters of every operation, if the app has `ProjectDomain`: agents' tools have them, too."""

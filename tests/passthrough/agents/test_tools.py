@@ -83,6 +83,8 @@ async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         assert tool.annotations.read_only_hint == (True if method == "get" else None)
         assert tool.title == operation["summary"]
         assert tool.description == operation.get("description", "")
+        domain = tool.input_schema["properties"]["domain"]["description"]
+        assert domain == "Flyte domain to use. Default: the domain in the app's settings."
         schema = json.dumps(tool.input_schema)
         assert {*re.findall(r'"#/\$defs/(.+?)"', schema)} == tool.input_schema["$defs"].keys()
         assert "#/components" not in schema

@@ -149,7 +149,8 @@ def _tool(
         argument = name.replace("-", "_")
         if argument in places:
             argument = f"{place}_{argument}"
-        places[argument], properties[argument] = (place, name), parameter["schema"]
+        about = {key: parameter[key] for key in ("description",) if key in parameter}
+        places[argument], properties[argument] = (place, name), about | parameter["schema"]
         if parameter.get("required"):
             required.append(argument)
     schema = {"type": "object", "properties": properties, "required": required}
