@@ -10,6 +10,6 @@ from .baking import run
 pytestmark = pytest.mark.weekly
 
 
-def test_attacks_on_connections_stop_nobody_else() -> None:
+def test_connection_attacks_do_not_affect_other_clients() -> None:
     """How long somebody else waits, the benchmark prints; that they are served, it checks."""
     assert "leaving" in run([sys.executable, "benchmarks/attacks.py"], ROOT)

@@ -41,7 +41,7 @@ def visited(folder: Path, *arguments: str, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
+def test_copied_files_work_in_empty_project(tmp_path: Path) -> None:
     (package := tmp_path / "passthrough").mkdir()
     for name in pages.data("copying")["copies"]:
         if name.endswith("/"):
@@ -78,9 +78,10 @@ with TestClient(app, raise_server_exceptions=False) as client:
 """
 
 
-def test_a_token_that_flyte_refuses_is_a_500_until_the_handler_of_the_page_is_there(
+def test_refused_token_is_401_with_documented_handler(
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
+    """Without the handler of the page it is a 500."""
     shutil.copy(SOURCE / "passthrough_auth.py", tmp_path)
     [handler] = code_blocks(PAGE, "What to do", "python")
     program = [COPIED_ALONE, ASK, COPIED_ALONE, handler, ASK]

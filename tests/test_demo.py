@@ -36,7 +36,8 @@ def check_two_people_and_end(app: Running) -> None:
 
 
 @pytest.mark.slow
-def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: Path) -> None:
+def test_make_demo_in_fresh_clone_serves_users(cloned: Path) -> None:
+    """It leaves no processes and no files behind."""
     (command,) = code_block("Try it")
     editor = json.loads((cloned / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
     assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
@@ -51,7 +52,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: 
 
 @pytest.mark.slow
 @pytest.mark.weekly
-def test_the_demo_without_make(cloned: Path, tmp_path: Path) -> None:
+def test_demo_runs_without_make(cloned: Path, tmp_path: Path) -> None:
     *setup, last = code_block("Try it", 1)
     path = path_with_tools(tmp_path / "bin")
     shutil.rmtree(cloned / ".venv", ignore_errors=True)

@@ -87,9 +87,7 @@ def deployed(default_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
         yield Deployed(flyte, flyte.wait_app("my-flyte-app"), image, printed)
 
 
-def test_make_deploy_builds_the_image_and_deploys_the_app_and_its_tasks(
-    deployed: Deployed, default_project: Path
-) -> None:
+def test_make_deploy_deploys_image_app_and_tasks(deployed: Deployed, default_project: Path) -> None:
     printed = deployed.printed
     tasks = (default_project / "app" / "tasks.py").read_text("utf-8")
     methods = [call.method for call in deployed.flyte.calls]
@@ -108,14 +106,14 @@ def test_make_deploy_builds_the_image_and_deploys_the_app_and_its_tasks(
     assert not {"pytest", "mypy", "trustme"} & set(installed.split())
 
 
-def test_the_app_and_its_tasks_run_on_what_the_image_contains(deployed: Deployed) -> None:
+def test_app_and_tasks_run_in_image(deployed: Deployed) -> None:
     with client_of(deployed.url, "bob") as bob:
         name = {"inputs": {"name": "Ada"}}
         made = bob.post(f"{TASKS}.greet/runs?wait=200", json=name).json()["name"]
         assert bob.get(f"/runs/{made}/io").json()["outputs"] == {"o0": "Hello, Ada."}
 
 
-def test_short_requests_finish_and_streams_ask_to_reconnect(deployed: Deployed) -> None:
+def test_shutdown_finishes_requests_and_streams_reconnect(deployed: Deployed) -> None:
     flyte, program = deployed.flyte, deployed.image / "bin/fserve"
     app = int(run(["pgrep", "--full", program], deployed.image))
 

@@ -48,14 +48,16 @@ TROUBLES = [
 ]
 
 
-def test_each_row_of_the_table_of_troubles_is_tried() -> None:
+def test_each_troubleshooting_row_has_a_case() -> None:
     rows = [row["message"] for row in pages.data("first_deployment")["rows"]]
     assert rows == [*dict.fromkeys(trouble.message for trouble in TROUBLES)]
 
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.message)
-def test_the_message_is_as_in_the_table(trouble: Trouble, project: Path, tmp_path: Path) -> None:
+def test_message_matches_troubleshooting_table(
+    trouble: Trouble, project: Path, tmp_path: Path
+) -> None:
     tools, config = tmp_path / "bin", tmp_path / "flyte.yaml"
     tools.mkdir()
     for tool in ("uv", "cat"):
@@ -71,7 +73,7 @@ def test_the_message_is_as_in_the_table(trouble: Trouble, project: Path, tmp_pat
     assert re.search(".*".join(parts), printed), printed
 
 
-def test_make_deploy_says_first_that_there_is_no_config(project: Path, tmp_path: Path) -> None:
+def test_make_deploy_without_config_is_refused(project: Path, tmp_path: Path) -> None:
     command = ["make", "-o", ".venv/installed", f"BIN={BIN}", "deploy"]
     done = ended(command, project, HOME=str(tmp_path))
     assert done.returncode != 0

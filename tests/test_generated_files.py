@@ -49,7 +49,7 @@ COMBINATIONS = [
 """Each value at least once."""
 
 
-def test_every_question_is_varied() -> None:
+def test_every_question_has_variants() -> None:
     assert VARIANTS.keys() == QUESTIONS.keys()
 
 
@@ -72,7 +72,9 @@ def expected_files(answers: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: answers["license"])
-def test_every_answer(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> None:
+def test_generated_project_for_every_answer(
+    baker: Baker, tmp_path: Path, answers: dict[str, str]
+) -> None:
     project = baker(tmp_path, **answers)
     assert files_in(project) == expected_files(answers)
     folders = {folder for folder in project.rglob("*") if folder.is_dir()}
@@ -105,7 +107,8 @@ def parse(name: str, text: str) -> None:
             json.loads(text)
 
 
-def test_the_unrendered_files_are_valid_for_an_editor_and_only_answers_are_filled_in() -> None:
+def test_template_files_are_valid_before_rendering() -> None:
+    """Only answers are filled in."""
     for path in tracked_files():
         if path.parts[0] == PROJECT:
             text = (ROOT / path).read_text("utf-8")
@@ -147,7 +150,7 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         assert steps[1]["with"]["python-version"] == answers["python_version"]
 
 
-def test_a_working_copy_generates_the_same_project(default_project: Path, tmp_path: Path) -> None:
+def test_working_copy_generates_same_project(default_project: Path, tmp_path: Path) -> None:
     """It has caches and, if git checked it out on Windows, other line ends."""
     template = copy_template(tmp_path / "template")
     for folder in ("__pycache__", ".ruff_cache/0", "app/__pycache__", "app/routers/.mypy_cache"):
@@ -162,7 +165,7 @@ def test_a_working_copy_generates_the_same_project(default_project: Path, tmp_pa
     assert filecmp.cmpfiles(project, default_project, files, shallow=False) == (files, [], [])
 
 
-def test_generating_again_over_a_project_keeps_what_is_not_the_templates(tmp_path: Path) -> None:
+def test_generating_again_keeps_added_files(tmp_path: Path) -> None:
     mine = tmp_path / ".github/workflows/mine.yml"
     mine.parent.mkdir(parents=True)
     mine.touch()

@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-def test_the_wheel_has_the_files_of_a_project_needs_what_it_needs_and_can_be_imported(
+def test_wheel_has_files_and_requirements_of_project(
     wheel: Path, default_project: Path, tmp_path: Path
 ) -> None:
     shutil.unpack_archive(wheel, tmp_path, "zip")
@@ -77,7 +77,7 @@ def move(project: Path, address: str = EXAMPLE) -> None:
 
 
 @pytest.mark.weekly
-def test_an_update_does_not_bring_the_folders_back(baker: Baker, tmp_path: Path) -> None:
+def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) -> None:
     """Not even what is new in them, where a folder is left that git ignores."""
     template = tmp_path / TEMPLATE
     earlier(template)
@@ -122,9 +122,10 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.weekly
-def test_a_moved_project_has_all_tests_and_they_pass_and_it_goes_back(
+def test_project_can_move_to_package_and_back(
     moved: Path, project: Path, default_project: Path
 ) -> None:
+    """All tests are collected, and pass."""
     collected: list[str | Path] = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
     (before,) = re.findall(r"^(\d+) tests? collected", run(collected, project), re.M)
     said = run(["make", "test"], moved)
@@ -142,7 +143,7 @@ def test_a_moved_project_has_all_tests_and_they_pass_and_it_goes_back(
 
 
 @pytest.mark.weekly
-def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Path) -> None:
+def test_image_of_moved_project_contains_package(moved: Path, tmp_path: Path) -> None:
     """The image is made with the SDK's ``uv sync`` (test_deployed.py), from a lock."""
     uv, image = moved / ".venv/bin/uv", tmp_path / "image"
     run(["make", "uv.lock"], moved)
@@ -156,7 +157,7 @@ def test_the_image_of_a_moved_project_has_the_package(moved: Path, tmp_path: Pat
 
 
 @pytest.mark.weekly
-def test_the_command_of_the_package_needs_an_app_or_a_file(moved: Path, tmp_path: Path) -> None:
+def test_package_command_without_app_or_file_fails(moved: Path, tmp_path: Path) -> None:
     """What it does with a file: local_flyte/test_command.py."""
     done = ended([moved / ".venv/bin/local-flyte"], tmp_path)
     assert done.returncode != 0

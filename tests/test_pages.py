@@ -28,7 +28,7 @@ def test_guarantee_names_existing_tests_and_names(folder: Path, line: str) -> No
     assert [name for name in re.findall(r"`(.+?)`", guarantee) if name not in text] == []
 
 
-def test_the_tables_of_pages_are_as_they_would_be_made_now() -> None:
+def test_tables_of_pages_are_current() -> None:
     made = []
     for path in pages.PAGES:
         page = (ROOT / path).read_text("utf-8")
@@ -37,14 +37,14 @@ def test_the_tables_of_pages_are_as_they_would_be_made_now() -> None:
     assert sorted(made) == sorted(pages.TABLES)
 
 
-def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> None:
+def test_links_between_pages_are_valid(default_project: Path) -> None:
     ours = [page for folder in ("", "docs/", "benchmarks/") for page in ROOT.glob(f"{folder}*.md")]
     for page in [*ours, *default_project.rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_readme_lists_the_questions() -> None:
+def test_readme_lists_questions() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for key, value in QUESTIONS.items():
         default = value[0] if isinstance(value, list) else value

@@ -64,7 +64,7 @@ def problems(**answers: str) -> list[tuple[str, str]]:
     return list(HOOK.problems(DEFAULTS | answers))
 
 
-def test_each_question_states_the_rule_that_the_hook_checks() -> None:
+def test_prompts_state_rules_of_hook() -> None:
     assert HOOK.RULES.keys() == PROMPTS.keys() == QUESTIONS.keys()
     for key, prompt in PROMPTS.items():
         assert re.fullmatch(r"[A-Z][^\[\]\n]+", prompt)  # brackets are markup to Rich
@@ -78,7 +78,7 @@ def test_each_question_states_the_rule_that_the_hook_checks() -> None:
     ("key", "value"),
     [(key, value) for key, values in REFUSED.items() for value in values.split("|")],
 )
-def test_a_refusal_shows_the_name_the_value_and_the_rule(key: str, value: str) -> None:
+def test_refusal_shows_name_value_and_rule(key: str, value: str) -> None:
     [(refused, message)] = problems(**{key: value})
     assert refused == key
     assert message.startswith(f"  {key}: {value[:60]!r}")
@@ -95,9 +95,7 @@ def test_valid_answers_are_accepted(key: str, value: str) -> None:
     assert key not in [refused for refused, _ in problems(**{key: value})]
 
 
-def test_a_wrong_answer_on_the_command_line_is_refused_and_leaves_no_folder(
-    baker: Baker, tmp_path: Path
-) -> None:
+def test_invalid_answer_is_refused_without_folder(baker: Baker, tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "cookiecutter", "--no-input"]
     command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path]
     command += ["project_slug=My App", "author= "]
@@ -110,7 +108,7 @@ def test_a_wrong_answer_on_the_command_line_is_refused_and_leaves_no_folder(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_choice_in_a_replay_file_that_is_none_is_refused(
+def test_invalid_choice_in_replay_file_is_refused(
     baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answers = DEFAULTS | PRIVATE | {"python_version": '3.13"\n      - run: "x'}
@@ -123,7 +121,8 @@ def test_a_choice_in_a_replay_file_that_is_none_is_refused(
     assert not list(output.iterdir())
 
 
-def test_hooks_use_nothing_but_the_standard_library_and_no_shell() -> None:
+def test_hooks_use_only_standard_library() -> None:
+    """They use no network and no shell."""
     for path in (ROOT / "hooks").glob("*.py"):
         source = path.read_text("utf-8")
         imported = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))

@@ -17,9 +17,7 @@ from .walkthrough import code_blocks, needs_python, path_with_tools
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
-def test_the_oldest_versions_of_everything_on_the_oldest_python(
-    baker: Baker, tmp_path: Path
-) -> None:
+def test_project_passes_with_oldest_versions(baker: Baker, tmp_path: Path) -> None:
     """Without a licence."""
     python = needs_python("3.11")
     project = baker(tmp_path, license="none", python_version="3.11")
@@ -47,7 +45,7 @@ SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_guaran
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.14"])
-def test_the_steps_without_make(version: str, baker: Baker, tmp_path: Path) -> None:
+def test_project_passes_without_make(version: str, baker: Baker, tmp_path: Path) -> None:
     """With short names, another licence, no CI, and text that needs quoting everywhere."""
     answers = {
         "project_slug": "a",
@@ -94,7 +92,7 @@ def run_middleware_suite(python: str, packages: list[str], files: list[str], fol
     assert re.search(r"\d{2,} passed", run([folder / "venv/bin/python", *suite], ROOT))
 
 
-def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Path) -> None:
+def test_middleware_passes_with_oldest_documented_versions(tmp_path: Path) -> None:
     oldest = {row["package"]: row["from"] for row in pages.data("copying")["works_with"]}
     python = oldest.pop("CPython")
     exactly = [f"{package.lower()}=={version}" for package, version in oldest.items()]
@@ -102,7 +100,5 @@ def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Pa
 
 
 @pytest.mark.parametrize("python", ["3.12", "3.13", "3.14"])
-def test_the_middleware_keeps_callers_apart_on_the_other_pythons(
-    python: str, tmp_path: Path
-) -> None:
+def test_middleware_passes_on_other_pythons(python: str, tmp_path: Path) -> None:
     run_middleware_suite(python, ["flyte"], ISOLATION, tmp_path)

@@ -37,7 +37,7 @@ def generated(template: Path, baker: Baker) -> Project:
     return project
 
 
-def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> None:
+def test_next_steps_match_readme(generated: Project) -> None:
     steps = generated.printed.partition("is ready. Next:")[2]
     printed = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     git = "git init && git add --all && git commit -m 'Generate the project'"
@@ -45,7 +45,7 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
     assert set(code_block("Generate your own")[1:]) <= set(printed)
 
 
-def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
+def test_make_test_leaves_clean_git_status(
     generated: Project,
 ) -> None:
     said = generated.run("make", "test")
@@ -53,7 +53,7 @@ def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
     assert generated.run("git", "status", "--porcelain") == ""
 
 
-def test_without_questions_nothing_is_asked(template: Path, baker: Baker) -> None:
+def test_no_input_asks_no_question(template: Path, baker: Baker) -> None:
     """There is no terminal, and the page is left out."""
     (command,) = code_block("Generate your own", 1)
     run(["sh", "-c", command], template, COOKIECUTTER_CONFIG=str(baker.config()))
@@ -61,7 +61,7 @@ def test_without_questions_nothing_is_asked(template: Path, baker: Baker) -> Non
     assert not (template / "../our-app/app/page").exists()
 
 
-def test_the_config_of_the_readme_is_the_one_of_the_answers(generated: Project) -> None:
+def test_config_of_readme_matches_answers(generated: Project) -> None:
     (create, *_) = code_blocks(generated.path / "README.md", "Deploy it", "sh")
     generated.run("sh", "-ec", create)
     config = yaml.safe_load((generated.path / ".flyte/config.yaml").read_text("utf-8"))
@@ -71,7 +71,7 @@ def test_the_config_of_the_readme_is_the_one_of_the_answers(generated: Project) 
 
 
 @pytest.mark.weekly
-def test_the_commands_without_make_and_a_new_name(generated: Project, tmp_path: Path) -> None:
+def test_readme_commands_without_make_work(generated: Project, tmp_path: Path) -> None:
     """Runs last, because it renames the app."""
     readme = generated.path / "README.md"
     (rename,) = re.findall("`(git grep .*)`", readme.read_text("utf-8"))

@@ -18,9 +18,7 @@ pytestmark = pytest.mark.slow
 
 # With Union's rights they also run in test_readme.py, without the variables.
 @pytest.mark.weekly
-def test_the_projects_tests_run_against_another_flyte(
-    project: Path, local_flyte: LocalFlyte
-) -> None:
+def test_project_tests_pass_on_another_flyte(project: Path, local_flyte: LocalFlyte) -> None:
     local_flyte.deploy(project, "tests/deployed_tasks.py", "env")
     local_flyte.register(project)  # as make deploy does
     given = {
@@ -35,9 +33,10 @@ def test_the_projects_tests_run_against_another_flyte(
     assert int(passed[1]) >= 40
 
 
-def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
+def test_flyte_without_authentication_is_refused(
     default_project: Path,
 ) -> None:
+    """The refusal is one sentence."""
     command = [str(BIN / "python"), "-m", "pytest", "tests/test_me.py"]
     done = ended(command, default_project, FLYTE_TEST_ENDPOINT="http://127.0.0.1:1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
@@ -54,7 +53,7 @@ def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
         ("victor", "flytesnacks", 2, "The tasks of the cases cannot be deployed"),
     ],
 )
-def test_the_conformance_cases_run_as_their_page_says(
+def test_conformance_cases_run_as_documented(
     local_flyte: LocalFlyte, tmp_path: Path, *, person: str, project: str, code: int, said: str
 ) -> None:
     page = (ROOT / "tests" / "conformance" / "README.md").read_text("utf-8")

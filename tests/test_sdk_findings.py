@@ -17,7 +17,7 @@ SCRIPTS = sorted((ROOT / "docs/sdk-findings").glob("f*.py"))
 @pytest.mark.slow
 @pytest.mark.weekly  # each starts the SDK and a control plane anew
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_the_finding_can_still_be_reproduced(script: Path) -> None:
+def test_sdk_finding_is_reproducible(script: Path) -> None:
     # Unless a reproduction changes it, the SDK sends no reports.
     done = ended([sys.executable, script], ROOT, DO_NOT_TRACK="1")
     assert done.returncode == 0, (
@@ -26,7 +26,7 @@ def test_the_finding_can_still_be_reproduced(script: Path) -> None:
     )
 
 
-def test_the_table_has_each_script_and_what_can_be_deleted_exists() -> None:
+def test_findings_table_lists_scripts_and_existing_code() -> None:
     assert [row["script"] for row in ROWS] == [script.name for script in SCRIPTS]
     files = [file for part in ("passthrough", "app") for file in (ROOT / PROJECT / part).rglob("*")]
     code = "".join(file.read_text("utf-8") for file in files if file.suffix == ".py")

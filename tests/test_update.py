@@ -114,9 +114,7 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
         edit(project / name, old, new)
 
 
-def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
-    baker: Baker, tmp_path: Path
-) -> None:
+def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:
     """From a version in which everything differs."""
     template = tmp_path / TEMPLATE
     earlier(template)
@@ -149,7 +147,7 @@ def check_updated(
 @pytest.mark.parametrize(
     "release", [NEWEST, *(pytest.param(each, marks=pytest.mark.weekly) for each in EARLIER)]
 )
-def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_changelog_says(
+def test_edited_release_is_updated_as_documented(
     release: str, baker: Baker, tmp_path: Path
 ) -> None:
     """Generated with ``--checkout``, as the README says, from a clone with the whole history."""
@@ -184,9 +182,7 @@ def test_a_project_of_a_release_that_its_owner_has_edited_is_updated_as_the_chan
 
 @pytest.mark.weekly
 @pytest.mark.slow
-def test_make_update_says_what_did_not_merge_or_is_refused_and_a_lock_follows(
-    baker: Baker, tmp_path: Path
-) -> None:
+def test_make_update_reports_conflicts_and_updates_lock(baker: Baker, tmp_path: Path) -> None:
     """An owner and the template have changed the same line; the template needs a new package."""
     template = tmp_path / TEMPLATE
     earlier(template)

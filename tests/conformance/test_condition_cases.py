@@ -43,9 +43,10 @@ def waits(person: Person, run: RunIdentifier) -> bool:
     return bool(person.list_runs(where("run_name", run.name), paused_actions_only=True)[0])
 
 
-def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks(
+def test_condition_is_paused_until_answered(
     flyte: Flyte, alice: Person, bob: Person, request: pytest.FixtureRequest
 ) -> None:
+    """A viewer may not answer, and another user's answer names that user."""
     run = ask(alice)
     name = asked(alice, run)
     known = next(actions for actions in alice.watch_all(run) if name in actions)
@@ -85,9 +86,8 @@ def test_a_condition_is_a_paused_action_until_somebody_answers_who_may_run_tasks
     assert not waits(alice, run)
 
 
-def test_an_answer_needs_a_condition_and_its_type_and_may_be_given_again_but_no_other_one(
-    alice: Person, unique: str
-) -> None:
+def test_answer_must_match_condition_and_earlier_answer(alice: Person, unique: str) -> None:
+    """Repeating the same answer has no effect."""
     run = ask(alice, "float")
     name = asked(alice, run)
     assert code_of(answer, alice, run, "a0", bool_value=True) == "failed_precondition"
@@ -105,7 +105,7 @@ def test_an_answer_needs_a_condition_and_its_type_and_may_be_given_again_but_no_
     alice.until("SUCCEEDED", run)
 
 
-def test_a_condition_may_time_out_and_its_task_is_told(alice: Person) -> None:
+def test_condition_times_out_in_task_and_api(alice: Person) -> None:
     run = ask(alice, seconds=1)
     name = asked(alice, run, "TIMED_OUT")
     action = alice.action(run, name)
@@ -116,7 +116,8 @@ def test_a_condition_may_time_out_and_its_task_is_told(alice: Person) -> None:
     assert alice.values(run).outputs.literals[0].value == literal("timed out")
 
 
-def test_a_condition_is_aborted_with_its_run_but_stays_paused_if_that_fails(alice: Person) -> None:
+def test_condition_ends_if_run_is_aborted(alice: Person) -> None:
+    """If the run fails, the condition stays paused."""
     aborted, failed = ask(alice), alice.start("asks_and_fails")
     name = asked(alice, aborted)
     assert waits(alice, aborted)

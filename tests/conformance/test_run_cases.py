@@ -16,9 +16,7 @@ from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, w
 pytestmark = pytest.mark.usefixtures("deployed")
 
 
-def test_a_run_that_has_succeeded_is_found_and_hides_its_data_after_an_abort(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_succeeded_run_has_data_until_aborted(flyte: Flyte, alice: Person) -> None:
     run = alice.start("succeeds", x=1)
     assert re.fullmatch("r[a-z0-9]{19}", run.name)
     *_, last = alice.watch(run)  # it ends when the last attempt has
@@ -64,9 +62,10 @@ def test_a_run_that_has_succeeded_is_found_and_hides_its_data_after_an_abort(
     flyte.until(lambda: code_of(alice.log, run) == "not_found")
 
 
-def test_everybody_finds_the_newest_runs_first_and_gets_and_aborts_one_by_its_name_but_a_viewer(
+def test_runs_are_shared_between_users(
     flyte: Flyte, alice: Person, bob: Person, unique: str, request: pytest.FixtureRequest
 ) -> None:
+    """All users list, get and abort them, except that a viewer may not abort."""
     named = {"run_id": flyte.run(unique), "task_id": flyte.task("endless"), "inputs": inputs()}
     first = alice.create(**named)
     started = alice.until("RUNNING", first).status.start_time
@@ -105,9 +104,8 @@ def test_everybody_finds_the_newest_runs_first_and_gets_and_aborts_one_by_its_na
     assert (phase_of(last_told), phase_of(last_told.attempts[0])) == ("ABORTED", "ABORTED")
 
 
-def test_each_attempt_has_its_own_log_and_only_the_last_one_an_end_and_an_error(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_each_attempt_has_its_own_log(flyte: Flyte, alice: Person) -> None:
+    """Only the last attempt has an end and an error."""
     run = alice.start("fails", x=9)
     action = alice.until("FAILED", run)
     assert "on purpose" in action.error_info.message
@@ -133,7 +131,9 @@ def test_each_attempt_has_its_own_log_and_only_the_last_one_an_end_and_an_error(
     assert not values.outputs_uri
 
 
-def test_a_run_needs_a_correct_name_and_a_project(flyte: Flyte, alice: Person, unique: str) -> None:
+def test_create_run_with_invalid_name_or_project_fails(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
     task = {"task_id": flyte.task("endless"), "inputs": inputs()}
     for name in ("a234567890123456789012345678901", "1a", "a-"):
         assert code_of(alice.create, run_id=flyte.run(name), **task) == "invalid_argument"
@@ -141,9 +141,8 @@ def test_a_run_needs_a_correct_name_and_a_project(flyte: Flyte, alice: Person, u
     assert code_of(alice.create, project_id=project, **task) == "not_found"
 
 
-def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_inputs_over_2_mib_are_not_returned(flyte: Flyte, alice: Person) -> None:
+    """They are uploaded first, and identified by their hash."""
     large, task = inputs(x="x" * 2 * 2**20), flyte.task("endless")
     request = UploadInputsRequest(project_id=flyte.scope, task_id=task, inputs=large)
     uploaded = alice.data.upload_inputs(request).offloaded_input_data
@@ -156,9 +155,10 @@ def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
 # Runs with children
 
 
-def test_a_list_of_actions_has_parents_a_watch_also_tasks_and_a_report_an_address(
+def test_child_actions_are_listed_and_watched(
     flyte: Flyte, alice: Person, request: pytest.FixtureRequest
 ) -> None:
+    """A list has parents, a watch also has tasks, and a report has a signed URL."""
     run = alice.start("family", x=1)
     alice.until("SUCCEEDED", run)
     child = alice.child(run)
@@ -204,7 +204,7 @@ def test_a_list_of_actions_has_parents_a_watch_also_tasks_and_a_report_an_addres
 
 
 @pytest.mark.weekly  # an endpoint's test does it, too
-def test_recovering_takes_over_what_succeeded_on_union(flyte: Flyte, alice: Person) -> None:
+def test_recover_reuses_succeeded_actions_on_union(flyte: Flyte, alice: Person) -> None:
     run = alice.start("family", x=0)
     alice.until("FAILED", run)
     child = alice.child(run).id.name

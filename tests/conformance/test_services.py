@@ -18,7 +18,7 @@ from .client import Flyte, Person, code_of, where
 
 
 @pytest.mark.only("union", "open-source")
-def test_a_caller_gets_their_identity(flyte: Flyte, alice: Person) -> None:
+def test_user_info_returns_identity_of_caller(flyte: Flyte, alice: Person) -> None:
     known = alice.identity.user_info(UserInfoRequest())
     assert known.subject
     if flyte.kind == "union":  # elsewhere, a JWT may have no other claims
@@ -26,7 +26,7 @@ def test_a_caller_gets_their_identity(flyte: Flyte, alice: Person) -> None:
         assert re.fullmatch(".+@.+", known.email)
 
 
-def test_nobody_is_known_by_a_token_that_is_not_valid_or_none(
+def test_missing_or_invalid_token_is_unauthenticated(
     flyte: Flyte, request: pytest.FixtureRequest
 ) -> None:
     people = [Person(flyte, "of-nobody"), Person(flyte, None)]
@@ -45,9 +45,8 @@ def list_projects(person: Person, state: int = 0) -> list[str]:
     return [known.id for known in person.projects.list_projects(request).projects.projects]
 
 
-def test_the_project_has_three_domains_and_is_found_as_the_sdk_asks_for_it(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
+def test_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
+    """It is listed with the filters that the SDK sends."""
     project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
     assert project.id == flyte.project
     assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
@@ -56,7 +55,7 @@ def test_the_project_has_three_domains_and_is_found_as_the_sdk_asks_for_it(
     assert flyte.project not in list_projects(alice, state=1)
 
 
-def test_the_cluster_has_the_host_that_the_caller_used(flyte: Flyte, alice: Person) -> None:
+def test_select_cluster_returns_request_host(flyte: Flyte, alice: Person) -> None:
     operation = SelectClusterRequest.OPERATION_UPLOAD_INPUTS
     request = SelectClusterRequest(operation=operation, project_id=flyte.scope)
     cluster = urlsplit(alice.clusters.select_cluster(request).cluster_endpoint)
@@ -70,7 +69,7 @@ def upload(flyte: Flyte, **fields: Any) -> data.CreateUploadLocationRequest:
     return data.CreateUploadLocationRequest(**request | fields)
 
 
-def test_an_upload_has_a_signed_address_and_headers(
+def test_upload_location_has_signed_url_and_headers(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
     location = alice.data.create_upload_location(upload(flyte))
@@ -105,9 +104,8 @@ def list_tasks(person: Person, *filters: Filter, **of: Any) -> tuple[list[tuple[
     return [(task.task_id.name, task.task_id.version) for task in answer.tasks], answer.token
 
 
-def test_tasks_are_listed_in_their_latest_version_which_one_deployed_again_does_not_become(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
+def test_list_tasks_returns_latest_versions(flyte: Flyte, alice: Person, unique: str) -> None:
+    """Deploying an old version again does not make it the latest."""
     first, second = f"{unique}-a", f"{unique}-b"
     request = deployment(flyte, first)
     ask = tasks.GetTaskDetailsRequest(task_id=request.task_id)
@@ -127,7 +125,7 @@ def test_tasks_are_listed_in_their_latest_version_which_one_deployed_again_does_
     assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
 
 
-def test_lists_with_other_limits_tokens_and_fields_are_refused(alice: Person) -> None:
+def test_list_with_invalid_limit_token_or_field_fails(alice: Person) -> None:
     pages: list[dict[str, Any]] = [{"limit": 201}, {"token": "x"}]
     for page in pages:
         assert code_of(list_tasks, alice, **page) == "invalid_argument"
@@ -136,14 +134,15 @@ def test_lists_with_other_limits_tokens_and_fields_are_refused(alice: Person) ->
 
 
 @pytest.mark.only("open-source", "devbox")
-def test_one_phase_is_a_filter_with_equal_and_several_with_value_in(alice: Person) -> None:
+def test_phase_filter_accepts_one_value_with_equal(alice: Person) -> None:
+    """It accepts several values with VALUE_IN."""
     assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
     recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10
     assert code_of(alice.list_runs, recovered) == "internal"
     alice.list_runs(where("phase", "10"))
 
 
-def test_a_run_that_does_not_exist_is_not_found(flyte: Flyte, alice: Person, unique: str) -> None:
+def test_missing_run_is_not_found(flyte: Flyte, alice: Person, unique: str) -> None:
     run = flyte.run(unique)
     for ask in (alice.details, alice.abort, alice.action, alice.values, alice.log):
         assert code_of(ask, run) == "not_found"
@@ -152,9 +151,10 @@ def test_a_run_that_does_not_exist_is_not_found(flyte: Flyte, alice: Person, uni
 
 
 @pytest.mark.only("union")
-def test_a_viewer_cannot_deploy_or_upload_and_who_has_no_rights_sees_nothing(
+def test_rights_limit_deploy_upload_and_list(
     flyte: Flyte, victor: Person, carol: Person, unique: str
 ) -> None:
+    """A viewer cannot deploy or upload; a user without rights sees nothing."""
     assert flyte.project not in list_projects(carol)
     assert code_of(carol.list_runs) == "permission_denied"
     assert code_of(victor.tasks.deploy_task, deployment(flyte, unique)) == "permission_denied"

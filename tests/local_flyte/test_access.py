@@ -25,7 +25,7 @@ def call(
         return client.post(f"{flyte.url}/flyteidl2.{method}", json=body or {}, headers=headers)
 
 
-def test_people_are_recognised_by_one_valid_credential() -> None:
+def test_users_are_identified_by_one_valid_credential() -> None:
     with LocalFlyte(credential_headers=["X-Tenant", "X-Api-Key"]) as flyte:
         for headers, subject in (
             ({"Authorization": f"bearer {BOB.token}", "Cookie": ALICE.cookie}, BOB.subject),
@@ -47,7 +47,7 @@ def jwt(**claims: str) -> str:
     return f"e30.{payload}.unsigned"
 
 
-def test_open_source_flyte_reads_identities_and_verifies_nothing() -> None:
+def test_open_source_mode_reads_unverified_identities() -> None:
     """As ``runs/service/identity.go`` does; a verifying proxy must be in front of it."""
     token = {"Authorization": f"bearer {jwt(sub='carol', given_name='Carol')}"}
     cases: list[tuple[dict[str, str], str | None]] = [
@@ -74,7 +74,7 @@ def test_credentials_are_new_at_each_start() -> None:
     assert len(SECRETS | {again.token, again.cookie, again.api_key}) == 3 * (len(PEOPLE) + 1)
 
 
-def test_credentials_are_in_no_repr_and_in_private_files(local_flyte: LocalFlyte) -> None:
+def test_credentials_are_only_in_private_files(local_flyte: LocalFlyte) -> None:
     config, token = local_flyte.config_file("bob"), local_flyte.home / "bob.token"
     assert BOB.token not in config.read_text()  # from where it would get on a command line
     assert token.read_text().strip() == BOB.token
@@ -87,7 +87,7 @@ def test_credentials_are_in_no_repr_and_in_private_files(local_flyte: LocalFlyte
     assert not any(secret in shown for secret in SECRETS)
 
 
-def test_pages_of_other_sites_are_refused() -> None:
+def test_requests_from_other_sites_are_refused() -> None:
     """Where no credentials are asked for: DNS rebinding, and requests that need no preflight."""
     with LocalFlyte(mode=Mode.DEVBOX) as flyte, httpx.Client(trust_env=False, timeout=60) as client:
         file = {"project": "flytesnacks", "domain": "development", "filename": "x"}

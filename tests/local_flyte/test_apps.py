@@ -52,7 +52,7 @@ def deploy_again(version: str) -> None:
     remote.App.replace("tiny", app.spec, "another")
 
 
-def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
+def test_app_serves_latest_revision_until_stopped_or_deleted(
     local_flyte: LocalFlyte, flyte_variables: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "page.txt").write_text("a page")

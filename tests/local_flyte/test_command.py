@@ -120,7 +120,7 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_file_of_settings_and_a_port_in_use_are_told(project: Path, printed: str) -> None:
+def test_env_file_and_used_port_are_reported(project: Path, printed: str) -> None:
     assert "Using the variables in .env.\n" in printed
     assert "Not used by make dev: FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT\n" in printed
     run(["git", "init", "--quiet"], project)
@@ -131,7 +131,7 @@ def test_a_file_of_settings_and_a_port_in_use_are_told(project: Path, printed: s
             _listen(port)
 
 
-def test_a_printed_curl_line_has_an_api_key(command: Running, printed: str) -> None:
+def test_printed_curl_line_has_api_key(command: Running, printed: str) -> None:
     """Those of the default project are tried in test_demo.py."""
     lines = curl_lines(printed)
     (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
@@ -139,7 +139,7 @@ def test_a_printed_curl_line_has_an_api_key(command: Running, printed: str) -> N
     wait_until(lambda: '"route": "/me"' in command.printed())
 
 
-def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
+def test_printed_links_sign_users_in(printed: str, browser: httpx.Client) -> None:
     """One for each, and first one to a choice of people."""
     links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
     assert list(links) == ["alice", "bob", "victor", "carol"]
@@ -155,7 +155,7 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
 
 
-def test_the_app_is_deployed_as_printed_without_the_sign_in_and_the_file_of_settings(
+def test_printed_deploy_command_omits_sign_in_and_env(
     printed: str, project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = flyte_lines(printed)
@@ -170,7 +170,7 @@ def test_the_app_is_deployed_as_printed_without_the_sign_in_and_the_file_of_sett
         assert not any(Path(file).is_relative_to(name) for file in names)
 
 
-def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_why(
+def test_changed_files_are_reloaded_and_errors_shown(
     command: Running, printed: str, project: Path, browser: httpx.Client
 ) -> None:
     """The last test of this command."""
@@ -196,9 +196,7 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
 
 
 @pytest.mark.weekly
-def test_the_tasks_of_a_file_are_served_without_an_app(
-    default_project: Path, tmp_path: Path
-) -> None:
+def test_file_with_tasks_runs_without_app(default_project: Path, tmp_path: Path) -> None:
     (file := tmp_path / "jobs.py").write_text(JOBS)
     with started(tmp_path, file.name, PYTHONPATH=str(default_project)) as (command, printed):
         people = {Path(words[2]).stem: words[:3] for words in flyte_lines(printed)}
@@ -211,7 +209,7 @@ def test_the_tasks_of_a_file_are_served_without_an_app(
         check_ends(command, signal.SIGINT if with_nohup else signal.SIGHUP)
 
 
-def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
+def test_app_uses_flyte_and_user_of_config(
     printed: str, default_project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
     """That Flyte is the local one of another app."""
@@ -234,9 +232,8 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         assert "secret=" not in log
 
 
-def test_a_config_that_the_app_cannot_use_is_refused_and_without_tls_everybody_is_anonymous(
-    local_flyte: LocalFlyte, tmp_path: Path
-) -> None:
+def test_unusable_config_is_refused(local_flyte: LocalFlyte, tmp_path: Path) -> None:
+    """Without TLS, all callers are anonymous."""
     with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
         RemoteFlyte(Path("dns:///flyte.example.com"))
     known = local_flyte.config_file().read_text()
@@ -250,9 +247,7 @@ def test_a_config_that_the_app_cannot_use_is_refused_and_without_tls_everybody_i
     assert (settings.flyte_endpoint, settings.allow_anonymous) == ("http://127.0.0.1:1", True)
 
 
-def test_a_setting_that_is_misspelt_in_the_file_of_settings_is_told_once(
-    default_project: Path, tmp_path: Path
-) -> None:
+def test_misspelt_setting_is_reported_once(default_project: Path, tmp_path: Path) -> None:
     here = shutil.copytree(default_project, tmp_path / "here", symlinks=True)
     (here / ".env").write_text("TRUSTED_ORIGIN=https://s3cret.example\n")
     told = refusal(here)

@@ -46,7 +46,7 @@ def output_of(programs: Path, program: str, code: str, **environment: str) -> li
 
 
 @started_and_forked
-def test_a_process_has_only_its_own_variables_and_its_output_and_end_arrive(
+def test_process_has_own_environment_output_and_exit_code(
     programs: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "1")
@@ -63,7 +63,7 @@ os.kill(os.getpid(), 9)"""
     assert (error, end) == ("ZeroDivisionError: division by zero\n", "exit code 1")
 
 
-def test_a_process_ends_with_who_has_started_it(programs: Path) -> None:
+def test_process_ends_with_its_client(programs: Path) -> None:
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     start = f"run_in(Path({str(programs)!r}), 'a0', {code!r}, output=print)"
     script = f"import asyncio; from {__name__} import *; asyncio.run({start})"
@@ -84,7 +84,7 @@ def test_a_process_ends_with_who_has_started_it(programs: Path) -> None:
 
 
 @started_and_forked
-def test_an_installed_source_tree_cannot_be_imported(
+def test_editable_source_tree_cannot_be_imported(
     tmp_path: Path, programs: Path, program: str
 ) -> None:
     """An editable install makes it importable, whether it is in the code bundle or not."""
@@ -97,7 +97,7 @@ def test_an_installed_source_tree_cannot_be_imported(
     assert output_of(programs, program, code) == ["False\n", "exit code 0"]
 
 
-def test_cancelling_ends_the_process_and_its_children(programs: Path) -> None:
+def test_cancelling_kills_process_and_children(programs: Path) -> None:
     child = "print('started', flush=True); import time; time.sleep(600)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
 

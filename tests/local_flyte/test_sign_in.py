@@ -49,7 +49,7 @@ def check_private(page: httpx.Response) -> None:
     assert not any(person.cookie in page.text for person in PEOPLE.values())
 
 
-def test_only_requests_for_this_machine_are_served(browser: httpx.Client) -> None:
+def test_foreign_host_headers_are_refused(browser: httpx.Client) -> None:
     for status, hosts in (
         (200, ["127.0.0.1", "LocalHost:8080", "[::1]:1"]),
         (400, ["evil.example:8080", "localhost.evil.example", "0.0.0.0", ""]),
@@ -59,12 +59,12 @@ def test_only_requests_for_this_machine_are_served(browser: httpx.Client) -> Non
                 assert browser.get(path, headers={"Host": host}).status_code == status, host
 
 
-def test_all_other_paths_belong_to_the_app(browser: httpx.Client) -> None:
+def test_other_paths_are_served_by_app(browser: httpx.Client) -> None:
     for path in ("/sign-in-or-not", "/tasks/sign-in", "/sign-outside"):
         assert browser.post(path).text == f"POST {path} "
 
 
-def test_following_a_link_signs_that_person_in(browser: httpx.Client) -> None:
+def test_sign_in_link_sets_cookies(browser: httpx.Client) -> None:
     response = browser.get(ALICE)
     assert (response.status_code, response.headers["location"]) == (303, "/")
     check_private(response)
@@ -74,7 +74,7 @@ def test_following_a_link_signs_that_person_in(browser: httpx.Client) -> None:
     assert browser.get(ALICE.replace("alice", "mallory")).status_code == 404
 
 
-def test_each_app_of_a_machine_has_a_sign_in_of_its_own_and_sees_no_other(
+def test_each_local_app_has_own_sign_in(
     browser: httpx.Client,
 ) -> None:
     """Browsers send a host's cookies to all of its ports."""
@@ -87,7 +87,7 @@ def test_each_app_of_a_machine_has_a_sign_in_of_its_own_and_sees_no_other(
     assert told == "GET / flyte_at=of-another-app; theme=dark"
 
 
-def test_a_token_takes_the_place_of_the_cookie_and_of_no_other_credentials(tmp_path: Path) -> None:
+def test_token_file_replaces_cookie_only(tmp_path: Path) -> None:
     """With Flyte elsewhere, whose cookie a browser does not have."""
     (token_file := tmp_path / "token").write_text("first")
     signing_in = SignIn(app, SECRET, KNOWN, port=1, token_file=str(token_file))
@@ -103,7 +103,7 @@ def test_a_token_takes_the_place_of_the_cookie_and_of_no_other_credentials(tmp_p
         assert browser.get("/").text == "GET / "
 
 
-def test_only_printed_links_are_followed(browser: httpx.Client) -> None:
+def test_sign_in_without_secret_is_refused(browser: httpx.Client) -> None:
     for path in ("/sign-in", "/sign-in/alice", "/sign-out"):
         response = browser.get(path, params={"secret": "ü"})
         assert response.status_code == 403
@@ -113,7 +113,7 @@ def test_only_printed_links_are_followed(browser: httpx.Client) -> None:
         assert "alice" not in response.text
 
 
-def test_the_first_link_and_being_signed_in_lead_to_a_choice(browser: httpx.Client) -> None:
+def test_sign_in_page_lists_users(browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"secret": SECRET})
     assert page.status_code == 200
     assert "set-cookie" not in page.headers  # nobody is chosen

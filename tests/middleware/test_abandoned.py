@@ -53,7 +53,7 @@ async def seen_in_clean_up(make: Class) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
-def test_clean_up_after_an_abandoned_stream_has_no_credentials(either: Class, loop: Any) -> None:
+def test_abandoned_generator_closes_without_credentials(either: Class, loop: Any) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
         for _ in range(2):  # a loop sets its own hook whenever it starts to run
             assert runner.run(seen_in_clean_up(either)) == {}

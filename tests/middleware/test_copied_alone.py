@@ -19,7 +19,7 @@ from flyte import remote
 from .harness import import_copy, middleware_file
 
 
-def test_it_needs_nothing_but_the_standard_library_starlette_and_flyte() -> None:
+def test_file_imports_only_stdlib_starlette_and_flyte() -> None:
     text = middleware_file().read_text("utf-8")
     assert not re.search(r"\{[{%#]", text)  # no Jinja either
     modules = set()
@@ -34,7 +34,7 @@ def test_it_needs_nothing_but_the_standard_library_starlette_and_flyte() -> None
     assert not [parts for parts in outside if any(part.startswith("_") for part in parts)]
 
 
-def test_the_page_lists_its_version_and_hash() -> None:
+def test_page_lists_version_and_hash() -> None:
     if os.environ.get("PASSTHROUGH_AUTH_FILE"):
         pytest.skip("PASSTHROUGH_AUTH_FILE names a copy; the page lists the original")
     text = middleware_file().read_text("utf-8")
@@ -45,7 +45,7 @@ def test_the_page_lists_its_version_and_hash() -> None:
 
 
 @pytest.mark.parametrize("names", ["", "ab"])
-def test_it_refuses_to_be_imported_if_it_cannot_find_where_flyte_keeps_credentials(
+def test_import_fails_if_credential_variable_is_ambiguous(
     monkeypatch: pytest.MonkeyPatch, names: str
 ) -> None:
     variables = [contextvars.ContextVar[Any](name, default=None) for name in names]
@@ -63,7 +63,7 @@ def test_it_refuses_to_be_imported_if_it_cannot_find_where_flyte_keeps_credentia
         import_copy("other_flyte")
 
 
-def test_it_refuses_to_be_imported_if_threads_inherit_the_callers_credentials(
+def test_import_fails_if_threads_inherit_context(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Python 3.14 has the option, and free-threaded 3.14 has it by default."""

@@ -49,7 +49,7 @@ def cookies(*jars: bytes) -> list[Header]:
         case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}),
     ],
 )
-def test_credentials_are_forwarded_as_they_came(
+def test_credentials_are_forwarded_unchanged(
     cls: Class, headers: list[Header], expected: dict[str, str]
 ) -> None:
     credentials = ask(cls, get(*headers)).credentials
@@ -73,7 +73,7 @@ JAR = b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =se
         ({"a"}, b"session=s; a=1; session=t", "a=1"),  # and two values
     ],
 )
-def test_only_the_chosen_cookies_are_forwarded(
+def test_only_chosen_cookies_are_forwarded(
     cls: Class, names: Any, jar: bytes, forwarded: str | None
 ) -> None:
     chosen = {"cookie": forwarded} if forwarded else {}
@@ -111,7 +111,7 @@ def refuse(cls: Class, detail: str, headers: list[Header], **options: Any) -> An
 
 
 @refusals
-def test_credentials_that_are_refused_are_not_shown(
+def test_refused_credentials_are_not_disclosed(
     cls: Class, detail: str, headers: list[Header], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -125,7 +125,7 @@ def test_credentials_that_are_refused_are_not_shown(
     assert "s3cret" not in caplog.text
 
 
-def test_optional_credentials_are_checked_where_there_are_some(cls: Class) -> None:
+def test_optional_credentials_are_checked_if_present(cls: Class) -> None:
     assert ask(cls, get(), required=False).credentials == {}
     assert ask(cls, websocket(), required=False).credentials == {}
     assert ask(cls, post(ALICE), required=False).credentials == IS_ALICE
@@ -145,7 +145,7 @@ class Handler:
 
 
 @refusals
-def test_an_owners_handler_answers_every_refusal(
+def test_refusal_handler_gets_every_refusal(
     either: Class, detail: str, headers: list[Header]
 ) -> None:
     handler, status = Handler(), REFUSALS[detail]
@@ -158,7 +158,8 @@ def test_an_owners_handler_answers_every_refusal(
     assert (error.status_code, error.detail) == (status, detail)
 
 
-def test_an_owners_handler_denies_websockets_where_the_server_can(cls: Class) -> None:
+def test_refusal_handler_denies_websockets_if_supported(cls: Class) -> None:
+    """Servers without the extension for denial responses close the WebSocket."""
     handler = Handler()
     answer = ask(cls, websocket(**DENIAL), refusal_handler=handler)
     assert answer.messages[0]["type"] == "websocket.http.response.start"
@@ -183,7 +184,7 @@ FIRST, LAST = (b"X-First", b"1"), (b"x-last", b"1")
         ),
     ],
 )
-async def test_answers_to_cookies_vary_on_cookie(
+async def test_responses_vary_on_cookie(
     cls: Class, own: dict[str, Any], expected: list[Header]
 ) -> None:
     # The application's own message is not changed: it cannot be.

@@ -63,9 +63,10 @@ def send(cls: Class, scope: dict[str, Any], **options: Any) -> Answer:
 
 @pytest.mark.parametrize("where", FOREIGN)
 @both_kinds
-def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
+def test_cross_site_unsafe_request_with_cookie_is_403(
     cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
+    """The same holds for WebSockets, and for all credentials but bearer tokens."""
     for credential in OTHERS:
         answer = send(cls, scope(credential, *where, **DENIAL))
         assert answer.refused("Cross-site request refused")
@@ -79,27 +80,28 @@ def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
 
 @pytest.mark.parametrize("where", OWN)
 @both_kinds
-def test_own_and_trusted_pages_and_other_clients_may_use_all_credentials(
+def test_own_and_trusted_origins_may_use_credentials(
     cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
+    """Clients other than browsers may, too."""
     for credential in (*OTHERS, *BEARERS):
         assert send(cls, scope(credential, *where)).credentials
         assert send(cls, scope(credential, *where), assume_ambient=True).credentials
 
 
-def test_a_bearer_token_that_an_extractor_makes_will_not_do(cls: Class) -> None:
+def test_extracted_bearer_token_does_not_allow_cross_site(cls: Class) -> None:
     made = [lambda _: ("authorization", "Bearer service")]
     assert ask(cls, post(EVIL), made).status == 403
     assert ask(cls, post(), made).status == 200
 
 
-def test_every_origin_is_another_one_if_there_is_no_host(cls: Class) -> None:
+def test_any_origin_is_foreign_without_host(cls: Class) -> None:
     without = {"headers": [COOKIE, (ORIGIN, HERE)]}
     assert ask(cls, post() | without).refused("Cross-site request refused")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
-def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> None:
+def test_only_safe_methods_are_allowed_cross_site(cls: Class, method: str) -> None:
     assert ask(cls, get(COOKIE, EVIL, method=method)).status == 403
     for safe in ("GET", "HEAD", "OPTIONS"):
         assert ask(cls, get(COOKIE, EVIL, method=safe), assume_ambient=True).status == 200
@@ -110,13 +112,13 @@ INVALID += ["https://UI.example", "https://", "https://user@ui.example", "https:
 
 
 @pytest.mark.parametrize("invalid", INVALID)
-def test_an_invalid_origin_is_refused_at_construction(cls: Class, invalid: str) -> None:
+def test_invalid_trusted_origin_raises_value_error(cls: Class, invalid: str) -> None:
     expected = re.escape(f"not an origin such as 'https://example.com': {invalid!r}")
     with pytest.raises(ValueError, match=expected):
         cls(tell, trusted_origins=[invalid])
 
 
-def test_a_preflight_passes_to_cors_middleware_inside_without_credentials(cls: Class) -> None:
+def test_cors_preflight_passes_without_credentials(cls: Class) -> None:
     preflight = get(*PREFLIGHT, method="OPTIONS")
     assert ask(cls, preflight).credentials == {}
     origins = ["https://ui.example"]

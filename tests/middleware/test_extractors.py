@@ -18,7 +18,7 @@ def raising(text: str, request: Any) -> tuple[str, str]:
     raise RuntimeError(text)
 
 
-def test_a_list_of_extractors_replaces_the_defaults(cls: Class) -> None:
+def test_header_extractors_replace_defaults(cls: Class) -> None:
     only_key = [cls.extract_custom_header("X-Api-Key")]
     answer = ask(cls, get(ALICE, COOKIE, (b"x-api-key", b"k")), header_extractors=only_key)
     assert answer.credentials == {"x-api-key": "k"}
@@ -35,7 +35,7 @@ def test_a_list_of_extractors_replaces_the_defaults(cls: Class) -> None:
         case("like a reserved one", [("hosts", "1"), ("x-te", "2")], {"hosts": "1", "x-te": "2"}),
     ],
 )
-def test_a_later_result_with_the_same_key_wins(
+def test_last_extractor_with_same_name_wins(
     cls: Class, results: list[Any], expected: dict[str, str]
 ) -> None:
     extractors = [lambda _, result=result: result for result in results]
@@ -43,7 +43,7 @@ def test_a_later_result_with_the_same_key_wins(
 
 
 @pytest.mark.parametrize("name", ["authorization", "cookie", "X-Api-Key"])
-def test_the_extractors_work_on_anything_with_headers(cls: Class, name: str) -> None:
+def test_extractors_accept_any_object_with_headers(cls: Class, name: str) -> None:
     key = name.lower()
     extract = getattr(cls, f"extract_{name}_header", None) or cls.extract_custom_header(name)
     assert extract.__name__ == f"extract_{name.replace('-', '_')}_header"
@@ -70,9 +70,10 @@ class CallableObject:
         (lambda _: "s3cret", "<lambda> failed: ValueError"),
     ],
 )
-def test_a_raising_extractor_is_logged_by_name_and_type_only(
+def test_failed_extractor_is_logged_without_message(
     cls: Class, extractor: Any, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Name of the extractor and type of the error are logged."""
     caplog.set_level(logging.DEBUG)
     assert ask(cls, get(ALICE), [extractor, lambda _: ONE]).credentials == {"x-a": "1"}
     [record] = [record for record in caplog.records if record.name != "asyncio"]
@@ -92,17 +93,18 @@ NO_PAIRS += [(" ", "x"), (":authority", "x"), ("x-a\n", "x"), *((name, "x") for 
 
 
 @pytest.mark.parametrize("result", NO_PAIRS, ids=repr)
-def test_only_pairs_of_a_settable_name_and_a_value_are_credentials(cls: Class, result: Any) -> None:
+def test_invalid_extractor_results_are_ignored(cls: Class, result: Any) -> None:
     assert ask(cls, get(), [lambda _: result, lambda _: ONE]).credentials == {"x-a": "1"}
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_framing_and_hop_by_hop_names_are_no_custom_headers(cls: Class, name: str) -> None:
+def test_reserved_header_names_raise_value_error(cls: Class, name: str) -> None:
+    """Framing and hop-by-hop headers are reserved."""
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         cls.extract_custom_header(name)
 
 
-def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> None:
+def test_repeated_custom_header_is_joined(cls: Class) -> None:
     """RFC 9110 5.3; the SDK's class takes the first."""
     scope = get((b"x-api-key", "é".encode()), (b"x-api-key", b"b"))
     extract = cls.extract_custom_header("x-api-key")
@@ -110,12 +112,12 @@ def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> 
         assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "é, b"}
 
 
-def test_what_an_extractor_returns_is_checked_as_the_bytes_that_came(cls: Class) -> None:
+def test_extractor_results_are_validated_as_bytes(cls: Class) -> None:
     extract = functools.partial(cls.extract_custom_header("x-api-key"))
     assert ask(cls, get((b"x-api-key", b"\xff")), [extract]).refused("Malformed credentials")
 
 
-def test_an_async_extractor_is_refused_at_construction(cls: Class) -> None:
+def test_async_extractor_raises_type_error(cls: Class) -> None:
     async def extractor(request: Request) -> Any:
         raise AssertionError("it never runs")
 

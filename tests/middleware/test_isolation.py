@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .harness import ALICE, COOKIE, IS_ALICE, Class, ask, get, metadata, request, tell, websocket
 
 
-async def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> None:
+async def test_outer_metadata_is_kept_on_excluded_paths(cls: Class) -> None:
     app, ambient = cls(tell, None, {"/health"}), {"x-ambient": "1"}
     with remote.auth_metadata(*ambient.items()):
         assert (await request(app, get(path="/health"))).credentials == ambient
@@ -24,7 +24,7 @@ async def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> N
     assert metadata() == {}
 
 
-async def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
+async def test_interleaved_requests_keep_their_credentials(cls: Class) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         mine = dict(scope["headers"])[b"authorization"].decode()
         for _ in range(3):
@@ -39,7 +39,7 @@ async def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
     assert [answer.credentials for answer in answers] == [{"authorization": t} for t in tokens]
 
 
-async def test_the_server_callables_never_run_with_the_callers_credentials(either: Class) -> None:
+async def test_receive_and_send_run_without_credentials(either: Class) -> None:
     in_app, in_server, ambient = [], [], {"x-ambient": "1"}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +68,8 @@ async def test_the_server_callables_never_run_with_the_callers_credentials(eithe
     assert all(found == ambient for found in in_server)
 
 
-async def test_the_credentials_are_back_after_a_server_callable_raised(cls: Class) -> None:
+async def test_credentials_are_restored_after_receive_raises(cls: Class) -> None:
+    """The same holds after ``send`` raises."""
     seen = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +85,7 @@ async def test_the_credentials_are_back_after_a_server_callable_raised(cls: Clas
     assert seen == [IS_ALICE] * 2
 
 
-async def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None:
+async def test_messages_and_context_variables_are_unchanged(cls: Class) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     sent: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
@@ -113,7 +114,7 @@ async def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None
     assert [*map(id, arrived)] == [*map(id, sent)]
 
 
-def test_a_subclass_may_override_dispatch(cls: Class) -> None:
+def test_subclass_can_override_dispatch(cls: Class) -> None:
     class Stamping(cls):  # type: ignore[misc]
         async def dispatch(self, request: Request, call_next: Any) -> Response:
             assert metadata() == {}
@@ -132,7 +133,7 @@ def test_a_subclass_may_override_dispatch(cls: Class) -> None:
     assert ask(Stamping, get(path="/teapot")).status == 418
 
 
-def test_an_accepted_websocket_has_its_callers_credentials(either: Class) -> None:
+def test_websocket_has_credentials_of_caller(either: Class) -> None:
     """An overridden ``dispatch`` is for HTTP only."""
     assert ask(either, websocket()).status == 1008
     both = IS_ALICE | {"cookie": "session=alice"}
@@ -144,7 +145,7 @@ def test_an_accepted_websocket_has_its_callers_credentials(either: Class) -> Non
     assert ask(either, websocket(query_string=b"t=5"), [from_query]).credentials == {"x-token": "5"}
 
 
-def test_credentials_are_those_that_a_request_would_be_served_with(cls: Class) -> None:
+def test_credentials_method_matches_served_request(cls: Class) -> None:
     app = cls(tell, None, {"/health"})
     assert app.credentials(get(ALICE, COOKIE)) == IS_ALICE | {"cookie": "session=alice"}
     assert app.credentials(get(ALICE, path="/health")) == {}

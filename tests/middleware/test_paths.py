@@ -13,11 +13,11 @@ OTHERS += ["/health;a", "/health%2f", "/./health", "/x/../health", "/health\\", 
 
 
 @pytest.mark.parametrize("path", OTHERS)
-def test_an_excluded_path_is_compared_whole_and_exact(cls: Class, path: str) -> None:
+def test_excluded_path_must_match_exactly(cls: Class, path: str) -> None:
     assert ask(cls, get(path=path), None, {"/health"}).status == 401
 
 
-def test_root_path_and_mounts_do_not_widen_an_excluded_path(cls: Class) -> None:
+def test_excluded_path_ignores_root_path_and_mounts(cls: Class) -> None:
     behind = get(path="/api/health", root_path="/api")
     assert ask(cls, behind, None, {"/health"}).status == 401
     assert ask(cls, behind, None, {"/api/health"}).credentials == {}
@@ -26,7 +26,7 @@ def test_root_path_and_mounts_do_not_widen_an_excluded_path(cls: Class) -> None:
 
 
 @pytest.mark.parametrize("first", ["/health", None])
-def test_a_path_excluded_later_counts(cls: Class, first: str | None) -> None:
+def test_excluded_paths_can_be_extended_at_runtime(cls: Class, first: str | None) -> None:
     paths = {first} if first else set()
     app = cls(tell, None, paths)
     assert asyncio.run(request(app, get(path="/late"))).status == 401
@@ -35,10 +35,10 @@ def test_a_path_excluded_later_counts(cls: Class, first: str | None) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/a", "/health", ""])
-def test_a_string_of_excluded_paths_is_one_path(cls: Class, path: str) -> None:
+def test_excluded_paths_string_is_one_path(cls: Class, path: str) -> None:
     assert ask(cls, get(path="/a/health"), None, "/a/health").status == 200
     assert ask(cls, get(path=path), None, "/a/health").status == 401
 
 
-def test_a_query_string_that_is_not_utf_8_does_not_fail(cls: Class) -> None:
+def test_invalid_utf8_query_string_is_served(cls: Class) -> None:
     assert ask(cls, get(ALICE, query_string=b"q=\xff\xfe")).status == 200

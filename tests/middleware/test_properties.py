@@ -36,9 +36,10 @@ def forwarded(sent: list[Header], names: set[str]) -> dict[str, str]:
 @example([(b"cookie", b"session=s")], "POST", "/", set(), {"session"})
 @example([*PREFLIGHT, (b"cookie", b"a=1")], "OPTIONS", "/", set(), {"session"})
 @example([*PREFLIGHT], "options", "/", set(), set())
-def test_without_credentials_only_excluded_paths_are_served(  # noqa: PLR0917
+def test_request_without_credentials_is_refused(  # noqa: PLR0917
     cls: Class, sent: list[Header], method: str, path: str, exempt: set[str], names: set[str]
 ) -> None:
+    """Excluded paths and CORS preflights are the exceptions."""
     for scope in (get(*sent, path=path, method=method), websocket(*sent, path=path, **DENIAL)):
         answer = ask(cls, scope, None, exempt, cookie_names=names or None)
         present = {name for name, value in sent if value.strip()}

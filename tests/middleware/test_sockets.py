@@ -44,7 +44,7 @@ def connection(port: int) -> Iterator[HTTPConnection]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/beside", "/open-websocket"])
-def test_after_a_large_upload_the_next_request_has_no_credentials(
+def test_next_request_has_no_credentials_after_upload(
     connection: HTTPConnection, path: str
 ) -> None:
     def ask(method: str, path: str, *rest: Any) -> Any:
@@ -59,7 +59,7 @@ def test_after_a_large_upload_the_next_request_has_no_credentials(
         assert ask("GET", path) == {}
 
 
-def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
+def test_websocket_without_credentials_is_refused_in_handshake(port: int) -> None:
     with pytest.raises(InvalidStatus) as refusal, connect(f"ws://127.0.0.1:{port}/ws"):
         pass
     answer = refusal.value.response

@@ -41,7 +41,8 @@ def call_flyte(endpoint: str, authority: str) -> None:
     asyncio.run(serve_all())
 
 
-def test_flyte_receives_the_bytes_that_came_and_nothing_else(tmp_path: Path) -> None:
+def test_flyte_receives_credentials_byte_for_byte(tmp_path: Path) -> None:
+    """It receives no other header of the request."""
     calls: list[list[Header]] = []
 
     async def user_info(scope: Scope, receive: Receive, send: Send) -> None:

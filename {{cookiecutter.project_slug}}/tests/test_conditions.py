@@ -22,9 +22,7 @@ def asked(alice: httpx.Client) -> Asked:
     return dict(condition) | {"path": f"{path}/{condition['action']}"}
 
 
-def test_somebody_answers_what_a_run_asks_and_flyte_records_who(
-    alice: httpx.Client, bob: httpx.Client, asked: Asked
-) -> None:
+def test_answer_is_recorded_with_user(alice: httpx.Client, bob: httpx.Client, asked: Asked) -> None:
     (waiting,) = (each for each in alice.get("/conditions").json() if each["run"] == asked["run"])
     assert (waiting["name"], waiting["prompt"]) == ("approval", "<b>Publish?</b>")
     assert (waiting["type"], waiting["phase"]) == ("boolean", "paused")
@@ -46,9 +44,7 @@ def test_somebody_answers_what_a_run_asks_and_flyte_records_who(
     assert "answered otherwise" in refused.json()["detail"]
 
 
-def test_an_answer_of_another_type_or_after_the_end_is_refused(
-    alice: httpx.Client, asked: Asked
-) -> None:
+def test_invalid_or_late_answer_is_refused(alice: httpx.Client, asked: Asked) -> None:
     for value in (1, 1.5, "true", None, [True]):
         assert alice.post(asked["path"], json={"value": value}).status_code == 422, value
     root = f"/runs/{asked['run']}/conditions/a0"
@@ -61,7 +57,7 @@ def test_an_answer_of_another_type_or_after_the_end_is_refused(
 
 
 @pytest.mark.authorization
-def test_a_viewer_sees_what_a_run_asks_and_may_not_answer(
+def test_viewer_can_read_but_not_answer_condition(
     alice: httpx.Client, victor: httpx.Client, asked: Asked
 ) -> None:
     assert asked["run"] in [each["run"] for each in victor.get("/conditions").json()]

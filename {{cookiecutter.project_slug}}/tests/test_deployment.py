@@ -10,9 +10,7 @@ from local_flyte.testing import client_of
 
 
 @pytest.mark.deploys
-def test_the_deployed_app_has_its_files_and_serves_its_callers(
-    local_flyte: LocalFlyte, deployed_app: str
-) -> None:
+def test_deployed_app_serves_callers(local_flyte: LocalFlyte, deployed_app: str) -> None:
     url = local_flyte.wait_app(deployed_app)
     with client_of(url, None) as client:
         assert client.get("/health").status_code == 200

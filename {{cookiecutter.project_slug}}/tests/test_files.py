@@ -8,7 +8,7 @@ from local_flyte.testing import acting_as, ended, start
 from .deployed_tasks import count_lines
 
 
-def test_an_uploaded_file_can_be_the_input_of_a_task(alice: httpx.Client) -> None:
+def test_uploaded_file_is_valid_task_input(alice: httpx.Client) -> None:
     response = alice.post("/files", params={"name": "a/Größe of 2.txt"}, content=b"one\ntwo\n")
     assert response.status_code == 201
     uri = response.json()["uri"]

@@ -9,7 +9,7 @@ from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as
 
 
-def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
+def test_me_returns_identity_of_caller(alice: httpx.Client) -> None:
     with acting_as("alice"):
         known = remote.User.get()
     assert known.subject()
@@ -24,7 +24,7 @@ def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
 
 
 @pytest.mark.steers_flyte
-def test_a_caller_that_flyte_admits_but_cannot_identify_has_no_subject(
+def test_me_without_identity_has_no_subject(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     """This happens behind a proxy that checks an opaque token but does not pass on its owner."""
@@ -35,6 +35,6 @@ def test_a_caller_that_flyte_admits_but_cannot_identify_has_no_subject(
     assert expired.get("/me").status_code == 401
 
 
-def test_projects_have_their_domains(alice: httpx.Client, settings: Settings) -> None:
+def test_list_projects_returns_domains(alice: httpx.Client, settings: Settings) -> None:
     projects = {project["id"]: project["domains"] for project in alice.get("/projects").json()}
     assert settings.flyte_domain in projects[settings.flyte_project]

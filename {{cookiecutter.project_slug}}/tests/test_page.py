@@ -8,7 +8,7 @@ import httpx
 from app.routers.page import FILES
 
 
-def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> None:
+def test_web_ui_loads_without_credentials(anonymous: httpx.Client) -> None:
     page = anonymous.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     wanted = set(re.findall(r'(?:src|href)="(page/[^"]+)"', page.text))
@@ -18,7 +18,8 @@ def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> Non
         wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
 
 
-def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(anonymous: httpx.Client) -> None:
+def test_web_ui_has_content_security_policy(anonymous: httpx.Client) -> None:
+    """It runs only its own scripts, and cannot be framed."""
     for path in ("/", *(f"/page/{Path(file).name}" for file in FILES.paths())):
         response = anonymous.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")
@@ -31,7 +32,8 @@ def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(anonymous: http
         assert response.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_other_files_are_not_found_and_the_pages_files_are_read_only(alice: httpx.Client) -> None:
+def test_web_ui_serves_only_its_own_files(alice: httpx.Client) -> None:
+    """The files are read-only."""
     for path in ("/page", "/page/", "/page/none.js", "/page/../main.py", "/page/%2e%2e/main.py"):
         assert alice.get(path).status_code == 404, path
     assert alice.post("/page/main.js").status_code == 405

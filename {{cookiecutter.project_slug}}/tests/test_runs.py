@@ -35,9 +35,7 @@ def failure(greeting: str) -> str:
     return ended(start(count.name, to=0))
 
 
-def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
-    alice: httpx.Client, greeting: str
-) -> None:
+def test_succeeded_run_has_inputs_and_outputs(alice: httpx.Client, greeting: str) -> None:
     run = get_run(alice, greeting)
     assert run["task"] == greet.name
     assert run["version"]
@@ -52,23 +50,19 @@ def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
     assert data["outputs"] == {"o0": "Hello, Ada."}
 
 
-def test_a_failed_run_has_an_error_and_no_outputs(alice: httpx.Client, failure: str) -> None:
+def test_failed_run_has_error_and_no_outputs(alice: httpx.Client, failure: str) -> None:
     run = get_run(alice, failure)
     assert run["phase"] == "failed"
     assert "cannot count to 0" in run["error"]
     assert alice.get(f"/runs/{failure}/io").json() == {"inputs": {"to": 0}, "outputs": None}
 
 
-def test_a_wait_that_ends_before_the_run_returns_its_current_state(
-    alice: httpx.Client, counting: str
-) -> None:
+def test_wait_timeout_returns_current_state(alice: httpx.Client, counting: str) -> None:
     shown = get_run(alice, counting, wait=0.1)
     assert (shown["ended_at"], shown["outputs"]) == (None, None)
 
 
-def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
-    alice: httpx.Client, greeting: str
-) -> None:
+def test_list_runs_filters_by_user(alice: httpx.Client, greeting: str) -> None:
     with acting_as("alice"):
         me = remote.User.get()
     assert get_run(alice, greeting)["executed_by"] == {"subject": me.subject(), "name": me.name()}
@@ -81,9 +75,8 @@ def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
     assert alice.get("/runs", params={"subject": ""}).status_code == 422  # not everybody's
 
 
-def test_runs_are_listed_newest_first_and_by_task_phase_and_time(
-    alice: httpx.Client, greeting: str, failure: str
-) -> None:
+def test_list_runs_sorts_and_filters(alice: httpx.Client, greeting: str, failure: str) -> None:
+    """Newest first; by task, phase and time."""
     names = [run["name"] for run in listed(alice)]
     assert names.index(failure) < names.index(greeting)
     for phases in (["failed", "timed_out"], *([phase.value] for phase in ActionPhase)):
@@ -100,7 +93,7 @@ def test_runs_are_listed_newest_first_and_by_task_phase_and_time(
     assert greeting not in newer
 
 
-def test_project_and_domain_can_be_chosen_per_request(
+def test_request_can_choose_project_and_domain(
     alice: httpx.Client, greeting: str, settings: Settings
 ) -> None:
     elsewhere = {"domain": "production" if settings.flyte_domain == "staging" else "staging"}
@@ -113,16 +106,14 @@ def test_project_and_domain_can_be_chosen_per_request(
 
 
 @pytest.mark.parametrize("path", ["", "/io", "/rerun", "/abort"])
-def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, path: str) -> None:
+def test_missing_run_is_404(alice: httpx.Client, path: str) -> None:
     method = "POST" if path in {"/rerun", "/abort"} else "GET"
     response = alice.request(method, f"/runs/none{path}")
     assert (response.status_code, response.json()["title"]) == (404, "Not Found")
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_run_is_run_again_by_its_caller_with_some_inputs_changed(
-    bob: httpx.Client, greeting: str
-) -> None:
+def test_rerun_replaces_inputs_and_has_new_owner(bob: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/rerun"
     response = bob.post(path, json={"inputs": {"excited": True}})
     assert response.status_code == 201
@@ -139,9 +130,10 @@ def test_a_run_is_run_again_by_its_caller_with_some_inputs_changed(
 
 
 @pytest.mark.authorization
-def test_a_contributor_may_abort_anyones_run_and_a_viewer_may_not(
+def test_abort_run_needs_right_to_run(
     alice: httpx.Client, bob: httpx.Client, victor: httpx.Client
 ) -> None:
+    """A contributor may abort all runs; a viewer may not."""
     with long_run(count.name, to=100_000) as run:
         refused = victor.post(f"/runs/{run}/abort")
         assert refused.status_code == 403
@@ -154,9 +146,7 @@ def test_a_contributor_may_abort_anyones_run_and_a_viewer_may_not(
         assert (shown["phase"], shown["abort_reason"]) == ("aborted", "bob says so")
 
 
-def test_aborting_a_run_that_has_ended_is_refused_and_changes_nothing(
-    alice: httpx.Client, greeting: str
-) -> None:
+def test_abort_ended_run_is_refused(alice: httpx.Client, greeting: str) -> None:
     before = get_run(alice, greeting)
     refused = alice.post(f"/runs/{greeting}/abort")
     assert refused.status_code == 409
@@ -164,7 +154,7 @@ def test_aborting_a_run_that_has_ended_is_refused_and_changes_nothing(
     assert get_run(alice, greeting) == before
 
 
-def test_a_run_consists_of_actions(alice: httpx.Client, greeting: str) -> None:
+def test_list_actions_of_run(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/actions"
     (root,) = alice.get(path).json()
     assert (root["name"], root["type"], root["task"]) == ("a0", "task", greet.name)
@@ -178,9 +168,8 @@ def test_a_run_consists_of_actions(alice: httpx.Client, greeting: str) -> None:
 
 
 @pytest.mark.authorization
-def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
-    bob: httpx.Client, victor: httpx.Client
-) -> None:
+def test_abort_action_needs_right_to_run(bob: httpx.Client, victor: httpx.Client) -> None:
+    """A contributor may abort all actions; a viewer may not."""
     with long_run(count.name, to=100_000) as run:
         path = f"/runs/{run}/actions/a0/abort"
         assert victor.post(path).status_code == 403
@@ -190,9 +179,7 @@ def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
         assert bob.post(path.replace("a0", "none")).status_code == 404
 
 
-def test_a_report_is_opened_at_an_address_that_flyte_signs(
-    alice: httpx.Client, greeting: str
-) -> None:
+def test_report_redirects_to_signed_url(alice: httpx.Client, greeting: str) -> None:
     drawn = ended(start(draw.name))
     answer = alice.get(f"/runs/{drawn}/report")
     assert (answer.status_code, answer.headers["Referrer-Policy"]) == (303, "no-referrer")

@@ -11,7 +11,7 @@ from local_flyte.testing import events, start
 from .deployed_tasks import count
 
 
-def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
+def test_run_events_end_with_run(alice: httpx.Client) -> None:
     run = start(count.name, to=1)
     response = alice.get(f"/runs/{run}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -26,16 +26,14 @@ def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) 
     assert {state["name"] for state in states} == {run}
 
 
-def test_events_resume_where_they_were_cut_off(alice: httpx.Client, greeting: str) -> None:
+def test_run_events_resume_after_disconnect(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/events"
     for seen, ids in (("1-running", ["1-succeeded"]), ("1-succeeded", [])):
         told = events(alice.get(path, headers={"Last-Event-ID": seen}))
         assert [event.id for event in told] == ids
 
 
-def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
-    alice: httpx.Client, counting: str
-) -> None:
+def test_log_streams_live_and_resumes(alice: httpx.Client, counting: str) -> None:
     path = f"/runs/{counting}/logs"
     for seen in (0, 3):
         headers = {"Last-Event-ID": f"1-{seen}"}
@@ -46,7 +44,7 @@ def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
 
 
 @pytest.mark.parametrize("stream", ["events", "logs", "actions/events"])
-def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str) -> None:
+def test_missing_run_is_404(alice: httpx.Client, stream: str) -> None:
     response = alice.get(f"/runs/none/{stream}")
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -57,7 +55,7 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
     ("stream", "call"),
     [("events", "WatchActions"), ("logs", "TailLogs"), ("actions/events", "WatchActions")],
 )
-def test_a_stream_that_fails_before_its_first_event_is_a_problem(
+def test_stream_failing_at_start_returns_problem(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str
 ) -> None:
     if "/runs/{name}/" + stream not in alice.get("/openapi.json").json()["paths"]:

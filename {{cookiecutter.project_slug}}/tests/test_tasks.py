@@ -14,7 +14,7 @@ from .deployed_tasks import count, env, greet
 GREET = f"/tasks/{greet.name}"
 
 
-def test_tasks_are_listed_in_their_latest_version(alice: httpx.Client) -> None:
+def test_list_tasks_returns_latest_version(alice: httpx.Client) -> None:
     tasks = alice.get("/tasks", params={"environment": env.name}).json()
     names = [task["name"] for task in tasks]
     assert {greet.name, count.name} <= {*names}
@@ -24,7 +24,7 @@ def test_tasks_are_listed_in_their_latest_version(alice: httpx.Client) -> None:
     assert len(alice.get("/tasks", params={"limit": 1}).json()) == 1
 
 
-def test_a_task_shows_what_it_takes(alice: httpx.Client) -> None:
+def test_task_details_have_input_schema(alice: httpx.Client) -> None:
     task = alice.get(GREET).json()
     assert task["name"] == greet.name
     assert task["description"] == "Greet someone by name."
@@ -36,20 +36,21 @@ def test_a_task_shows_what_it_takes(alice: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tasks/team/app.greet", "/tasks/team%2Fapp.greet"])
-def test_a_name_may_have_a_slash(alice: httpx.Client, path: str) -> None:
+def test_task_name_can_contain_slash(alice: httpx.Client, path: str) -> None:
     for answer in (alice.get(path), alice.post(f"{path}/runs", json={})):
         assert answer.status_code == 404
         assert "team/app.greet" in answer.json()["detail"]
 
 
-def test_a_version_can_be_requested(alice: httpx.Client) -> None:
+def test_task_version_can_be_requested(alice: httpx.Client) -> None:
     latest = alice.get(GREET).json()
     assert alice.get(GREET, params={"version": latest["version"]}).json() == latest
     assert alice.get(GREET, params={"version": "none"}).status_code == 404
     assert alice.post(f"{GREET}/runs?version=none", json={}).status_code == 404
 
 
-def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(bob: httpx.Client) -> None:
+def test_start_run_with_wait_returns_outputs(bob: httpx.Client) -> None:
+    """The run belongs to the caller."""
     body = {"inputs": {"name": "Grace", "excited": True}}
     response = bob.post(f"{GREET}/runs", params={"wait": 100}, json=body)
     assert response.status_code == 201
@@ -70,7 +71,7 @@ def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(bob: httpx.Client
         ({"name": "Ada", "loud": True}, ["loud"]),
     ],
 )
-def test_all_invalid_inputs_are_listed(
+def test_invalid_inputs_are_all_reported(
     alice: httpx.Client, inputs: dict[str, Any], names: list[str]
 ) -> None:
     response = alice.post(f"{GREET}/runs", json={"inputs": inputs})
@@ -79,14 +80,14 @@ def test_all_invalid_inputs_are_listed(
     assert locations == [["inputs", name] for name in names]
 
 
-def test_an_unknown_field_of_a_new_run_is_refused(alice: httpx.Client) -> None:
+def test_start_run_with_unknown_field_is_422(alice: httpx.Client) -> None:
     response = alice.post(f"{GREET}/runs", json={"input": {"name": "Ada"}})
     assert response.status_code == 422
     assert response.json()["errors"][0]["location"] == ["body", "input"]
 
 
 @pytest.mark.steers_flyte
-def test_a_started_run_is_reported_even_if_its_state_cannot_be_read(
+def test_started_run_is_returned_if_reading_fails(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("WatchActions", Code.UNKNOWN)

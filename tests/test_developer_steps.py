@@ -151,9 +151,7 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
     return [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
 
 
-def test_with_other_answers_an_owners_additions_and_every_recipe_pass_their_tests(
-    baker: Baker, tmp_path: Path
-) -> None:
+def test_recipes_pass_with_other_answers(baker: Baker, tmp_path: Path) -> None:
     """Without the template's page and agents; test_readme.py has them, and all other tests."""
     project = baker(tmp_path, **OTHER_ANSWERS)
     new = add_all_recipes(project, "A second page")
@@ -164,9 +162,10 @@ def test_with_other_answers_an_owners_additions_and_every_recipe_pass_their_test
 
 
 @pytest.mark.weekly
-def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
+def test_project_passes_after_typical_additions(
     project: Path,
 ) -> None:
+    """A developer adds every recipe, an endpoint, a task, a setting and a file."""
     add_all_recipes(project, "The only page")  # which is for projects without the template's
     add_everything(project)
     link, docs = '        <a href="page/about.html">About you</a>', '        <a href="docs">'
@@ -186,7 +185,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
 
 
 @pytest.mark.weekly
-def test_the_recipe_for_gradio_passes_its_test(project: Path, tmp_path: Path) -> None:
+def test_gradio_recipe_passes_its_test(project: Path, tmp_path: Path) -> None:
     """With its package, which no other test needs."""
     page, main = project / "docs/recipes/gradio.md", project / "app/main.py"
     for recipe in recipes_of(page):
@@ -201,7 +200,7 @@ def test_the_recipe_for_gradio_passes_its_test(project: Path, tmp_path: Path) ->
 
 
 @pytest.mark.weekly  # the SDK may get further ones
-def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
+def test_webhook_table_lists_every_operation() -> None:
     named = [name for row in pages.data("webhook")["rows"] for name in row["operations"]]
     assert sorted(named) == sorted(get_args(_webhook_app.WebhookEndpoint))
 
@@ -220,7 +219,7 @@ def taken_out(project: Path, *things: str) -> None:
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
-def test_to_answer_no_to_agents_is_to_take_them_out(
+def test_answer_no_equals_removing_agents(
     default_project: Path, project: Path, baker: Baker, tmp_path: Path
 ) -> None:
     without = baker(tmp_path / "without", agents="no")
@@ -242,9 +241,7 @@ def test_to_answer_no_to_agents_is_to_take_them_out(
         (),
     ],
 )
-def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_its_tests(
-    things: tuple[str, ...], project: Path
-) -> None:
+def test_project_passes_after_removing_features(things: tuple[str, ...], project: Path) -> None:
     taken_out(project, *things)
     check(project, types=bool(things))
     assert re.search(r"\d passed", run(PYTEST, project))
@@ -287,9 +284,10 @@ TOLD = [
 ]
 
 
-def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_absent_one_does_not(
+def test_guarantees_fail_for_endpoint_without_flyte(
     project: Path,
 ) -> None:
+    """The failure names the change to make; a removed endpoint is no failure."""
     add_router(project, "ours", OURS)
     taken_out(project, "questions", "who I am, projects", "runs, actions", "streams, logs", "tasks")
     some = "invalid_credentials or mixed_up or (quotes and add) or agents"

@@ -20,7 +20,7 @@ def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
         run([BIN / "zizmor", "--offline", "--quiet", "--persona=pedantic", ".github"], folder)
 
 
-def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project: Path) -> None:
+def test_generated_workflow_pins_same_actions(default_project: Path) -> None:
     """Dependabot does not see the template folder: after an update of ours, update the other."""
     used = re.compile(r"uses: (\S+ # \S+)")
     ours = used.findall((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
@@ -29,9 +29,10 @@ def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project:
     assert set(theirs) <= set(ours)
 
 
-def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_pages(
+def test_make_targets_are_listed_and_documented(
     default_project: Path,
 ) -> None:
+    """Each target also sets up the environment."""
     known: set[str] = set()
     for folder in (default_project, ROOT):
         makefile = (folder / "Makefile").read_text("utf-8")
@@ -47,7 +48,7 @@ def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_page
             assert {a or b for a, b in told} <= known, page
 
 
-def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> None:
+def test_app_imports_only_the_public_package(default_project: Path) -> None:
     """`passthrough` is the face; `passthrough.agents` can be taken out."""
     theirs = [default_project / "deployment.py", *default_project.rglob("*.md")]
     theirs += [*(default_project / "app").rglob("*.py"), *(default_project / "tests").rglob("*.py")]
@@ -61,7 +62,7 @@ def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> Non
     assert "passthrough" in imported <= {"passthrough", "passthrough.agents"}
 
 
-def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
+def test_repository_has_no_lock_file_or_registry() -> None:
     locks = {"uv.lock", "poetry.lock", "pdm.lock", "package-lock.json"}
     hosts = ("pypi." + "org", "python" + "hosted", "npm" + "js")
     for path in tracked_files():
@@ -70,14 +71,14 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert not any(host.encode() in content for host in hosts), path
 
 
-def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:
+def test_version_matches_changelog() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     newest = re.findall(r"^## (\d+\.\d+\.\d+)$", changelog, re.MULTILINE)[0]
     assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
     assert passthrough.__version__ == local_flyte.__version__ == newest
 
 
-def test_each_module_of_passthrough_has_the_file_of_tests_that_is_named_after_it() -> None:
+def test_each_passthrough_module_has_a_test_file() -> None:
     """And each file of tests there has a module, but in the two folders that are about more."""
     package, tests = ROOT / PROJECT / "passthrough", ROOT / "tests/passthrough"
     modules = {path.relative_to(package) for path in package.rglob("*.py")}
@@ -88,7 +89,7 @@ def test_each_module_of_passthrough_has_the_file_of_tests_that_is_named_after_it
     assert {path.parts[0] for path in files - named} == {"routers", "whole_app"}
 
 
-def test_no_two_files_of_tests_have_one_name() -> None:
+def test_names_of_test_files_are_unique() -> None:
     folders = (ROOT / "tests", ROOT / PROJECT / "tests")
     names = Counter(path.name for folder in folders for path in tracked_files(folder))
     several = {"__init__.py", "conftest.py", "README.md"}
