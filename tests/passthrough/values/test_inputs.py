@@ -27,7 +27,28 @@ from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
 from ..support import as_a_task_reads, as_the_sdk, type_of
-from .kinds import Color, Level, Leveled, Numbers, Odd, Painted, Parts, Point, Swapped, Wall
+from .kinds import (
+    NOW,
+    Color,
+    Half,
+    Level,
+    Leveled,
+    ModelOne,
+    ModelTwo,
+    Numbers,
+    Odd,
+    One,
+    Painted,
+    Parts,
+    Point,
+    Secret,
+    Swapped,
+    Two,
+    Wall,
+    model_with_union,
+    typed_values,
+    with_union,
+)
 
 router = APIRouter()
 
@@ -50,6 +71,9 @@ Content = create_model("Content", content=bytes)
 Encoded = create_model("Encoded", content=Base64Bytes)
 Amount = create_model("Amount", amount=decimal.Decimal)
 Naive = create_model("Naive", at=NaiveDatetime)
+Square = make_dataclass("Square", [("side", float)])
+NamedSquare = make_dataclass("NamedSquare", [("side", float), ("name", str)])
+Drawing = make_dataclass("Drawing", [("shape", Square | NamedSquare)])
 ROWS = [row for rows in pages.data("values").values() for row in rows]
 TYPES: dict[str, Any] = {
     "integer": int, "number": float, "number or text": float | str, "boolean": bool, "text": str,
@@ -60,15 +84,14 @@ TYPES: dict[str, Any] = {
     "model with bytes": Content, "model with bytes in Base64": Encoded,
     "model with a decimal": Amount,
     "model with a naive date-time": Naive, "dataclass with bytes": Raw,
-    "dataclass with a duration": Wait,
+    "dataclass with a duration": Wait, "dataclass with a union": Drawing,
+    "model with a secret": Secret, "map of integers": dict[int, int],
 }  # fmt: skip
 """The types in docs/tables/values.toml."""
-Square = make_dataclass("Square", [("side", float)])
 Flags = make_dataclass("Flags", [("names", dict[bool, str])])
 Due = make_dataclass("Due", [("day", bool | int | dt.date | None)])  # tries all with any text
 ANYTHING: Any = {"plain": dict, "maybe": dict[str, Any] | None, "rows": list[dict[str, Any]]}
 Anything = create_model("Anything", **ANYTHING, free=Free)
-NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS_JSON = {"level": 2, "pair": [1, "p"], "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
     (int | float, -math.inf, "-Infinity"),
@@ -91,6 +114,14 @@ CASES: list[tuple[Any, Any, Any]] = [
         {"at": "01:02:00", "id": str(uuid.UUID(int=5)), "amount": "0.1", "numbers": [1, 2],
          "more": [1, 2]}),
     (dict[str, int], {"1": 1, "01": 2}, {"1": 1, "01": 2}),
+    (with_union(One | Two), with_union(One | Two)(One(1)), {"u": {"a": 1}}),
+    (with_union(list[int] | list[str]), with_union(list[int] | list[str])(["a"]), {"u": ["a"]}),
+    (with_union(int | float), with_union(int | float)(2), {"u": 2}),
+    (with_union(str | dt.date), with_union(str | dt.date)("2024-01-02"), {"u": "2024-01-02"}),
+    (model_with_union(ModelOne | ModelTwo), model_with_union(ModelOne | ModelTwo)(
+        u=ModelTwo(a=1, b="x")), {"u": {"a": 1.0, "b": "x"}}),
+    (create_model("Halves", half=Half), create_model("Halves", half=Half)(half=Half.HALF),
+        {"half": 0.5}),
     (Anything, Anything(plain={"a": [1.0]}, maybe={"b": None}, rows=[{}, {"c": "d"}], free=Free()),
         {"plain": {"a": [1.0]}, "maybe": {"b": None}, "rows": [{}, {"c": "d"}],
          "free": {"options": {}}}),
@@ -123,6 +154,28 @@ def test_a_task_receives_what_was_given_and_what_is_shown(
     assert read(to_literal(shown, kind), kind) == expected
 
 
+def as_other_clients_send(shown: Any) -> Any:
+    """Return the same JSON with whole numbers for floats, and the keys of objects in reverse."""
+    if isinstance(shown, dict):
+        return {name: as_other_clients_send(item) for name, item in reversed(shown.items())}
+    if isinstance(shown, list):
+        return [*map(as_other_clients_send, shown)]
+    is_whole = isinstance(shown, float) and shown.is_integer() and str(shown) != "-0.0"
+    return int(shown) if is_whole and abs(shown) < 2**53 else shown
+
+
+def test_values_are_stored_as_the_sdk_stores_them() -> None:
+    """The SDK's type engine, which the app does not change, decides. A cache compares the bytes."""
+    others = []
+    for kind, native in typed_values():
+        stored = as_the_sdk(native, kind)
+        shown = to_json([("a", stored)])["a"]
+        for sent in (shown, as_other_clients_send(shown)):
+            if to_literal(sent, kind) != stored:
+                others.append((kind, sent, to_literal(sent, kind), stored))
+    assert others == []
+
+
 def test_a_dict_may_hold_what_pydantic_writes_as_json() -> None:
     stored = to_literal({"day": [NOW.date()]}, dict)
     assert to_json([("a", stored)]) == {"a": {"day": ["2024-01-02"]}}
@@ -136,6 +189,8 @@ NO_DURATION = "must be of the format duration, such as P1DT2H30M"
 NO_FIELD = "there is no such field"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_TYPE = "matches none of the types"
+OTHER_TYPE = "the task would read it as another type of the union"
+STARS = "must be the secret itself: these stars are shown instead of a secret"
 TWO_TYPES = "matches 2 types of the union: ambiguous"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (float, 10**20, {(): "must be an integer of 64 bits"}),
@@ -155,6 +210,25 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Wall, {"color": "RED", "painted": {"color": "red", "swapped": "A", "size": 1}},
         {("painted", "size"): NO_FIELD}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
+    (Wait, {"wait": 1e-7}, {("wait",): "must be a whole number of microseconds"}),
+    (Wait, {"wait": 1e15}, {("wait",): "must be at most 86399999999999.999999 seconds"}),
+    (Secret, {"password": "**********", "port": 2}, {("password",): STARS}),
+    (with_union(uuid.UUID | int), {"u": "12"}, {("u",): NO_TYPE}),
+    (with_union(float | str), {"u": "NaN"}, {("u",): TWO_TYPES}),
+    # A task would read another value than was sent:
+    (with_union(One | Two), {"u": {"a": 1.5}}, {("u",): OTHER_TYPE}),
+    (with_union(One | Two), {"u": {"a": 1, "b": "x"}}, {("u",): OTHER_TYPE}),
+    (with_union(list[int] | list[str]), {"u": ["1"]}, {("u",): OTHER_TYPE}),
+    (with_union(list[int] | str), {"u": "12"}, {("u",): OTHER_TYPE}),
+    (with_union(dict[str, int] | dict[str, str]), {"u": {"a": "1"}}, {("u",): OTHER_TYPE}),
+    (with_union(dt.datetime | dt.date), {"u": "2024-01-02"}, {("u",): OTHER_TYPE}),
+    (with_union(tuple[int, str] | list[str]), {"u": ["1", "a"]}, {("u",): OTHER_TYPE}),
+    (model_with_union(dt.datetime | dt.date), {"u": "2024-01-02"}, {("u",): OTHER_TYPE}),
+    (model_with_union(Color | int), {"u": "12"}, {("u",): OTHER_TYPE}),
+    (model_with_union(One | dict[str, Any]), {"u": {"a": 1, "b": 2}}, {("u",): OTHER_TYPE}),
+    # The SDK finds several variants, and the task fails:
+    (One | Two, {"a": 1, "b": "x"}, {(): TWO_TYPES}),
+    (ModelOne | ModelTwo | None, {"a": 1, "b": "x"}, {(): TWO_TYPES}),
     # Values of the app's own:
     (Color | str, Color.RED, {(): TWO_TYPES}),
     (dict, {"k": [object()]}, {("k", 0): "must be of type JSON"}),

@@ -9,7 +9,7 @@ from flyte.io import File
 from flyteidl2.core.interface_pb2 import Parameter
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
-from pydantic import Field, create_model
+from pydantic import Field, SecretStr, create_model
 
 from passthrough.http.problems import Problem
 from passthrough.limits import Budget
@@ -105,6 +105,23 @@ def test_a_description_is_the_authors_and_says_what_a_format_means() -> None:
         "the task gets its UTF-8 bytes",
         "of the page (the task gets its UTF-8 bytes)",
     ]
+
+
+def test_defaults_that_a_task_might_read_otherwise_are_omitted() -> None:
+    """A form then leaves such a field out, and the task uses its own default."""
+    fields: Any = {
+        "kept": (float, 2.0), "maybe": (str | None, "x"), "secret": (SecretStr, SecretStr("s")),
+        "color": (Color, Color.RED), "maybe_color": (Color | None, Color.RED),
+        "day": (dt.datetime | dt.date, dt.date(2024, 1, 2)), "required": (int, ...),
+    }  # fmt: skip
+    task = interface_of(a=type_of(create_model("Defaults", **fields)))
+    schema = inputs_schema(task, (), Budget())["properties"]["a"]
+    found = schema["properties"]
+    assert {name: of["default"] for name, of in found.items() if "default" in of} == {
+        "kept": 2.0,
+        "maybe": "x",
+    }
+    assert next(iter(found)) == "required"  # as the SDK stores a dataclass
 
 
 def test_references_in_a_schema_stay_references() -> None:

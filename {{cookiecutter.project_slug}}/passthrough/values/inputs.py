@@ -3,13 +3,16 @@
 What the task's own decoder would read as another value is refused, such as "20240102" for a date.
 """
 
+import functools
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
+from itertools import chain, repeat
 from typing import Any
+from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
@@ -19,15 +22,15 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from ..limits import Budget, TooComplexError
-from .schemas import CONTAINERS, DURATION, SIMPLE, TYPES, Schema, SchemaBuilder
+from .schemas import DURATION, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder, is_model
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
-PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
+ANY_TYPE = "any"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
-DURATIONS = TypeAdapter(timedelta)
+adapter_of = functools.cache(TypeAdapter)
 
 
 def _moment(text: str) -> datetime:
@@ -42,8 +45,9 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
     "date": (DAY, date.fromisoformat, "2026-01-31"),
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
-    "duration": (DURATION["pattern"], DURATIONS.validate_python, "P1DT2H30M"),
+    "duration": (DURATION["pattern"], adapter_of(timedelta).validate_python, "P1DT2H30M"),
     "uri": (URI, str, "s3://bucket/key"),
+    "uuid": (r"[\da-fA-F]{8}(-[\da-fA-F]{4}){3}-[\da-fA-F]{12}", UUID, str(UUID(int=1))),
 }
 """Patterns, parsers and examples. Parsers alone would not do: Pydantic takes digits for a number of
 seconds, and Python drops what is below a microsecond."""
@@ -53,9 +57,22 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     STRING: ("string_value", str),
     BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", _moment),
-    SimpleType.DURATION: ("duration", DURATIONS.validate_python),
+    SimpleType.DURATION: ("duration", adapter_of(timedelta).validate_python),
 }
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
+EXACT_TYPES = ("integer", "number", "string", "boolean", "null")
+PYTHON_TYPES: Mapping[str, Any] = {
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "date-time": datetime,
+    "date": date,
+    "time": time,
+    "duration": timedelta,
+    "uuid": UUID,
+}
+"""Python's types by the names of JSON types, and of formats of texts."""
+SECRET = "*" * 10  # Pydantic writes this text for each secret
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -84,7 +101,7 @@ def to_literals(
         try:
             if name in values:
                 schema = converter.schemas.of_type(kind)
-                literals[name] = converter.literal(values[name], schema, (name,))
+                literals[name] = converter.convert(values[name], schema, (name,))
             elif name not in optional:
                 errors.append(((name,), "must be given"))
         except InvalidInputs as error:
@@ -97,92 +114,227 @@ def to_literals(
 
 
 class Converter:
-    """Converts the inputs of one run, within a budget, or raises InvalidInputs."""
+    """Converts the inputs of one run within a budget, or raises InvalidInputs."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
+        self._is_model = False
 
-    def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Literal:
-        """Return a value's literal, or `PART`."""
+    def convert(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Any:
+        """Return the literal of a value or, within a dataclass or a model, the JSON to store."""
         value = _as_json(value, schema.kind)
+        if schema.kind.simple == SimpleType.STRUCT:
+            self._is_model = is_model(schema.kind)
         if "anyOf" not in schema:  # each variant is charged
             self._spend(depth, len(value) if isinstance(value, str) else 0)
+        converted = value
         if "anyOf" in schema:
-            literal = self._union(value, schema, at, depth)
+            converted = self._union(value, schema, at, depth)
         elif "$ref" in schema:
-            target = self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            literal = self.literal(value, target, at, depth + 1)
-        elif wrong := self._fault(value, schema):
-            raise InvalidInputs([(at, wrong)])
+            converted = self.convert(value, self._resolved(schema), at, depth + 1)
+        elif fault := self._fault(value, schema):
+            raise InvalidInputs([(at, fault)])
         elif isinstance(value, list):
-            literal = self._items(value, schema, at, depth)
+            converted = self._items(value, schema, at, depth)
         elif isinstance(value, dict):
-            literal = self._fields(value, schema, at, depth)
-        else:
-            literal = PART
-        is_made_of_others = schema.kind.WhichOneof("type") in CONTAINERS
-        return literal if is_made_of_others else self._stored(value, schema.kind)
+            converted = self._fields(value, schema, at, depth)
+        elif schema.get("type") == "number":
+            converted = self._number(value)
+        match schema.kind.WhichOneof("type"):
+            case None | "union_type":
+                return converted
+            case "collection_type":
+                return Literal(collection={"literals": converted})
+            case "map_value_type":
+                return Literal(map={"literals": converted})
+        return self._stored(converted, schema.kind)
 
-    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:
-        """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
+    def _resolved(self, schema: Schema) -> Schema:
+        """Return the schema that a reference points to, which may be a reference again."""
+        if "$ref" in schema:
+            return self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
+        return schema
 
-        Within a dataclass or a model, the value is stored without its type, and the task chooses:
-        there it is enough that one fits.
-        """
-        is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
+    def _number(self, value: Any) -> Any:
+        """Return the float that the SDK stores, unless it would be another number."""
+        if isinstance(value, str):  # "NaN", for example, which a model's JSON has as a text
+            return value if self._is_model else float(value)
+        return float(value) if float(value) == value else value
+
+    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
+        """Choose the variant as the SDK does."""
+        variants = schema["anyOf"]
         beside_null = [of for of in variants[:2] if of != NULL]
-        # The error of the only type besides null says more than the one below.
+        # The error of the only type besides null says more than those below.
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
             return self._variant(value, beside_null[0], at, depth + 1)
-        fitting: list[Literal] = []
+        if schema.kind.HasField("union_type"):
+            return self._declared_union(value, variants, at, depth)
+        return self._undeclared_union(value, variants, at, depth)
+
+    def _declared_union(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
+        """Choose the variant of the value's exact type, or the only one that fits.
+
+        The stored value names its variant, but not which of several dataclasses or models it is.
+        """
+        fitting = list[tuple[Schema, Any]]()
         for of in variants:
             with suppress(InvalidInputs):
-                fitting.append(self._variant(value, of, at, depth + 1))
-                # "NaN" may be shown for a number, and a dataclass would read it as a text.
-                is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
-                if is_exact and value not in NOT_FINITE:
-                    return fitting[-1]
-        if len(fitting) == 1:
-            return fitting[0]
-        which = f"{len(fitting)} types of the union: ambiguous" if fitting else "none of the types"
-        raise InvalidInputs([(at, f"matches {which}")])
+                fitting.append((of, self._variant(value, of, at, depth + 1)))
+                if EXACT.get(type(value)) == of.kind.simple and value not in NOT_FINITE:
+                    return fitting[-1][1]
+        if len(fitting) != 1:
+            raise InvalidInputs([(at, _mismatch(len(fitting)))])
+        [(chosen, converted)] = fitting
+        if chosen.kind.simple == SimpleType.STRUCT:
+            tag, self._is_model = chosen.kind.structure.tag, is_model(chosen.kind)
+            alike = [of for of in variants if of.kind.structure.tag == tag and of is not chosen]
+            if tag and any(self._may_read(value, of, depth + 1) for of in alike):
+                raise InvalidInputs([(at, _mismatch(2))])
+        return converted
 
-    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Literal:
-        literal = self.literal(value, schema, at, depth)
+    def _undeclared_union(
+        self, value: Any, variants: list[Schema], at: Location, depth: int
+    ) -> Any:
+        """Choose the variant that the task will choose, because no type is stored with the value.
+
+        A dataclass takes the first variant that can be made of the value. Numbers, texts, booleans
+        and null must have the exact type. A model does this only among formats of texts.
+        """
+        self._spend(depth, 8 * len(variants))
+        has_text, is_read_before = any(map(_is_text, variants)), False
+        names = [of.get("type") for of in variants]
+        if has_text and "number" in names and value in NOT_FINITE:  # a text, or shown for a number
+            raise InvalidInputs([(at, _mismatch(2))])
+        for of in sorted(variants, key=self._is_enum):  # which takes any text and number: last
+            if type(value) is int and of.get("type") == "number" and "integer" in names:
+                continue
+            has_fields = "properties" in self._resolved(of)
+            try:
+                converted = self._variant(value, of, at, depth + 1)
+            except InvalidInputs:
+                pass
+            else:
+                if is_read_before and not (self._is_model and has_fields):
+                    break
+                return converted
+            is_tried = "format" in of or of.get("type") not in EXACT_TYPES
+            if self._is_model:
+                is_tried = has_fields or (isinstance(value, str) and not has_text)
+            is_read_before |= is_tried and self._may_read(value, of, depth + 1)
+        else:
+            raise InvalidInputs([(at, _mismatch(0))])
+        raise InvalidInputs([(at, "the task would read it as another type of the union")])
+
+    def _is_enum(self, schema: Schema) -> bool:
+        """Return whether this is an Enum of a model."""
+        variants = self._resolved(schema).get("anyOf", ())
+        return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
+
+    def _may_read(self, value: Any, schema: Schema, depth: int) -> bool:
+        """Return whether the task's decoder may make a value of this type, even by converting it.
+
+        A dataclass converts more than a model: any value to a text, and a text to a list of its
+        characters. Both ignore unknown fields.
+        """
+        self._spend(depth, len(value) if isinstance(value, str) else 0)
+        if "$ref" in schema:
+            return self._may_read(value, self._resolved(schema), depth + 1)
+        if "anyOf" in schema:
+            return any(self._may_read(value, of, depth + 1) for of in schema["anyOf"])
+        if "enum" in schema:
+            self._spend(0, len(schema["enum"]))
+            return isinstance(value, Hashable) and value in schema["enum"]
+        names = schema.get("type", ANY_TYPE)
+        names = names if isinstance(names, list) else [names]
+        return any(self._may_read_as(name, value, schema, depth) for name in names)
+
+    def _may_read_as(self, name: str, value: Any, schema: Schema, depth: int) -> bool:
+        match name:
+            case "null":
+                return value is None
+            case "string" if kind := PYTHON_TYPES.get(schema.get("format", "")):
+                return isinstance(value, str) and self._may_be_made(kind, value)
+            case "string" if "format" in schema:  # such as a decimal
+                return isinstance(value, str | int | float)
+            case "string":
+                return isinstance(value, str) or not self._is_model
+            case "boolean" | "integer" | "number":
+                return self._may_be_made(PYTHON_TYPES[name], value)
+            case "array":
+                items = value if isinstance(value, list) else ()
+                if not self._is_model and isinstance(value, str | dict):
+                    items = [*value]
+                first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
+                types = chain(first, repeat(rest))
+                return (
+                    len(items) >= len(first)
+                    and isinstance(items, list)
+                    and all(
+                        of is not False and self._may_read(item, of, depth + 1)
+                        for item, of in zip(items, types, strict=False)
+                    )
+                )
+            case "object" if isinstance(value, dict):
+                properties = schema.get("properties", {})
+                rest = ANYTHING if properties else schema.get("additionalProperties", ANYTHING)
+                return {*schema.get("required", [])} <= value.keys() and all(
+                    self._may_read(item, of, depth + 1)
+                    for key, item in value.items()
+                    if (of := properties.get(key, rest)) is not False
+                )
+        return name == ANY_TYPE
+
+    def _may_be_made(self, kind: Any, value: Any) -> bool:
+        with suppress(ValueError, TypeError, OverflowError):
+            if self._is_model or kind is timedelta:
+                adapter_of(kind).validate_python(value)
+            else:
+                getattr(kind, "fromisoformat", kind)(value)
+            return True
+        return False
+
+    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
+        converted = self.convert(value, schema, at, depth)
         if not schema.kind.WhichOneof("type"):
-            return literal
+            return converted
         self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
-        return Literal(scalar={"union": {"value": literal, "type": schema.kind}})
+        return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
-    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> Literal:
-        first, rest, literals = schema.get("prefixItems", []), schema.get("items", ANYTHING), []
-        for index, item in enumerate(items):
-            of = first[index] if index < len(first) else rest
-            literals.append(self.literal(item, of, (*at, index), depth + 1))
-        return Literal(collection={"literals": literals})
+    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
+        first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
+        return [
+            self.convert(
+                item, first[index] if index < len(first) else rest, (*at, index), depth + 1
+            )
+            for index, item in enumerate(items)
+        ]
 
-    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Literal:
+    def _fields(
+        self, fields: dict[str, Any], schema: Schema, at: Location, depth: int
+    ) -> dict[str, Any]:
         """Convert fields. The task knows the defaults of those left out."""
-        properties, literals = schema.get("properties", {}), dict[str, Literal]()
-        rest = schema.get("additionalProperties", ANYTHING)
-        for name in schema.get("required", []):
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        rest, converted = schema.get("additionalProperties", ANYTHING), dict[str, Any]()
+        for name in required:
             self._spend(depth)
             if name not in fields:
                 raise InvalidInputs([((*at, name), "must be given")])
+        # A type has only the order of the required fields, which a dataclass has first.
+        if not self._is_model or [name for name in fields if name in {*required}] != required:
+            fields = {name: fields[name] for name in (*required, *fields)}
         for name, item in fields.items():
             place, of = (*at, name), properties.get(name, rest)
             if of is False:
                 raise InvalidInputs([(place, "there is no such field")])
-            if wrong := self._fault(name, TEXT):
-                raise InvalidInputs([(place, wrong)])
-            literals[name] = self.literal(item, of, place, depth + 1)
-        return Literal(map={"literals": literals})
+            if fault := self._fault(name, TEXT):
+                raise InvalidInputs([(place, fault)])
+            converted[name] = self.convert(item, of, place, depth + 1)
+        return converted
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
-        """Return the literal of a checked value, if it does not consist of other literals."""
+        """Return the literal of a converted value that does not consist of other literals."""
         match kind.WhichOneof("type"):
-            case None:
-                return PART
             case "enum_type":
                 return Literal(scalar={"primitive": {"string_value": value}})
             case "simple" if kind.simple in PRIMITIVES:
@@ -219,12 +371,18 @@ class Converter:
             return f"must be of type {' or '.join(map(str, names))}"
         if members := schema.get("enum"):
             self._spend(0, len(members))
-            if (type(value), value) not in [(type(each), each) for each in members]:
+            kinds = (int, float) if name in {"integer", "number"} else (type(value),)
+            if not any(each == value and type(each) in kinds for each in members):
                 return f"must be {' or '.join(str(each)[:100] for each in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
         if name == "number" and not math.isfinite(value):  # 1e400 is read as infinity
             return 'must be finite: write "Infinity", "-Infinity" or "NaN"'
+        if schema.get("format") == "time-delta":
+            with suppress(OverflowError):
+                seconds = timedelta(seconds=value).total_seconds()
+                return "" if seconds == value else "must be a whole number of microseconds"
+            return "must be at most 86399999999999.999999 seconds"
         if name == "string":
             return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
@@ -238,6 +396,8 @@ def _fault_of_text(text: str, form: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # JSON strings may contain lone surrogates
         return "must be Unicode text"
+    if form == "password" and text == SECRET:
+        return "must be the secret itself: these stars are shown instead of a secret"
     if form not in FORMATS:
         return ""
     pattern, parse, example = FORMATS[form]
@@ -246,6 +406,15 @@ def _fault_of_text(text: str, form: str) -> str:
             parse(text)
             return ""
     return f"must be of the format {form}, such as {example}"
+
+
+def _is_text(schema: Schema) -> bool:
+    return schema.get("type") == "string" and "format" not in schema
+
+
+def _mismatch(count: int) -> str:
+    kinds = f"{count} types of the union: ambiguous" if count else "none of the types"
+    return f"matches {kinds}"
 
 
 def _as_json(value: Any, kind: LiteralType) -> Any:

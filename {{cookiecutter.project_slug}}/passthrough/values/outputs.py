@@ -1,8 +1,9 @@
 """Literals to JSON.
 
 What JSON cannot hold is shown as a reference, an object with a ``kind``. References to files and
-dataframes can be given as inputs. Keys that are no texts are written as JSON; a map in which two
-keys are then the same, such as 1 and "1", is a reference.
+dataframes can be given as inputs. A key that is no text is written as JSON. A map is shown as a
+reference if two of its keys are then the same, such as 1 and "1", or if it has boolean keys: a task
+would read the text "false" as true.
 """
 
 import base64
@@ -103,7 +104,8 @@ class Reader:
                 named = {
                     self._name(key, depth + 1): self.plain(item, depth + 1) for key, item in value
                 }
-                return named if len(named) == len(value) else _reference("map")
+                has_booleans = any(type(key) is bool for key, _ in value)
+                return _reference("map") if has_booleans or len(named) < len(value) else named
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return _reference("binary")  # an extension of msgpack

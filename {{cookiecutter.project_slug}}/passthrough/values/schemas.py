@@ -23,7 +23,7 @@ class Schema(dict[str, Any]):
 
 
 PICKLE = "a Python object, which Flyte stores as a pickle"
-VALUE_OF_ENUM = Schema(type=["string", "integer"])
+VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
 DURATION = Schema(  # without months; Pydantic writes 365 days as a year, and reads it so
     type="string",
     format="duration",
@@ -109,7 +109,7 @@ class SchemaBuilder:
         elif "pb_type" in given:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
-            self._is_model = kind.structure.tag.startswith("Pydantic")
+            self._is_model = is_model(kind)
             schema = self._of_document(given)
             if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
                 schema["type"] = "object"
@@ -189,12 +189,23 @@ class SchemaBuilder:
                     kept["anyOf"] = [self._of_schema(of, names) for of in value]
         if "properties" in kept:  # Pydantic would silently ignore others
             kept.setdefault("additionalProperties", False)
+            # The SDK stores required fields first, in this order.
+            fields, first = kept["properties"], kept.get("required", ())
+            ordered = (*(name for name in first if name in fields), *fields)
+            kept["properties"] = {name: fields[name] for name in ordered}
+        if _is_default_unclear(kept):
+            kept.pop("default", None)
         if note := NOTES.get(kept.get("format", "")):
             about = kept.get("description")
             kept["description"] = f"{about} ({note})" if about else note
         if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
             kept.pop("type", None)
         return kept
+
+
+def is_model(kind: LiteralType) -> bool:
+    """Return whether a type is a Pydantic model, and not a dataclass."""
+    return kind.structure.tag.startswith("Pydantic")
 
 
 def _reference_to(kind: str) -> Schema:
@@ -208,6 +219,17 @@ def _reference_to(kind: str) -> Schema:
         required=["uri"],
         additionalProperties=False,
     )
+
+
+def _is_default_unclear(schema: Schema) -> bool:
+    """Return whether the task might read the default, if it were sent, as another value.
+
+    A secret's default is stars, the default of a model's Enum is a value and may be another
+    member's name, and the type of a union's default is unknown.
+    """
+    variants = [of for of in schema.get("anyOf", ()) if of != SIMPLE[SimpleType.NONE]]
+    first = variants[0] if variants else schema
+    return len(variants) > 1 or "$ref" in first or first.get("format") == "password"
 
 
 def _describe(schema: Schema, about: Any) -> None:
