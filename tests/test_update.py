@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -178,6 +179,75 @@ def test_edited_release_is_updated_as_documented(
     else:
         cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
     check_updated(project, baker, {} if moving else EDITED, package)
+
+
+START_APP = """
+from starlette.testclient import TestClient
+from app.main import app
+
+with TestClient(app):
+    pass
+"""
+
+
+IMPORTS = """
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import ModuleType
+
+from fastapi import FastAPI
+"""
+
+
+def start_app(project: Path) -> str:
+    """Start and stop the app without calling Flyte; return what the app prints."""
+    variables = {"FLYTE_ENDPOINT": "http://127.0.0.1:9", "ALLOW_ANONYMOUS": "true"}
+    return run(sys.executable, "-c", START_APP, cwd=project, **variables)
+
+
+@pytest.mark.slow
+def test_update_from_2_0_0_detaches_lifespan(baker: Baker, tmp_path: Path) -> None:
+    """Git removes the argument ``lifespan`` of ``App`` without a conflict: see CHANGELOG 3.0.0."""
+    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
+        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
+    template = tmp_path / TEMPLATE
+    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=tmp_path)
+    project = create(template, baker, "--checkout", RELEASES["2.0.0"])
+    commit(project)  # git merges within a file whose origin it knows
+    main, connecting = project / "app/main.py", "        await connect(settings)\n"
+    edit(main, connecting, f'{connecting}        print("our lifespan")\n')
+    commit(project)
+    present(template)
+    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+
+    conflict = re.compile(r"<{7}.*?\n(.*?)={7}\n.*?>{7}[^\n]*\n", re.DOTALL)
+    main.write_text(conflict.sub(r"\1", main.read_text("utf-8")), "utf-8")  # keep our side
+    edit(main, connecting, "")
+    edit(main, "from types import ModuleType\n", IMPORTS)  # `make check` names the missing ones
+    assert "our lifespan" not in start_app(project)
+    middleware = "        middleware=["
+    edit(main, middleware, f"        lifespan=lifespan,\n{middleware}")
+    assert "our lifespan" in start_app(project)
+
+
+@pytest.mark.slow
+def test_make_update_lists_deleted_files_with_edits(baker: Baker, tmp_path: Path) -> None:
+    """Git leaves such a file as it is, without a conflict and without a .rej file."""
+    template = tmp_path / TEMPLATE
+    earlier(template)
+    commit(template)
+    project = create(template, baker)
+    edit(project / "old.py", "NAME", "OURS")
+    commit(project)
+    present(template)
+    printed = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
+
+    problem = "the template has deleted it, but you have changed it"
+    assert [line for line in printed.splitlines() if problem in line] == [
+        f"old.py: {problem}: move your changes, then delete it"
+    ]
+    assert "OURS" in (project / "old.py").read_text("utf-8")
+    assert not list(project.glob("*.rej"))
 
 
 @pytest.mark.weekly
