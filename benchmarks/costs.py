@@ -195,7 +195,7 @@ def main() -> int:
         project = generate(Path(folder))
         flyte = stack.enter_context(started("flyte", project, {}))
         # One person opens all streams.
-        environment = flyte.details["environment"] | {"OPEN_REQUESTS_PER_CALLER": "10000"}
+        environment = flyte.details["environment"] | {"MAX_CONCURRENT_REQUESTS_PER_CALLER": "10000"}
         start = seconds_to_start(project, environment, options.rounds)
         servers = {app: stack.enter_context(started(app, project, environment)) for app in APPS}
         caller = Caller(servers, flyte.details["token"], options.rounds)

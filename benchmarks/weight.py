@@ -427,7 +427,7 @@ def serve(until: Connection) -> None:
     """Run the app and a local Flyte, which gives the answers received, until those are None."""
     with TemporaryDirectory() as name, LocalFlyte() as flyte:
         folder, large = Path(name), Large(flyte)
-        variables = {"OPEN_REQUESTS_PER_CALLER": "1000"}
+        variables = {"MAX_CONCURRENT_REQUESTS_PER_CALLER": "1000"}
         project = generate(folder)
         with serving_app(project, folder / "log", flyte, signs_in=False, **variables) as app:
             until.send(app)

@@ -245,7 +245,7 @@ def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
     sent: list[str] = []
     files.on("request", lambda request: sent.append(request.url))
     with (large := tmp_path / "large.csv").open("wb") as file:
-        file.truncate(Limits().file_bytes + 1)
+        file.truncate(Limits().max_upload_bytes + 1)
     text.fill("s3://bucket/before.csv")
     files.locator("[type=file]").last.set_input_files(large)
     says("A file may have up to 100 MB")

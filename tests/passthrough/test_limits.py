@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 
-from passthrough.limits import Budget
+from passthrough.limits import OLD_NAMES, Budget, Limits
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
@@ -52,3 +52,18 @@ def test_a_list_of_100000_numbers_is_an_input_and_is_shown() -> None:
     inputs = {"a": [*range(100_000)]}
     made = to_literals(inputs, {"a": listed(SIMPLE)}, (), Budget())
     assert to_json(made.items(), Budget()) == inputs
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
+def test_former_names_of_limits_work_with_a_warning(old: str, new: str) -> None:
+    with pytest.warns(FutureWarning, match=f"'{old}' has been renamed: use '{new}'"):
+        limits = Limits(**{old: 5})
+    assert getattr(limits, new) == 5
+    with pytest.warns(FutureWarning, match=new):
+        assert getattr(limits, old) == 5
+
+
+def test_an_unknown_limit_is_refused() -> None:
+    with pytest.raises(TypeError, match="no 'most_bytes': it has .*'max_message_bytes'"):
+        Limits(most_bytes=5)
+    assert not hasattr(Limits(), "most_bytes")

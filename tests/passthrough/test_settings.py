@@ -85,3 +85,12 @@ def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_
         load(OwnSettings, {"COLOURS": "a,b,c"})
     origins = "http://[::1]:443,https://ui.example:80,https://a.example:8443"
     load_settings(PUBLIC_URL="https://app.example:8443/pre/fix", TRUSTED_ORIGINS=origins)
+
+
+def test_former_names_of_settings_work_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="LARGEST_BODY has been renamed: use MAX_BODY_SIZE"):
+        assert load_settings(LARGEST_BODY="5").max_body_size == 5
+    new = "MAX_CONCURRENT_REQUESTS_PER_CALLER"
+    with pytest.warns(FutureWarning, match=f"use {new}"):
+        settings = load_settings(OPEN_REQUESTS_PER_CALLER="6", **{new: "7"})
+    assert settings.max_concurrent_requests_per_caller == 7

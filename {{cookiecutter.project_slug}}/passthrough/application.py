@@ -171,7 +171,7 @@ class App(FastAPI):
             Middleware(RequestMiddleware, self.settings, self.public, self._headers),
             *self.user_middleware,
             Middleware(PrivateRoutesMiddleware, self._inner),
-            Middleware(RequestBodyMiddleware, self.settings.largest_body),
+            Middleware(RequestBodyMiddleware, self.settings.max_body_size),
         ]
         return super().build_middleware_stack()
 
@@ -238,7 +238,7 @@ def prepare_the_process(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(10_000)
     threads = anyio.to_thread.current_default_thread_limiter()
-    threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
+    threads.total_tokens = most = max(40, 2 * settings.max_concurrent_requests_per_caller)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))
 
 

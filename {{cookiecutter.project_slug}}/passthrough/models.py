@@ -26,14 +26,14 @@ HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
 
 
 def _cut(text: str) -> str:
-    if len(text) <= limits().text_chars:
+    if len(text) <= limits().max_text_chars:
         return text
     end = f"… (cut off, {len(text):,} characters)"
-    return text[: limits().text_chars - len(end)] + end
+    return text[: limits().max_text_chars - len(end)] + end
 
 
 TruncatedText = Annotated[str, AfterValidator(_cut)]
-"""A text of at most ``Limits.text_chars``. A longer one is cut off, and its end says so."""
+"""A text of at most ``Limits.max_text_chars``. A longer one is cut off, and its end says so."""
 
 
 def location(request: Request, *path: str, **query: str) -> str:
@@ -137,7 +137,7 @@ class Condition(BaseModel):
             action=details.name,
             name=asked.name,
             prompt=asked.prompt,
-            prompt_is_cut=max(len(asked.prompt), len(asked.description)) > limits().text_chars,
+            prompt_is_cut=max(len(asked.prompt), len(asked.description)) > limits().max_text_chars,
             description=asked.description or None,
             type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),

@@ -1,6 +1,7 @@
 """The settings: what they are called, what they mean, and which values are right."""
 
 import re
+import warnings
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -29,6 +30,11 @@ INJECTED = {
     "flyte_domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
 }
 """Variables that Flyte injects into a deployed app: they count if a setting's own is not set."""
+OLD_NAMES = {
+    "max_body_size": "LARGEST_BODY",
+    "max_concurrent_requests_per_caller": "OPEN_REQUESTS_PER_CALLER",
+}
+"""Former variables of settings. They work until the next major version."""
 
 
 def rule(pattern: str, wanted: str) -> AfterValidator:
@@ -61,7 +67,7 @@ Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
 def _variables_of(name: str) -> AliasChoices:
-    return AliasChoices(*filter(None, (name.upper(), INJECTED.get(name))))
+    return AliasChoices(*filter(None, (name.upper(), INJECTED.get(name), OLD_NAMES.get(name))))
 
 
 def setting(*variables: str, **kwargs: Any) -> Any:
@@ -80,7 +86,7 @@ class Settings(BaseModel):
     )
 
     limits: ClassVar[Limits] = Limits()
-    """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
+    """To change some in ``app/settings.py``: ``limits = Limits(max_message_bytes=10_000_000)``."""
 
     flyte_endpoint: Endpoint | None = None
     """Flyte's address, ``dns:///host[:port]``; ``http://host:port`` means no TLS."""
@@ -121,14 +127,14 @@ class Settings(BaseModel):
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
     changes the ``Host`` header."""
 
-    open_requests_per_caller: int = Field(default=100, gt=0)
-    """Requests and streams that one caller may have open at once; further ones get a 429. A caller
-    is a token: a person with two may have twice as many, and a service that sends the requests of
-    many people with one needs more. With ``COOKIE_NAMES=*``, it limits nobody who signs in
-    by cookie."""
+    max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
+    """Concurrency limit: requests and streams that one caller may have open at the same time;
+    further ones are a 429. A service that sends requests of many users with one token needs a
+    higher limit. With ``COOKIE_NAMES=*`` there is no limit for users who sign in by cookie."""
 
-    largest_body: int = Field(default=1024 * 1024, gt=0, le=2**30)
-    """The largest body of a request, in bytes. As JSON, it may take 20 times as much memory."""
+    max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
+    """Maximum size of a request body, in bytes; a larger one is a 413. Routes of file uploads have
+    their own limit."""
 
     access_log: bool = True
     """Whether the log has a line for each request."""
@@ -152,6 +158,15 @@ class Settings(BaseModel):
         endpoint = explicit or values.get("_U_EP_OVERRIDE") or ""
         if explicit or endpoint.startswith("http://"):
             return {**values, "_U_INSECURE": endpoint.startswith("http://")}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_of_old_names(cls, values: Any) -> Any:
+        for name, old in OLD_NAMES.items():
+            if old in values:
+                text = f"the setting {old} has been renamed: use {name.upper()}"
+                warnings.warn(text, FutureWarning, stacklevel=2)
         return values
 
     @field_validator("*", mode="before")

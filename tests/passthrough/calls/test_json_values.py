@@ -20,7 +20,7 @@ router = router_of(naive_endpoints)
 
 @pytest.mark.anyio
 async def test_large_values_are_translated_in_a_thread_with_the_limits_of_the_app() -> None:
-    strict = Limits(levels=3)
+    strict = Limits(max_depth=3)
     token = current_limits.set(strict)
     for size, is_here in ((60_000, True), (2**20, False)):
         literals = [("a", binary(msgpack.packb("a" * size)))]

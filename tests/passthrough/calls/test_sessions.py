@@ -143,7 +143,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     log(lines("one"), announced, MEBIBYTE, is_all=False)
     answer = alice.get(f"/runs/{greeting}/log")
     assert answer.status_code == 413
-    assert str(Limits.answer_bytes) in answer.json()["detail"]
+    assert str(Limits.max_message_bytes) in answer.json()["detail"]
 
 
 def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
@@ -152,7 +152,7 @@ def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
     log(*[lines("x" * len(MEBIBYTE))] * 10, envelope(b"{}", 2))
     answer = alice.get(f"/runs/{greeting}/log")
     assert answer.status_code == 413
-    assert str(Limits.request_bytes) in answer.json()["detail"]
+    assert str(Limits.max_received_bytes) in answer.json()["detail"]
     streamed = alice.get(f"/runs/{greeting}/logs")
     assert streamed.text.count("x") == 10 * len(MEBIBYTE)
 

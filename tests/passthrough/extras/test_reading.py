@@ -20,7 +20,7 @@ from ..support import Called, build_app, router_of, run_of
 
 pytestmark = pytest.mark.anyio
 router = router_of(conditions, me, runs, streams)
-LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
+LIMITS = Limits(max_message_bytes=100_000, max_received_bytes=150_000)
 LARGE = "x" * 110_000
 
 
@@ -58,7 +58,7 @@ def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: htt
     for _ in range(4):
         run("x" * 60_000)
     answers = [bob.get("/runs", params={"limit": limit}) for limit in (20, 2)]
-    assert str(LIMITS.request_bytes) in answers[0].json()["detail"]
+    assert str(LIMITS.max_received_bytes) in answers[0].json()["detail"]
     assert len(answers[1].json()) == 2
 
 

@@ -90,7 +90,7 @@ def _nothing_waits() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    with serving(build_app(router, open_requests_per_caller=MOST)) as url:
+    with serving(build_app(router, max_concurrent_requests_per_caller=MOST)) as url:
         yield url
 
 
@@ -107,7 +107,7 @@ def test_a_caller_has_a_limited_number_of_open_requests(
     local_flyte: LocalFlyte, settings: dict[str, Any], headers: dict[str, str]
 ) -> None:
     token = PEOPLE["alice"].token
-    app = build_app(router, open_requests_per_caller=MOST, **settings)
+    app = build_app(router, max_concurrent_requests_per_caller=MOST, **settings)
     with (
         serving(app) as url,
         local_flyte.hang("UserInfo"),
@@ -131,7 +131,7 @@ def test_a_caller_has_a_limited_number_of_open_requests(
 @pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])
 def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
     most = 60  # more than the 40 threads that there are by default
-    app = build_app(router, open_requests_per_caller=most)
+    app = build_app(router, max_concurrent_requests_per_caller=most)
     with (
         serving(app) as url,
         client_of(url, "alice") as alice,

@@ -80,7 +80,7 @@ def test_by_default_no_proxy_is_trusted() -> None:
     assert forwarded({}, [("X-Forwarded-Access-Token", "four")]) == 401
 
 
-LARGEST = Settings.model_fields["largest_body"].default
+LARGEST = Settings.model_fields["max_body_size"].default
 TRUSTED = "https://trusted.example"
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 TOKEN = bearer("alice").removeprefix("Bearer ")
@@ -155,7 +155,7 @@ JSON = {"Content-Type": "application/json"}  # whose values are counted
 
 
 @pytest.mark.parametrize(
-    ("path", "settings"), [("/read", {"largest_body": 2 * LARGEST}), ("/read-more", {})]
+    ("path", "settings"), [("/read", {"max_body_size": 2 * LARGEST}), ("/read-more", {})]
 )
 def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
     local_flyte: LocalFlyte, path: str, settings: dict[str, Any]

@@ -38,7 +38,7 @@ def begin(
 def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
     local_flyte.clear_calls()
     for length, person, kind, status in (
-        (Limits().file_bytes + 1, "alice", "text/plain", b"413"),
+        (Limits().max_upload_bytes + 1, "alice", "text/plain", b"413"),
         (1000, "expired", "text/plain", b"401"),
         (1000, "alice", "application/JSON", b"415"),  # else all of it would be in memory
         (1000, "alice", "multipart/form-data; boundary=x", b"415"),

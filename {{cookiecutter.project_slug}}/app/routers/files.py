@@ -31,7 +31,7 @@ class StoredFile(BaseModel):
     "/files",
     status_code=201,
     summary="Upload a file",
-    max_body_size=Settings.limits.file_bytes,
+    max_body_size=Settings.limits.max_upload_bytes,
     openapi_extra={"requestBody": BODY},
 )
 async def upload_file(

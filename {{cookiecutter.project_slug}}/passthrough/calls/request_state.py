@@ -82,10 +82,12 @@ class RequestState:
     def receive(self, size: int) -> None:
         """Count the bytes of a message. If they are too many, raise an error instead."""
         allowed = limits()
-        if size > allowed.answer_bytes:
-            raise MessageTooLargeError(f"a message has more than {allowed.answer_bytes} bytes")
-        if self.received + size > allowed.request_bytes:
-            raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
+        if size > allowed.max_message_bytes:
+            raise MessageTooLargeError(f"a message has more than {allowed.max_message_bytes} bytes")
+        if self.received + size > allowed.max_received_bytes:
+            raise TooLargeError(
+                f"what was asked for has more than {allowed.max_received_bytes} bytes"
+            )
         self.received += size
 
     def include(self) -> AbstractContextManager[None]:

@@ -121,7 +121,7 @@ class Transport:
 async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
     """Return all of a content, once there is a slot if it is large."""
     async with response:
-        state, message, most = this_request(), bytearray(), limits().answer_bytes
+        state, message, most = this_request(), bytearray(), limits().max_message_bytes
         length = response.headers.get("content-length")
         parts = aiter(response.content)
         # The end need not be waited for if the length was told.

@@ -113,7 +113,7 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them.
 
-    `Limits.request_bytes` holds for each action alone: what one person has stored hides no other.
+    `Limits.max_received_bytes` holds for each action alone: what one person has stored hides no other.
     """
     listed = [listed_details(action) for action in actions]
     this_request().received = 0

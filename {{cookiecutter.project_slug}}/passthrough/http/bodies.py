@@ -15,7 +15,7 @@ from .exchange import size_of_body
 from .middleware import IS_PUBLIC
 
 MAX_UNAUTHENTICATED_BODY = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
-UPLOADS = 5  # of a person at once, because of the disk: bodies above ``LARGEST_BODY``
+UPLOADS = 5  # of a person at once, because of the disk: bodies above ``MAX_BODY_SIZE``
 
 
 class RequestBodyMiddleware:

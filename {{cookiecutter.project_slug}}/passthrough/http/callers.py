@@ -68,7 +68,7 @@ class ConcurrencyLimitMiddleware:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # In plaintext nobody has credentials, so all callers are one: then there is no limit.
-        most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
+        most = math.inf if settings.flyte_plaintext else settings.max_concurrent_requests_per_caller
         self._app, self._most = app, most
         # If all cookies are forwarded, some are no secrets, and many people have them.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}

@@ -12,7 +12,7 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from ..limits import CHARS_OF_NODE, Budget, TooComplexError
+from ..limits import CHARS_PER_NODE, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 
@@ -126,7 +126,7 @@ class SchemaBuilder:
                 items = self.of_type(kind.map_value_type, depth + 1)
                 return Schema(type="object", additionalProperties=items)
             case "enum_type" if kind.enum_type.values:
-                self._spend(depth, CHARS_OF_NODE * len(kind.enum_type.values) + kind.ByteSize())
+                self._spend(depth, CHARS_PER_NODE * len(kind.enum_type.values) + kind.ByteSize())
                 return Schema(type="string", enum=[*kind.enum_type.values])
             case "blob":
                 of = blob_kind(kind.blob)
