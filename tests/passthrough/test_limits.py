@@ -64,6 +64,6 @@ def test_former_names_of_limits_work_with_a_warning(old: str, new: str) -> None:
 
 
 def test_an_unknown_limit_is_refused() -> None:
-    with pytest.raises(TypeError, match="no 'most_bytes': it has .*'max_message_bytes'"):
+    with pytest.raises(TypeError, match=r"no 'most_bytes': it has .*'max_message_bytes'"):
         Limits(most_bytes=5)
     assert not hasattr(Limits(), "most_bytes")

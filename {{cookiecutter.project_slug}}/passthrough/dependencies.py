@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_vali
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
+from .calls.request_state import this_request
 from .extras.reading import state_of
 from .http.callers import find_caller
 from .http.problems import MOST_ERRORS
@@ -37,11 +38,15 @@ async def _subject(
 
 async def _run(name: RunName) -> remote.Run:
     details = await remote.RunDetails.get.aio(name=name)
-    return remote.Run(Run(action=state_of(details.action_details).pb2))
+    run = remote.Run(Run(action=state_of(details.action_details).pb2))
+    this_request().release_messages()
+    return run
 
 
 async def _action(name: RunName, action: str = "a0") -> remote.Action:
-    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+    state = state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+    this_request().release_messages()
+    return state
 
 
 async def _task(

@@ -19,7 +19,6 @@ from flyte import remote
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
-from passthrough.calls import slots
 from passthrough.dependencies import RequestBody
 from passthrough.http import exchange
 
@@ -169,23 +168,29 @@ def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_resta
 
 
 LARGE = {"values": ["x" * 200_000]}
+MANY = {"values": [[0]] * 2_500}  # 5,000 values
 
 
-def test_large_json_bodies_are_parsed_one_at_a_time(
-    alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
+def test_two_large_json_bodies_are_parsed_at_the_same_time(
+    url: str, alice: httpx.Client, bob: httpx.Client
 ) -> None:
-    monkeypatch.setattr(slots, "SLOT_SECONDS", 3600.0)
-    with ThreadPoolExecutor(3) as threads, ExitStack() as at_the_end:
+    with (
+        client_of(url, "victor") as victor,
+        ThreadPoolExecutor(3) as threads,
+        ExitStack() as at_the_end,
+    ):
         at_the_end.callback(go_on.set)
-        large = [threads.submit(each.post, "/held-body", json=LARGE) for each in (alice, bob)]
-        assert entered.acquire(timeout=60)
+        sent = [(alice, LARGE), (bob, MANY), (victor, LARGE)]
+        large = [threads.submit(client.post, "/held-body", json=body) for client, body in sent]
+        for _ in range(2):
+            assert entered.acquire(timeout=60)
         text: Any = {"content": b"x" * 200_000, "headers": {"Content-Type": "text/plain"}}
         assert alice.post("/length", **text).status_code == 422
         for _ in range(20):  # small ones do not wait
             assert alice.post("/length", json={"values": []}).json() == 0
         assert not entered.acquire(blocking=False)
         go_on.set()
-        assert [answer.result().json() for answer in large] == [1] * 2
+        assert [answer.result().json() for answer in large] == [1, 2_500, 1]
 
 
 def test_a_large_response_is_given_up_if_its_client_does_not_read(
@@ -204,9 +209,8 @@ def test_a_large_response_is_given_up_if_its_client_does_not_read(
 
 
 def test_a_large_tool_call_does_not_wait_for_its_own_message(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte,
 ) -> None:
-    monkeypatch.setattr(slots, "SLOT_SECONDS", 3600.0)
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:

@@ -69,7 +69,6 @@ class CallerInterceptor:
         async with aclosing(stream):
             with state.at_end(lambda: create_task(close())):  # also while nobody reads it
                 while True:
-                    state.slot.release()  # what came before is used up
                     with state.include():
                         given = await with_safe_errors(anext(stream, None), method)
                     if given is None:

@@ -22,8 +22,9 @@ class Deadline:
     """The time by which the response must have begun: twice what a call to Flyte may take.
 
     It begins anew with each part of a body but the last, and when a run is started, because the
-    caller must learn that it was. It is removed when the response begins. An agent's message has
-    none once it calls a tool: that is a request with a deadline of its own.
+    caller must learn that it was. It is removed when the response begins; afterwards there is one
+    only while the request holds a memory slot. An agent's message has none once it calls a tool,
+    because the tool call is a request with a deadline of its own.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
@@ -34,11 +35,13 @@ class Deadline:
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
         self._timer: asyncio.TimerHandle | None = None
-        self._begin()
+        self.begin(CALLS * timeout)
 
-    def _begin(self) -> None:
+    def begin(self, seconds: float) -> None:
+        """Have a deadline in this many seconds, instead of any other."""
+        self.remove()
         if self.loop and self._end:
-            self._timer = self.loop.call_later(CALLS * self.timeout, self._end)
+            self._timer = self.loop.call_later(seconds, self._end)
 
     def seconds_left(self) -> float:
         """Return the seconds that are left; without a deadline, infinity."""
@@ -47,29 +50,34 @@ class Deadline:
     def extend(self) -> None:
         """Leave as much time as at the beginning, if any is left. May be called in any thread."""
         if self.loop:
-            self.loop.call_soon_threadsafe(self._begin_again)
+            self.loop.call_soon_threadsafe(self._extend)
 
-    def _begin_again(self) -> None:
-        if self._timer and self.seconds_left() > 0:
-            self._timer.cancel()
-            self._begin()
+    def _extend(self) -> None:
+        if 0 < self.seconds_left() < math.inf:
+            self.begin(CALLS * self.timeout)
 
     def remove(self) -> None:
         """Have no deadline from here on."""
         if self._timer:
             self._timer.cancel()
-        self._timer = self._end = None  # the latter would be in a cycle
+        self._timer = None
+
+    def end(self) -> None:
+        """Have no deadline any more: the request ends."""
+        self.remove()
+        self._end = None  # it refers to the exchange, which refers to this
 
 
 class RequestState:
-    """A request's caller, deadline and slot; its open calls to Flyte, and what they received."""
+    """A request's caller, deadline and memory slots; its open calls to Flyte, and their bytes."""
 
     def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.credentials: tuple[tuple[str, str], ...] = ()  # its credential headers
         self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
-        self.slot = MemorySlot(self.deadline.loop)
+        self.message_slot = MemorySlot("max_large_messages", self.deadline)
+        self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.caller_hash: str | None = None
         self.caller: Any = None  # what Flyte has told of the person, if the app has asked
         self.received = 0  # bytes, since something was last sent to the client
@@ -89,6 +97,11 @@ class RequestState:
                 f"what was asked for has more than {allowed.max_received_bytes} bytes"
             )
         self.received += size
+
+    def release_messages(self) -> None:
+        """Note that the app does not use any more what Flyte has sent so far."""
+        self.received = 0
+        self.message_slot.release()
 
     def include(self) -> AbstractContextManager[None]:
         """Cancel the current task if the request ends while it is in the block."""
@@ -121,9 +134,10 @@ class RequestState:
 
     def end(self) -> None:
         """End the calls: the app has returned, also from its threads."""
-        self.deadline.remove()
+        self.deadline.end()
         self.end_calls()
-        self.slot.release(is_end=True)
+        self.message_slot.end()
+        self.body_slot.end()
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)

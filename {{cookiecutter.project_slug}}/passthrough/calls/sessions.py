@@ -15,6 +15,7 @@ from ..limits import limits
 from .interceptor import CallerInterceptor
 from .request_state import this_request
 from .sdk import NotForManyCallersError, sdk_object
+from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
 """Calls whose answers are read in one step, because Flyte keeps them small. To read the body later
@@ -119,7 +120,7 @@ class Transport:
 
 
 async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
-    """Return all of a content, once there is a slot if it is large."""
+    """Return a whole response; wait for a memory slot if it is large."""
     async with response:
         state, message, most = this_request(), bytearray(), limits().max_message_bytes
         length = response.headers.get("content-length")
@@ -130,7 +131,8 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
                 if (part := await anext(parts, None)) is None:
                     break
             message += part
-            await state.slot.acquire(len(message))
+            if len(message) > LARGE_MESSAGE:
+                state.seconds -= await state.message_slot.acquire()  # the wait is not Flyte's
         state.receive(len(message))
         return bytes(message)
 
@@ -153,11 +155,13 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
             return found
 
         while not is_last:
+            state.message_slot.release()  # the next message is asked for: earlier ones were used
             async with asyncio.timeout(seconds):
                 message = await read(5)
             size = 5 + int.from_bytes(message[1:])
             state.receive(size)
-            await state.slot.acquire(size)
+            if size > LARGE_MESSAGE:
+                await state.message_slot.acquire()
             async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
             seconds = None

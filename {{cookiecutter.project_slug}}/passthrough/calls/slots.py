@@ -1,62 +1,97 @@
-"""The slots for what is large in memory."""
+"""Memory slots: how many requests may hold something large in memory at the same time."""
 
 import asyncio
 import math
-from typing import ClassVar
+import time
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-LARGE_BYTES = 256 * 1024  # a larger message or body needs a slot
-SLOTS = 1  # of all requests together
-SLOT_SECONDS = 10.0  # then the slot is another request's
+from ..limits import limits
+
+if TYPE_CHECKING:
+    from .request_state import Deadline
+
+LARGE_MESSAGE = 64 * 1024  # bytes; a larger message from Flyte needs a slot
+LARGE_BODY = 128 * 1024  # bytes; a larger JSON body needs a slot
+MANY_VALUES = 4_000  # a JSON body with more values needs a slot, whatever its size
+HOLD_SECONDS = 10.0  # for which a request may hold a slot once its response has begun
+
+_semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]()
 
 
 class MemorySlot:
-    """A request's slot: its right to hold one large message of Flyte's, or one large JSON body.
+    """A request's right to hold what is large: messages from Flyte, or its own JSON body.
 
-    Decoded, a message may take 40 times its bytes, and anybody may store one. So a request acquires
-    one of the process's `SLOTS` before it reads a message or a body above `LARGE_BYTES`.
+    Once decoded, a message takes up to 80 times its size, and a parsed body 40 times. Therefore a
+    request acquires one of the process's slots before it decodes a message above `LARGE_MESSAGE`,
+    and one of another kind before it parses a body above `LARGE_BODY` or with more than
+    `MANY_VALUES`. Requests without large messages and bodies wait for nobody. All calls of a
+    request share its slot. A request that needs both kinds acquires the body's first, so requests
+    cannot wait for each other in a circle.
 
-    It releases it when its answer begins, unless that is an event stream, and when it ends; and,
-    unless its body is large, when it asks a stream of Flyte's for the next message, and when
-    details have been read: what it has received before is used up then. Between these, the SDK may
-    keep a message, also while it makes other calls.
+    A request releases its slots when its response begins and when it ends. The slot for messages is
+    also released when their details have been read (`RequestState.release_messages`), and when a
+    stream is asked for its next message, because all earlier ones have been used by then.
 
-    Nobody waits for ever: a request has one slot at most, and passes it on after `SLOT_SECONDS`. If
-    it is sending then, because its client reads slowly, it is ended (``http/exchange.py``).
-
-    Small messages need no slot: who has a hundred large requests delays other large ones only.
+    A slot that is held is never given to another request, so the memory is bounded whatever Flyte
+    and clients do. The time is bounded, too: before the response begins, by the request's deadline;
+    afterwards by a deadline of `HOLD_SECONDS`. Then an event stream, for example to a slow client,
+    is ended, and the client reconnects.
     """
 
-    _free: ClassVar = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+    def __init__(self, limit: str, deadline: "Deadline") -> None:
+        """Hold no slot yet.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Hold no slot. Without the server's loop, as outside of a request, none is needed."""
-        self.until = math.inf  # the time of the loop at which the slot is passed on
-        self._loop = loop
-        self._acquiring = asyncio.Lock()  # the calls of a request share its slot
-        self._is_kept = False
+        Args:
+            limit: The field of `Limits` that says how many slots of this kind there are.
+            deadline: The request's. Its event loop is the server's; outside of a request there is
+                none, and no slot is needed.
+        """
+        self._limit, self._deadline = limit, deadline
+        self._acquiring = asyncio.Lock()
+        self._held: asyncio.Semaphore | None = None
+        self._has_deadline = False  # of its own, after the response has begun
+        self._has_ended = False
 
-    async def acquire(self, size: int, *, until_end: bool = False) -> None:
-        """Wait for a slot, if this many bytes need one. May be called in any event loop."""
-        if size > LARGE_BYTES and self._loop:
-            self._is_kept |= until_end
-            acquired = asyncio.run_coroutine_threadsafe(self._acquire(self._loop), self._loop)
-            await asyncio.wrap_future(acquired)
+    async def acquire(self) -> float:
+        """Wait for a slot, unless the request holds one. Return the seconds of waiting.
+
+        May be called in any event loop, because endpoints may call Flyte in threads.
+        """
+        began = time.perf_counter()
+        if loop := self._deadline.loop:
+            acquiring = asyncio.run_coroutine_threadsafe(self._acquire(loop), loop)
+            await asyncio.wrap_future(acquiring)
+        return time.perf_counter() - began
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> None:
+        semaphores = _semaphores.setdefault(loop, {})
+        if self._limit not in semaphores:
+            semaphores[self._limit] = asyncio.Semaphore(getattr(limits(), self._limit))
         async with self._acquiring:
-            if self.until == math.inf:
-                await self._free.setdefault(loop, asyncio.Semaphore(SLOTS)).acquire()
-                self.until = loop.time() + SLOT_SECONDS
-                self._timer = loop.call_at(self.until, self._release, loop)
+            if not self._held:
+                await semaphores[self._limit].acquire()
+                self._held = semaphores[self._limit]
+            if self._has_ended:  # while its thread waited
+                self._release()
+            elif self._deadline.seconds_left() == math.inf:
+                self._has_deadline = True
+                self._deadline.begin(HOLD_SECONDS)
 
-    def release(self, *, is_end: bool = False) -> None:
-        """Give the slot back, if held. May be called in any thread."""
-        if self.until < math.inf and self._loop and (is_end or not self._is_kept):
-            self._loop.call_soon_threadsafe(self._release, self._loop)
+    def release(self) -> None:
+        """Give the slot back, if the request holds one. May be called in any thread."""
+        if self._held and self._deadline.loop:
+            self._deadline.loop.call_soon_threadsafe(self._release)
 
-    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.until < math.inf:
-            self.until = math.inf
-            self._timer.cancel()
-            self._free[loop].release()
+    def _release(self) -> None:
+        if self._held:
+            self._held.release()
+            self._held = None
+        if self._has_deadline:
+            self._has_deadline = False
+            self._deadline.remove()
+
+    def end(self) -> None:
+        """Give the slot back: the request ends."""
+        self._has_ended = True
+        self.release()

@@ -101,11 +101,9 @@ async def read_details(
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
-    shown = read(details)  # at once: they may be large
-    state = this_request()
-    state.received = 0
-    state.slot.release()
-    return shown
+    result = read(details)  # at once, because details may be large
+    this_request().release_messages()
+    return result
 
 
 async def details_of(
@@ -113,7 +111,8 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them.
 
-    `Limits.max_received_bytes` holds for each action alone: what one person has stored hides no other.
+    `Limits.max_received_bytes` holds for each action alone, so large details of one action do not
+    hide the others.
     """
     listed = [listed_details(action) for action in actions]
     this_request().received = 0
@@ -215,6 +214,7 @@ async def question(run: str, action: str) -> remote.ActionDetails:
         pb2.signal_info.ClearField("output")
     copy = ActionDetails()
     copy.CopyFrom(pb2)
+    this_request().release_messages()
     return remote.ActionDetails(copy)
 
 

@@ -21,7 +21,6 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActions
 
 from ..calls.request_state import cancelled_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
-from ..calls.slots import LARGE_BYTES
 from ..models import FAILED, WAITING, is_answered, phase_of
 from . import reading
 from .reading import call_each, leave_out_large, listed_details, question, read_details, state_of
@@ -29,6 +28,7 @@ from .reading import call_each, leave_out_large, listed_details, question, read_
 Result = TypeVar("Result")
 
 ROOT = "a0"  # a run's first action
+MAX_PENDING_BYTES = 256 * 1024  # of states that a viewer has still to get, in memory
 WATCHED_DETAILS = 500  # actions whose details a viewer of a run gets
 MERGED_SECONDS = 0.5  # between two looks at an action: Flyte may notify several times
 WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
@@ -78,7 +78,6 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     """
     pause = LOOK_AGAIN_SECONDS
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
-        this_request().slot.release()
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
         condition = await question(condition.run_name, condition.name)
@@ -160,7 +159,7 @@ class _Viewer(Generic[Result]):
 
     def is_full(self) -> bool:
         """Tell whether too much is still to be sent to read another message."""
-        return sum(map(len, self.changed.values())) > LARGE_BYTES
+        return sum(map(len, self.changed.values())) > MAX_PENDING_BYTES
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the next actions to fetch, of those that may be fetched again, or of all."""
@@ -247,7 +246,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
                     has_begun = True
                     states = copied(message)
                     message = None
-                    this_request().received = 0
+                    this_request().release_messages()
                     yield states
         except TimeoutError:
             return

@@ -1,4 +1,4 @@
-"""Which bodies are read, from whom, and how many at once."""
+"""Limits of request bodies: their size, their senders, and how many are in memory or on disk."""
 
 import asyncio
 from contextlib import nullcontext
@@ -10,20 +10,25 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import this_request
+from ..calls.slots import LARGE_BODY, MANY_VALUES
+from ..limits import limits
 from .callers import find_caller
 from .exchange import size_of_body
 from .middleware import IS_PUBLIC
 
-MAX_UNAUTHENTICATED_BODY = 4 * 1024  # bytes: for a larger body, Flyte is asked first who sends it
-UPLOADS = 5  # of a person at once, because of the disk: bodies above ``MAX_BODY_SIZE``
+MAX_UNAUTHENTICATED_BODY = (
+    4 * 1024
+)  # bytes; before a larger body, the app asks Flyte for the caller
+BEFORE_VALUES = b"[", b"{", b",", b":"  # in JSON: a cheap count of values, before they are parsed
 
 
 class RequestBodyMiddleware:
-    """Middleware that takes bodies only from those whom Flyte knows; large ones need a slot.
+    """Reads large bodies only from callers whom Flyte knows, and few of them at the same time.
 
-    Of others, only up to `MAX_UNAUTHENTICATED_BODY` is read. FastAPI keeps a JSON body, parsed,
-    until the request ends, and a megabyte of small values takes 25 MB. A body is read after routing, up to its
-    route's ``max_body_size``.
+    From others it reads up to `MAX_UNAUTHENTICATED_BODY`. A body is read after routing, up to its
+    route's ``max_body_size``. A large JSON body needs a memory slot (``calls/slots.py``) once it
+    has arrived, because FastAPI then parses it. The request of a tool call has no length here: the
+    agent's message, of which it is a part, has the slot.
     """
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
@@ -33,25 +38,27 @@ class RequestBodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        has_body = scope["type"] == "http" and size_of_body(scope)  # else nothing is to limit
+        has_body = scope["type"] == "http" and size_of_body(scope)
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, state, received = size_of_body(scope), this_request(), 0
+        size, state, received, values = size_of_body(scope), this_request(), 0, 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         whose = state.caller_hash
         if size > MAX_UNAUTHENTICATED_BODY and not scope[IS_PUBLIC]:
             whose = (await find_caller(HTTPConnection(scope))).subject or whose
 
-        async def receive_in_slot() -> Message:
-            nonlocal received
+        async def receive_json() -> Message:
+            nonlocal received, values
             message = await receive()
-            received += len(message.get("body", b""))
-            if not message.get("more_body"):  # the last part: the app parses the body now
-                # Values and literals of them take twice as much as a message.
-                await state.slot.acquire(2 * received, until_end=True)
+            part = message.get("body", b"")
+            received += len(part)
+            values += sum(map(part.count, BEFORE_VALUES))
+            is_whole = message["type"] == "http.request" and not message.get("more_body")
+            if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
+                await state.body_slot.acquire()  # until the response begins: `Exchange` releases it
             return message
 
-        uploads = self._uploads.setdefault(whose, asyncio.Semaphore(UPLOADS))
+        uploads = self._uploads.setdefault(whose, asyncio.Semaphore(limits().max_uploads_per_user))
         async with uploads if size > self._largest else nullcontext():
-            await self._app(scope, receive_in_slot if is_json else receive, send)
+            await self._app(scope, receive_json if is_json else receive, send)

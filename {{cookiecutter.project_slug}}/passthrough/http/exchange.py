@@ -189,6 +189,9 @@ class Exchange:
                 await checkpoint_if_cancelled()
             message = self._with_headers(message)
             self.state.deadline.remove()
+            # The app has used what it has received, or parsed, to make the response.
+            self.state.message_slot.release()
+            self.state.body_slot.release()
             self._first = message if self.is_event_stream else None
             if self.is_event_stream:
                 cancelled_at_stop[self._cancel_scope] = asyncio.get_running_loop()
@@ -196,14 +199,14 @@ class Exchange:
             self._complete()
         self.state.received = 0
         if not self.is_event_stream:
-            self.state.slot.release(is_end=True)  # what follows is bytes
             await self._pass_on(message)
         elif message.get("body"):
             await self._pass_on({**message, "more_body": True})
 
     async def end_events(self, last: bytes) -> None:
         """Send what the client reads last, such as an event or `SSE_RETRY`, and the end."""
-        await self._pass_on({"type": "http.response.body", "body": last})
+        seconds = UNREAD_SECONDS if self.was_cancelled else math.inf
+        await self._pass_on({"type": "http.response.body", "body": last}, seconds)
 
     def _with_headers(self, start: Message) -> Message:
         sent = start.get("headers", ())
@@ -225,21 +228,21 @@ class Exchange:
         cancelled_at_stop.pop(self._cancel_scope, None)
         self._is_complete = True
 
-    async def _pass_on(self, message: Message) -> None:
+    async def _pass_on(self, message: Message, seconds: float = math.inf) -> None:
         if first := self._first:
             self._first = None
             await self._pass_on(first)
         self.status = message.get("status", self.status)
         body, more = message.get("body", b""), message.get("more_body", False)
-        loop, slot = asyncio.get_running_loop(), self.state.slot
+        if len(body) > PIECE_BYTES:
+            seconds = UNREAD_SECONDS
         try:
             for start in range(0, len(body) or 1, PIECE_BYTES):
                 if len(body) > PIECE_BYTES:
                     end = start + PIECE_BYTES
                     more_body = more or end < len(body)
                     message = {**message, "body": body[start:end], "more_body": more_body}
-                seconds = UNREAD_SECONDS if len(body) > PIECE_BYTES else math.inf
-                async with asyncio.timeout_at(min(slot.until, loop.time() + seconds)):
+                async with asyncio.timeout(None if seconds == math.inf else seconds):
                     await self._send(message)
         except (OSError, RuntimeError) as error:
             # If the client has left, uvloop raises a RuntimeError, which says so.
