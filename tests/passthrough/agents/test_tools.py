@@ -90,11 +90,18 @@ async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         assert "#/components" not in schema
 
 
+def error_of(client: Any, tool: str) -> tuple[int, str]:
+    """Return the code and the message of the JSON-RPC error that a tool call results in."""
+    sent = message("tools/call", name=tool)
+    error = client.post("/mcp", json=sent, headers=ACCEPT).json()["error"]
+    return error["code"], error["message"]
+
+
 def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFlyte) -> None:
     headers = {"Authorization": bearer("alice")}
     with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
-        assert calling(client)("list_tasks") == (["there is no tool 'list_tasks'"], True)
+        assert error_of(client, "list_tasks") == (-32602, "there is no tool 'list_tasks'")
     names = {tool["name"] for tool in listed["tools"]}
     assert names == {"me", "list_waiting", "list_conditions", "answer_condition"}
 
@@ -121,14 +128,15 @@ def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
         assert agent("get_run", **wrong) == ([told], True)
 
 
-def test_no_argument_is_a_credential(agent: Agent) -> None:
+def test_no_argument_is_a_credential(agent: Agent, url: str) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
         refused = (["see_headers takes ['last_event_id', 'project', 'domain'], and needs []"], True)
         assert agent("see_headers", **{name: bearer("bob")}) == refused
     seen = answer(agent("see_headers", last_event_id="7"))
     assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
     assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
-    assert agent(PEOPLE["alice"].token) == (["there is no tool '***'"], True)
+    with client_of(url, "alice") as client:
+        assert error_of(client, PEOPLE["alice"].token) == (-32602, "there is no tool '***'")
     assert not {"accept", "accept-encoding"} & seen.keys()
 
 

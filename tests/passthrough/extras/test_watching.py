@@ -106,6 +106,16 @@ def test_a_task_that_takes_too_long_is_answered_with_its_run(
     assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
 
 
+def test_waiting_for_a_run_reports_a_flyte_error(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str
+) -> None:
+    """A client could not tell a 200 from the end of the time."""
+    local_flyte.fail_next("WatchActions", Code.UNAVAILABLE)
+    assert alice.get(f"/runs/{counting}?wait=60").status_code == 503
+    waited = alice.get(f"/runs/{counting}?wait=0.1")
+    assert (waited.status_code, waited.json()["ended_at"]) == (200, None)
+
+
 RUNS = "/tasks/tests.greet/runs"
 
 

@@ -66,7 +66,8 @@ def test_a_rerun_with_an_input_that_the_task_lacks_is_refused(
 ) -> None:
     refused = alice.post(f"/runs/{greeting}/rerun", json={"inputs": {"nobody": 1}})
     assert refused.status_code == 422
-    assert "nobody" in str(refused.json()["errors"])
+    unknown = {"location": ["inputs", "nobody"], "detail": "the task has no such input"}
+    assert refused.json()["errors"] == [unknown]
 
 
 def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(

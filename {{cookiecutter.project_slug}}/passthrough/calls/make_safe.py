@@ -139,7 +139,11 @@ def _change_reruns() -> None:
         except InvalidInputs:
             raise
         except ValueError as error:  # the SDK's, before it converts anything
-            raise InvalidInputs([((), str(error))]) from None
+            # It begins with "Unknown input(s) ['a', 'b'] for".
+            names = str(error).partition(" for ")[0]
+            unknown = [name for name in given if repr(name) in names]
+            errors = [((name,), "the task has no such input") for name in unknown]
+            raise InvalidInputs(errors or [((), str(error))]) from None
 
     runner.rerun = syncify(rerun)
 

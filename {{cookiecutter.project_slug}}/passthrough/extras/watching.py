@@ -5,8 +5,8 @@ import math
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -58,16 +58,30 @@ async def watch_action(action: remote.Action) -> AsyncGenerator[remote.Action]:
 async def wait_for(run: remote.Run, seconds: float) -> None:
     """Wait for a run's end, but not longer than this; then update ``run`` to its state.
 
-    Flyte's errors are ignored: the caller must learn in any case that the run was started.
+    If this request has started the run, Flyte's errors are ignored: the caller must learn of the
+    run in any case.
     """
-    if seconds and not run.done():
-        watched = _watch(run.action.action_id.run, ROOT)
-        async with best_effort(seconds), aclosing(watched) as messages:
+
+    async def until_its_end() -> None:
+        async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:
             async for _ in messages:
                 pass
+
+    async def update() -> None:
+        run.action = await read_details(run.action, state_of)
+        run.pb2 = Run(action=run.action.pb2)
+
+    if not seconds or run.done():
+        return
+    if this_request().run == run.name:
+        async with best_effort(seconds):
+            await until_its_end()
         async with best_effort():
-            run.action = await read_details(run.action, state_of)
-            run.pb2 = Run(action=run.action.pb2)
+            await update()
+    else:
+        with _time_limit(seconds):
+            await until_its_end()
+        await update()
 
 
 async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
@@ -91,12 +105,16 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     The block is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's
     deadline, when the server is asked to stop, or at any error of Flyte's.
     """
+    with suppress(*FLYTE_ERRORS), _time_limit(seconds):
+        yield
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Generator[None]:
+    """Leave the block after these seconds or, if that is earlier, as `best_effort` says."""
     deadline = this_request().deadline
-    left = 0.9 * deadline.seconds_left()  # a tenth is left to write the answer
-    with (
-        suppress(*FLYTE_ERRORS),
-        anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit,
-    ):
+    left = 0.9 * deadline.seconds_left()  # a tenth is left to write the response
+    with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
         cancelled_at_stop[limit] = asyncio.get_running_loop()
         try:
             yield
