@@ -1,13 +1,17 @@
 """The tasks that the tests run; most of them are played: see played.py."""
 
 import asyncio
+import datetime as dt
+import enum
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flyte
 import flyte.report
 from flyte.io import File
+from pydantic import BaseModel, SecretStr
 
 env = flyte.TaskEnvironment(name="tests")
 UNPICKLED = Path(tempfile.gettempdir(), "a-gift-was-unpickled")
@@ -110,3 +114,47 @@ async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-a
 @env.task
 async def look_at(file: File) -> str:
     return file.path
+
+
+class Half(enum.Enum):
+    HALF = 0.5
+    MORE = 1.5
+
+
+@dataclass
+class Circle:
+    size: int
+
+
+@dataclass
+class Square:
+    size: float
+    name: str = ""
+
+
+@dataclass
+class Label:
+    name: str
+
+
+@dataclass
+class Drawing:
+    width: float
+    wait: dt.timedelta
+    shape: Circle | Square
+    texts: list[int] | list[str]
+
+
+class Paper(BaseModel):
+    half: Half
+    height: float = 1.0
+    day: dt.datetime | dt.date = dt.date(2024, 1, 2)
+    secret: SecretStr = SecretStr("s3cret")
+
+
+@env.task
+async def describe(
+    drawing: Drawing, paper: Paper, numbers: dict[int, int], label: Square | Label
+) -> str:
+    """Return what has arrived."""
+    return f"{drawing} {paper!r} {paper.secret.get_secret_value()} {numbers} {label}"

@@ -70,7 +70,7 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
 ) -> None:
     ended(family)
     monkeypatch.setattr(watching, "WATCHED_DETAILS", 0)
-    monkeypatch.setattr(local_runs, "WATCHED_AT_ONCE", 3)  # so that it is not in one message
+    monkeypatch.setattr(local_runs, "MAX_WATCHED_ACTIONS", 3)  # so that it is not in one message
     local_flyte.clear_calls()
     told = changes(alice, family)
     assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2

@@ -142,7 +142,7 @@ def _change_reruns() -> None:
             # It begins with "Unknown input(s) ['a', 'b'] for".
             names = str(error).partition(" for ")[0]
             unknown = [name for name in given if repr(name) in names]
-            errors = [((name,), "the task has no such input") for name in unknown]
+            errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
             raise InvalidInputs(errors or [((), str(error))]) from None
 
     runner.rerun = syncify(rerun)
