@@ -1,10 +1,10 @@
-"""The app behind Envoy, as on Knative: what one client does to its connections, beside somebody.
+"""Attack the connections of an app behind Envoy, as on Knative, and measure another client.
 
     python benchmarks/attacks.py [NAME ...]
 
-For each attack, by default for all, prints how long somebody else's slowest ``GET /me`` takes
-without it and beside it. On two cores, the attacker, Envoy, Flyte and the app share the processor.
-Exits with 1 if one of somebody else's requests fails, during the attack or after it.
+For each attack (default: all), print the slowest ``GET /me`` of another client without and during
+the attack. The attacker, Envoy, Flyte and the app share the cores of this machine. The exit code is
+1 if a request of the other client fails during the attack or afterwards.
 """
 
 import multiprocessing
@@ -29,8 +29,8 @@ from local_flyte import LocalFlyte  # noqa: E402
 from local_flyte.testing import bearer, client_of  # noqa: E402
 from tests.served import serving_app  # noqa: E402
 
-ATTACKERS = 10  # connections at once
-ASKED = 40  # requests of somebody else
+ATTACKERS = 10  # concurrent connections
+REQUESTS = 40  # of the other client
 
 MALLORY = f"Authorization: {bearer('bob')}\r\n".encode()
 ME = b"GET /me HTTP/1.1\r\nHost: app\r\n" + MALLORY
@@ -40,11 +40,11 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Attack(NamedTuple):
-    """What is sent on each connection."""
+    """Bytes to send on each connection."""
 
     first: bytes
-    following: bytes = b""  # again and again, without reading an answer
-    pause: float = 0  # seconds after each part; without it, a client leaves once it is answered
+    following: bytes = b""  # repeated, without reading a response
+    pause: float = 0  # seconds after each part; 0: disconnect after the response
 
 
 ATTACKS = {
@@ -61,7 +61,7 @@ ATTACKS = {
 
 
 def attack_on(port: int, attack: Attack, has_begun: Any) -> None:
-    """Attack over many connections at once, until this process is ended."""
+    """Attack over many concurrent connections until the process is killed."""
 
     def attack_again() -> None:
         while True:
@@ -82,7 +82,7 @@ def attack_on(port: int, attack: Attack, has_begun: Any) -> None:
 
 @contextmanager
 def under(attack: Attack, port: int) -> Iterator[None]:
-    """Attack during the block, from a process of its own."""
+    """Attack from a separate process during the block."""
     spawn = multiprocessing.get_context("spawn")
     has_begun = spawn.Event()
     attacker = spawn.Process(target=attack_on, args=(port, attack, has_begun))
@@ -96,12 +96,12 @@ def under(attack: Attack, port: int) -> Iterator[None]:
         attacker.join()
 
 
-def longest_wait(somebody: httpx.Client) -> float:
-    """Return how long the slowest of many requests takes, in seconds; all must be served."""
+def slowest_request(client: httpx.Client) -> float:
+    """Return the duration of the slowest of many requests, in seconds; all must succeed."""
     seconds = list[float]()
-    for _ in range(ASKED):
+    for _ in range(REQUESTS):
         began = time.perf_counter()
-        somebody.get("/me").raise_for_status()
+        client.get("/me").raise_for_status()
         seconds.append(time.perf_counter() - began)
     return max(seconds)
 
@@ -118,13 +118,15 @@ def main() -> None:
             in_front_of(folder, int(app.url.rpartition(":")[2])) as port,
             client_of(f"http://{HOST}:{port}", "alice") as alice,
         ):
-            longest_wait(alice)  # the first requests open connections
+            slowest_request(alice)  # warm up: the first requests open connections
             for attack in chosen:
-                alone = longest_wait(alice)
+                alone = slowest_request(alice)
                 with under(ATTACKS[attack], port):
-                    beside = longest_wait(alice)
-                longest_wait(alice)  # and afterwards
-                print(f"{attack}: {alone:.3f} s alone, {beside:.3f} s beside it", flush=True)
+                    attacked = slowest_request(alice)
+                slowest_request(alice)  # all requests after the attack must succeed
+                print(
+                    f"{attack}: {alone:.3f} s alone, {attacked:.3f} s during the attack", flush=True
+                )
         assert "Traceback" not in log.read_text("utf-8")
 
 

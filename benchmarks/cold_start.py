@@ -1,11 +1,11 @@
-"""The time from ``fserve`` to the first answer, for the generated app and for the smallest app.
+"""Measure the time from ``fserve`` to the first response, compared with the smallest app.
 
     python benchmarks/cold_start.py [--rounds N] [ANOTHER CHECKOUT OF THE TEMPLATE ...]
 
-Generates the default project, deploys it and the smallest FastAPI app to a local Flyte with the
-real ``flyte deploy``, and starts the deployed apps in turn, with exactly the container commands, in
-empty directories and with this environment's packages. Prints the median of each, and of the ratio
-to the first of neighbouring runs, which is valid even if the machine's speed drifts.
+Generate the default project; deploy it and the smallest FastAPI app to a local Flyte server with
+``flyte deploy``; start the deployed apps in turn, with the container commands, in empty folders and
+with the packages of this environment. Print the median of each app, and the median ratio to the
+smallest app in the same round, which is valid also if the speed of the machine changes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ app_env = FastAPIAppEnvironment(name="smallest", app=app, image="auto")
 
 
 async def start(containers: Containers, command: list[str], environment: dict[str, str]) -> float:
-    """Start an app, and return the seconds until its first answer."""
+    """Start an app, and return the seconds until the first response."""
     port, output = free_port(), list[str]()
     with tempfile.TemporaryDirectory() as directory:
         began = time.perf_counter()
@@ -74,7 +74,7 @@ async def start(containers: Containers, command: list[str], environment: dict[st
 
 
 def deploy(flyte: LocalFlyte, root: Path) -> list[str]:
-    """Deploy the app in a folder, and stop it; return its container's command."""
+    """Deploy the app in a folder, stop it, and return the command of the container."""
     os.environ["PYTHONPATH"] = str(root)
     flyte.deploy(root, env="app_env")
     name = "smallest" if root.name == "smallest" else "my-flyte-app"
@@ -86,7 +86,7 @@ def deploy(flyte: LocalFlyte, root: Path) -> list[str]:
 
 
 def main() -> None:
-    """Deploy all apps and start them in turn."""
+    """Deploy all apps, and start them in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("templates", nargs="*", type=Path, help="other checkouts to compare with")
@@ -105,7 +105,7 @@ def main() -> None:
         commands = {label: deploy(flyte, root) for label, root in roots.items()}
         containers = Containers(Path(sys.executable).parent, folder / "containers")
         times: dict[str, list[float]] = {label: [] for label in commands}
-        for round_ in range(options.rounds + 1):  # the first one fills caches and does not count
+        for round_ in range(options.rounds + 1):  # the first round warms caches and is not counted
             for label, command in commands.items():
                 seconds = asyncio.run(start(containers, command, environment))
                 if round_:

@@ -1,4 +1,4 @@
-"""An Envoy in front of an app, as on Knative."""
+"""Run Envoy in front of an app, as on Knative."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ FILTERS = "type.googleapis.com/envoy.extensions.filters"
 
 
 def address(port: int) -> dict[str, Any]:
-    """Return a port of this machine, as Envoy is told it."""
+    """Return the Envoy configuration of a loopback address."""
     return {"socket_address": {"address": HOST, "port_value": port}}
 
 
 @contextmanager
 def in_front_of(folder: Path, upstream: int) -> Iterator[int]:
-    """Forward requests to a port for the block; yield the port to call."""
+    """Run Envoy as a proxy to the port ``upstream``; yield the port to call."""
     port = free_port()
     router = {"name": "router", "typed_config": {"@type": f"{FILTERS}.http.router.v3.Router"}}
     routes = [{"match": {"prefix": "/"}, "route": {"cluster": "server", "timeout": "0s"}}]

@@ -1,9 +1,9 @@
-"""One process of ``benchmarks/isolation.py``: a local Flyte that sometimes fails, or an app.
+"""Server process of ``benchmarks/isolation.py``: an unreliable local Flyte server, or an app.
 
-    python isolation_server.py flyte PEOPLE|ours|sdk
+    python isolation_server.py flyte USERS|ours|sdk
 
-Like ``server.py``: run in the generated project's folder, it prints a line of JSON with its
-address, and another one for each line that it reads.
+Like ``server.py``, it runs in the folder of the generated project. It prints one line of JSON with
+the URL, and one more for each line of standard input.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from typing import Any
 
 from server import ROLE, minimal, report, serve, usage
 
-os.dup2(2, 1)  # the apps' logs are checked
+os.dup2(2, 1)  # the log of the app is checked
 
 HEADERS = {"content-type": "text/plain"}
-NOBODY = "/who/nobody"
-found: Counter[str] = Counter()
-"""Errors found by endpoints that their callers can't see, and calls that Flyte has received."""
+ANONYMOUS = "/who/anonymous"
+counts: Counter[str] = Counter()
+"""Errors that clients cannot see, and the number of calls that Flyte has received."""
 
 
 class DeliberateError(Exception):
@@ -33,7 +33,7 @@ class DeliberateError(Exception):
 
 
 def router() -> Any:
-    """Return endpoints as an owner writes them. Each returns its caller according to Flyte."""
+    """Return typical endpoints of a developer. Each returns the caller according to Flyte."""
     from fastapi import APIRouter, BackgroundTasks, Request, Response
     from fastapi.responses import StreamingResponse
     from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -61,7 +61,7 @@ def router() -> Any:
     @router.post("/who/background")
     async def background(tasks: BackgroundTasks, expected: str) -> Response:
         async def after() -> None:
-            found["background"] += await subject() != expected
+            counts["background"] += await subject() != expected
 
         tasks.add_task(after)
         return Response(await subject(), headers=HEADERS)
@@ -75,12 +75,12 @@ def router() -> Any:
     async def fail() -> None:
         raise DeliberateError(await subject())
 
-    @router.get(NOBODY)
-    async def nobody() -> Response:
+    @router.get(ANONYMOUS)
+    async def anonymous() -> Response:
         try:
             return Response(await subject(), headers=HEADERS)
-        except Exception:  # noqa: BLE001 - refused by Flyte, or by the app before the call
-            return Response("nobody", headers=HEADERS)
+        except Exception:  # noqa: BLE001 - refused by Flyte or by the app
+            return Response("anonymous", headers=HEADERS)
 
     @router.get("/who/large")
     async def large(expected: str) -> StreamingResponse:
@@ -90,7 +90,7 @@ def router() -> Any:
                     yield bytes(64 * 1024)
             finally:
                 mine = dict(get_auth_metadata() or {})
-                found["clean-up"] += bool(mine) and expected not in str(mine)
+                counts["clean-up"] += bool(mine) and expected not in str(mine)
 
         async def stream() -> AsyncIterator[bytes]:
             for chunk in chunks():
@@ -111,16 +111,16 @@ def router() -> Any:
     return router
 
 
-def flyte(people: int) -> None:
-    """Start a local Flyte with the sample tasks and many people, which sometimes fails."""
+def flyte(user_count: int) -> None:
+    """Start a local Flyte server with the sample tasks and many users; it sometimes fails."""
     from local_flyte import Code, LocalFlyte
 
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path.cwd())
-        known = [local_flyte.add_person(f"p{number:04}") for number in range(people)]
+        users = [local_flyte.add_person(f"p{number:04}") for number in range(user_count)]
         report(
             environment=local_flyte.app_environment(),
-            people={each.subject: [each.token, each.cookie] for each in known},
+            users={user.subject: [user.token, user.cookie] for user in users},
         )
         stopped = threading.Event()
 
@@ -133,24 +133,24 @@ def flyte(people: int) -> None:
                 else:
                     with local_flyte.hang(method):
                         stopped.wait(0.3)
-                found["received"] += len(local_flyte.calls)
-                local_flyte.clear_calls()  # otherwise all are stored
+                counts["received"] += len(local_flyte.calls)
+                local_flyte.clear_calls()  # keeps memory small
 
         failing = threading.Thread(target=fail_now_and_then)
         failing.start()
         for _ in sys.stdin:
             methods = ("UserInfo", "GetRunDetails", "WatchActionDetails")
-            received = found["received"] + len(local_flyte.calls)
+            received = counts["received"] + len(local_flyte.calls)
             report(calls=sum(map(local_flyte.open_calls, methods)), received=received)
         stopped.set()
         failing.join()
 
 
 def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
-    """Return our app, or the minimal one with the SDK's middleware, each with our router.
+    """Return our app, or the minimal app with the SDK's middleware, and options for uvicorn.
 
-    Both have one public path, where no credentials may be found. This also returns options for
-    uvicorn: with asyncio's loop, an upload can leave its caller's credentials on the connection.
+    Both apps have our router, with one public path, where no credentials may exist. The options
+    select the event loop of asyncio, where an upload can leave credentials on the connection.
     """
     options = {"loop": "asyncio"}
     if ours:
@@ -160,22 +160,22 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
 
         options |= UVICORN
         application = main.create_app(load_settings(Settings))
-        application.public.add(NOBODY)
+        application.public.add(ANONYMOUS)
     else:
         from flyte.app.extras import FastAPIPassthroughAuthMiddleware
 
         application = minimal(sdk_middleware=False)
-        application.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={NOBODY})
+        application.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={ANONYMOUS})
     application.include_router(router())
     return application, options
 
 
 def remaining(server: Any) -> dict[str, Any]:
-    """Return the work that remains in the process after all clients have left."""
+    """Return the work that is left in the process after all clients have disconnected."""
     gc.collect()
     with suppress(RuntimeError):  # the set changes during iteration
-        found["tasks"] = len(asyncio.all_tasks(server.servers[0].get_loop()))
-    return {**usage(), **found, "sockets": len(server.server_state.connections)}
+        counts["tasks"] = len(asyncio.all_tasks(server.servers[0].get_loop()))
+    return {**usage(), **counts, "sockets": len(server.server_state.connections)}
 
 
 if __name__ == "__main__":

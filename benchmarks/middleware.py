@@ -1,9 +1,10 @@
-"""The cost of a request in each middleware, in process: ours, the SDK's, the floor, and none.
+"""Measure the cost of a request in process: our middleware, the SDK's, a minimum, and none.
 
     python benchmarks/middleware.py [--rounds N]
 
-Prints a Markdown table of microseconds of CPU per request (medians over rounds that alternate
-between the apps), and whether ours is within its limits. Exits with 1 if a limit is exceeded.
+Print a Markdown table of the CPU time per request, in microseconds (medians over rounds that
+alternate between the apps), and whether our middleware keeps the limits. The exit code is 1 if a
+limit is exceeded.
 """
 
 import argparse
@@ -61,14 +62,14 @@ PROFILES: dict[str, tuple[str, str, list[Header]]] = {
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
-    """Answer without any middleware."""
+    """Respond without middleware."""
     headers = [(b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
 async def floor(scope: Scope, receive: Receive, send: Send) -> None:
-    """Do only what every such middleware must do."""
+    """Do only the work that every such middleware must do."""
     with auth_metadata(("authorization", "Bearer 0123456789")):
         await bare(scope, receive, send)
 
@@ -82,7 +83,7 @@ APPS: dict[str, ASGIApp] = {
 
 
 async def measure(app: ASGIApp, scope: dict[str, Any], times: int) -> float:
-    """Return the microseconds per request, for this many requests."""
+    """Return the CPU time per request in microseconds, over ``times`` requests."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -97,7 +98,7 @@ async def measure(app: ASGIApp, scope: dict[str, Any], times: int) -> float:
 
 
 async def compare(rounds: int, method: str, path: str, headers: list[Header]) -> dict[str, float]:
-    """Return each app's median for one profile."""
+    """Return the median of each app for one profile."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -137,9 +138,9 @@ def markdown(table: Table) -> list[str]:
 
 
 def limits(table: Table) -> list[tuple[str, float, float]]:
-    """Return the limits: a description, the measured value, and the limit."""
+    """Return a description, the measured value and the limit, for each limit."""
     bearer, jwt, _, refused, excluded = table.values()
-    found = [
+    checks = [
         ("bearer: floor + 3 us", bearer["ours"], bearer["floor"] + 3),
         ("JWT + cookie: floor + 6 us", jwt["ours"], jwt["floor"] + 6),
         ("401: a fifth of the SDK's", refused["ours"], refused["SDK"] / 5),
@@ -147,12 +148,12 @@ def limits(table: Table) -> list[tuple[str, float, float]]:
     ]
     for name, row in (("bearer", bearer), ("excluded", excluded)):
         ours, sdk = (row[app] - row["bare"] for app in ("ours", "SDK"))
-        found.append((f"{name}: a twelfth of what the SDK adds to bare", ours, sdk / 12))
-    return found
+        checks.append((f"{name}: a twelfth of the SDK's cost above bare", ours, sdk / 12))
+    return checks
 
 
 def check(limits: Iterable[tuple[str, float, float]]) -> int:
-    """Print whether each value is within its limit; return how many are not."""
+    """Print whether each limit is kept, and return the number of exceeded limits."""
     missed = 0
     for description, value, limit in limits:
         missed += value > limit
@@ -162,7 +163,7 @@ def check(limits: Iterable[tuple[str, float, float]]) -> int:
 
 
 def main() -> int:
-    """Measure, print, and check the limits."""
+    """Measure, print the table, and check the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     table = measure_all(parser.parse_args().rounds)

@@ -1,9 +1,10 @@
-"""What one ``GET /me`` costs, beside other checkouts of the template.
+"""Measure the cost of one ``GET /me``, compared with other checkouts of the template.
 
     python benchmarks/request.py [--rounds N] [ANOTHER CHECKOUT OF THE TEMPLATE ...]
 
-Prints how many Python and C functions the app calls for a request, in the thread of its event loop,
-which is exact; and the median of the ratios of CPU time to other checkouts' apps, called in turn.
+Print the number of Python and C functions that the app calls for a request, in the thread of the
+event loop, which is exact. Print the median ratio of CPU time to the apps of other checkouts, which
+are called in turn.
 """
 
 import argparse
@@ -14,11 +15,11 @@ from pathlib import Path
 from costs import Caller, median_ratio
 from servers import ROOT, generate, started
 
-AT_ONCE = (1, 16, 100)
+CONCURRENCY = (1, 16, 100)
 
 
 def main() -> None:
-    """Generate a project of each checkout, and compare them."""
+    """Generate the project of each checkout, and compare them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("templates", nargs="*", type=Path, help="other checkouts to compare with")
@@ -39,11 +40,11 @@ def main() -> None:
             for label, project in projects.items()
         }
         caller = Caller(servers, token, options.rounds)
-        for at_once in AT_ONCE if options.templates else ():
-            rounds = caller.costs("/me", at_once)
+        for concurrency in CONCURRENCY if options.templates else ():
+            rounds = caller.costs("/me", concurrency)
             for other in map(str, options.templates):
                 ratio = median_ratio(rounds, str(ROOT), other)
-                print(f"{ratio:.2f} of the CPU time of {other}, with {at_once} at once")
+                print(f"{ratio:.2f} of the CPU time of {other}, {concurrency} concurrent requests")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""One process that a benchmark measures: the local Flyte, or an app.
+"""Server process that a benchmark measures: the local Flyte server, or an app.
 
     python server.py flyte|minimal|sdk|ours [count TOKEN]
 
-Run in the generated project's folder. Prints one line of JSON with its address. For each line that
-it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes, or the
-calls that the local Flyte has received. With ``count`` it prints how many functions an app calls
-for one ``GET /me``.
+It runs in the folder of the generated project, and prints one line of JSON with the URL. For each
+line of standard input, it prints one more: CPU time in seconds and memory in bytes, or the calls
+that the local Flyte server has received. With ``count``, it prints the number of functions that an
+app calls for one ``GET /me``.
 """
 
 import asyncio
@@ -24,22 +24,22 @@ ROLE = sys.argv[1]
 
 
 def usage(_: Any = None) -> dict[str, float]:
-    """Return the CPU seconds used so far and the current memory."""
+    """Return the CPU time so far in seconds, and the current memory in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
 
 
 REPORTS = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the apps' logs
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # hides the logs of apps
 
 
 def report(**values: Any) -> None:
-    """Print a line for the process that started this one."""
+    """Print a line for the parent process."""
     print(json.dumps(values), file=REPORTS)
 
 
 def flyte() -> None:
-    """Start a local Flyte with the sample tasks; its reports are the calls that it receives."""
+    """Start a local Flyte server with the sample tasks; its reports count received calls."""
     from local_flyte import PEOPLE, LocalFlyte
 
     with LocalFlyte() as local_flyte:
@@ -54,7 +54,7 @@ def flyte() -> None:
 
 
 def minimal(*, sdk_middleware: bool) -> Any:
-    """Make an app with the same calls to the SDK as ours, and nothing else."""
+    """Return an app that makes the same SDK calls as ours, without anything more."""
     import contextlib
 
     import flyte
@@ -87,11 +87,11 @@ def minimal(*, sdk_middleware: bool) -> Any:
         return {"subject": user.subject()}
 
     @app.get("/runs")
-    async def runs(request: Request) -> list[dict[str, str]]:
+    async def list_runs(request: Request) -> list[dict[str, str]]:
         with as_caller(request):
             newest = remote.Run.listall.aio(sort_by=("created_at", "desc"), limit=20)
-            found = [run async for run in newest]
-        return [{"name": run.name, "phase": run.phase} for run in found]
+            runs = [run async for run in newest]
+        return [{"name": run.name, "phase": run.phase} for run in runs]
 
     @app.get("/runs/{name}/events", response_class=EventSourceResponse)
     async def events(request: Request, name: str) -> AsyncIterator[ServerSentEvent]:
@@ -104,7 +104,7 @@ def minimal(*, sdk_middleware: bool) -> Any:
 
 
 def serve(app: Any, measure: Callable[[Any], dict[str, Any]], **options: Any) -> None:
-    """Serve an app as ``uvicorn`` does, with a log of requests; print reports about it."""
+    """Serve an app with uvicorn and an access log, and print reports."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, **options))
@@ -120,7 +120,7 @@ def serve(app: Any, measure: Callable[[Any], dict[str, Any]], **options: Any) ->
 
 
 async def count(app: Any, token: str) -> int:
-    """Return the number of Python and C functions that an app calls for a request, without I/O."""
+    """Return the number of Python and C functions that an app calls for one request."""
     scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/me"}
     scope |= {"scheme": "http", "root_path": "", "query_string": b"", "asgi": {"version": "3.0"}}
     scope |= {"server": ("app", 80), "client": ("127.0.0.1", 1), "state": {}}
@@ -152,7 +152,7 @@ async def count(app: Any, token: str) -> int:
         numbers.append(calls["call"] + calls["c_call"])
     starting.cancel()
     assert set(statuses) == {200}, statuses
-    return min(numbers)  # the first ones import and cache
+    return min(numbers)  # the first requests import modules and fill caches
 
 
 if __name__ == "__main__":

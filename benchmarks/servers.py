@@ -1,4 +1,4 @@
-"""Processes to measure: the local Flyte and apps, run by ``server.py`` in a generated project."""
+"""Starts and stops the processes to measure, which run ``server.py`` in a generated project."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ROOT = HERE.parent
 
 
 class Server:
-    """A process that prints a report when it has started, and for each line that it reads."""
+    """A server process, which prints a report after the start and for each line of input."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -29,14 +29,14 @@ class Server:
         return report
 
     def usage(self) -> dict[str, Any]:
-        """Return the process's report: its CPU seconds and bytes of memory, and more."""
+        """Return the report of the process, with CPU time in seconds and memory in bytes."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self._report()
 
     def kill(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process."""
         self._process.kill()
 
 
@@ -74,7 +74,7 @@ def generate(folder: Path, template: Path = ROOT) -> Path:
 
 
 def start_run(url: str, headers: dict[str, str], task: str, **inputs: Any) -> str:
-    """Start a run of a task, by default a sample, through our app, and return its name."""
+    """Start a run through our app, and return the name. ``task`` may be a sample task."""
     name = task if "." in task else f"my-flyte-app-tasks.{task}"
     response = httpx.post(
         f"{url}/tasks/{name}/runs",

@@ -1,4 +1,4 @@
-"""A task whose run has 13 actions and does not end, for ``viewers.py``."""
+"""Task for ``viewers.py``: the run has 13 actions and does not end."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ async def part(number: int) -> int:
 
 @env.task
 async def whole(parts: int) -> None:
-    """Have the parts done, and go on."""
+    """Run all parts, then wait without end."""
     for number in range(parts):
         await part(number)
     await asyncio.sleep(100_000)

@@ -1,11 +1,10 @@
-"""What viewers of a run cost: the app's CPU and memory, and the calls that Flyte receives.
+"""Measure the cost of viewers of a run: CPU, memory, and calls to Flyte.
 
     python benchmarks/viewers.py [--viewers N,N,...] [--seconds N]
 
-Each viewer has the two streams of the page's view of a run: its changes, and a log. The run has 13
-actions, of which 12 have ended. Prints a Markdown table: what it costs to open the streams, for
-each viewer, and what it costs in a minute in which nothing changes, for all. Linux only: it reads
-/proc.
+Each viewer opens the two streams of the web UI for a run: actions and log. The run has 13 actions;
+12 of them have ended. Print a Markdown table with the cost per viewer of opening the streams, and
+the cost of all viewers per minute without changes. The script needs Linux, because it reads /proc.
 """
 
 import argparse
@@ -25,24 +24,24 @@ TASK = "viewers.whole"
 
 
 def calls(flyte: Server) -> Counter[str]:
-    """Return the calls that Flyte has received so far, by method."""
+    """Return the number of calls that Flyte has received so far, by method."""
     return Counter(flyte.usage()["calls"])
 
 
-async def view(client: httpx.AsyncClient, path: str, seen: Counter[str]) -> None:
-    """Read a stream until it is cancelled, and count its events."""
-    async with client.stream("GET", path) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            seen[path] += line.startswith("data:")
+async def view(client: httpx.AsyncClient, path: str, event_counts: Counter[str]) -> None:
+    """Read a stream until this task is cancelled, and count the events."""
+    async with client.stream("GET", path) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            event_counts[path] += line.startswith("data:")
 
 
 async def measure(
     app: Server, flyte: Server, headers: dict[str, str], run: str, *, viewers: int, seconds: float
 ) -> str:
-    """Return a row of the table."""
+    """Measure one number of viewers, and return a row of the table."""
     paths = [path.format(run=run) for path in STREAMS]
-    seen = Counter[str]()
+    event_counts = Counter[str]()
     options: dict[str, Any] = {
         "timeout": None,
         "limits": httpx.Limits(max_connections=None),
@@ -50,35 +49,41 @@ async def measure(
     }
     url = app.details["url"]
     async with httpx.AsyncClient(base_url=url, headers=headers, **options) as client:
-        before, asked = app.usage(), calls(flyte)
-        reading = [
-            asyncio.create_task(view(client, path, seen)) for path in paths for _ in range(viewers)
+        before, calls_before = app.usage(), calls(flyte)
+        readers = [
+            asyncio.create_task(view(client, path, event_counts))
+            for path in paths
+            for _ in range(viewers)
         ]
-        while seen[paths[0]] < (PARTS + 1) * viewers:
-            assert not any(each.done() for each in reading)
+        while event_counts[paths[0]] < (PARTS + 1) * viewers:
+            assert not any(reader.done() for reader in readers)
             await asyncio.sleep(0.1)
-        opened, asked_to_open = app.usage(), calls(flyte)
+        opened, calls_opened = app.usage(), calls(flyte)
         await asyncio.sleep(seconds)
-        later, asked_in_all = app.usage(), calls(flyte)
-        for each in reading:
-            each.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
+        later, calls_later = app.usage(), calls(flyte)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
     minute = 60 / seconds
     cells = [
         f"{1000 * (opened['cpu'] - before['cpu']) / viewers:.0f}",
-        f"{(asked_to_open - asked).total() / viewers:.1f}",
+        f"{(calls_opened - calls_before).total() / viewers:.1f}",
         f"{(opened['memory'] - before['memory']) / viewers / 1000:.0f}",
         f"{1000 * minute * (later['cpu'] - opened['cpu']):.0f}",
-        f"{minute * (asked_in_all - asked_to_open).total():.0f}",
+        f"{minute * (calls_later - calls_opened).total():.0f}",
     ]
     return f"| {viewers} | {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--viewers", default="1,10,50", help="how many, separated by commas")
-    parser.add_argument("--seconds", type=float, default=120, help="in which nothing changes")
+    parser.add_argument(
+        "--viewers", default="1,10,50", help="numbers of viewers, separated by commas"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="duration of the measurement without changes"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         project = generate(Path(folder))

@@ -1,6 +1,7 @@
-"""Remove the parts that were not chosen, and print the next steps.
+"""Remove the features that the answers exclude, and print the next steps.
 
-Runs as a rendered copy in the project: standard library only, offline, and safe to run again.
+Cookiecutter runs a rendered copy of this file in the project. The hook uses only the standard
+library, works offline, and may run again.
 """
 
 import json
@@ -13,15 +14,16 @@ from pathlib import Path
 
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
-# Caches in a working copy of the template, which cookiecutter copies, or in an older project.
+# Cookiecutter copies these caches from a working copy of the template.
 CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
-# What goes with the answer no.
-PARTS = {
+# Files and folders to remove for the answer "no".
+FEATURES = {
     "page": ["app/page", "tests/test_page.py"],
     "agents": ["passthrough/agents", "tests/test_agents.py", "docs/agents.md"],
 }
-# These files have lines about a part, which name its page: "docs/agents.md".
-MENTIONING = (
+# Files with lines that belong to a feature. Such a line contains the path of the feature's page,
+# such as "docs/agents.md".
+FILES_WITH_FEATURE_LINES = (
     "app/main.py",
     "app/settings.py",
     "pyproject.toml",
@@ -30,22 +32,22 @@ MENTIONING = (
     "docs/request.svg",
 )
 STEPS = """\
-    make dev     # run it on a local Flyte; Ctrl-C stops both
-    make test    # run its tests
-    make deploy  # deploy it to your Flyte cluster; see README.md first
+    make dev     # run the app and a local Flyte server; Ctrl-C stops both
+    make test    # run the tests
+    make deploy  # deploy the app to your Flyte cluster; read README.md first
 """
 
 
 def tidy(project: Path, answers: dict[str, str]) -> None:
-    """Remove parts that were not chosen, caches, and folders whose only file was left out."""
-    caches = (each for name in CACHES for each in project.glob(f"**/{name}"))
-    unwanted = [each for each in caches if ".venv" not in each.parts]
-    for part in [part for part in PARTS if answers[part] == "no"]:
-        unwanted += [project / path for path in PARTS[part]]
-        for file in map(project.joinpath, MENTIONING):
+    """Remove excluded features, caches, and empty folders of the CI configuration."""
+    caches = (path for name in CACHES for path in project.glob(f"**/{name}"))
+    unwanted = [path for path in caches if ".venv" not in path.parts]
+    for feature in [feature for feature in FEATURES if answers[feature] == "no"]:
+        unwanted += [project / path for path in FEATURES[feature]]
+        for file in map(project.joinpath, FILES_WITH_FEATURE_LINES):
             if file.is_file():
                 lines = file.read_bytes().splitlines(keepends=True)
-                kept = [line for line in lines if f"docs/{part}.md".encode() not in line]
+                kept = [line for line in lines if f"docs/{feature}.md".encode() not in line]
                 file.write_bytes(b"".join(kept))
     for path in unwanted:
         if path.is_file():
@@ -57,23 +59,24 @@ def tidy(project: Path, answers: dict[str, str]) -> None:
 
 
 def next_steps(answers: dict[str, str], folder: str, *, make: bool, git: bool) -> str:
-    """Return the next steps, as commands that can be pasted one after the other."""
-    where = " (in WSL: the local Flyte does not run on Windows itself)" if os.name == "nt" else ""
+    """Return the next steps as commands to paste."""
+    where = " (in WSL, because the local Flyte server needs it)" if os.name == "nt" else ""
     enter = f"    cd {shlex.quote(folder)}\n"
     text = f"\n{answers['project_slug']} is ready. Next{where}:\n\n{enter}{STEPS}"
     if not make:
-        text += "\nThere is no make here: README.md has the commands without it.\n"
+        text += "\nmake is not installed; README.md lists the commands without make.\n"
     if answers["ci"] != "none":
-        text += f"\nOnce it is pushed, {answers['ci']} checks and tests every change.\n"
+        text += f"\nAfter a push, {answers['ci']} checks and tests every change.\n"
     commit = "git init && git add --all && git commit -m 'Generate the project'"
-    return text if git else f"{text}\nTo keep it in git:\n\n    {commit}\n"
+    return text if git else f"{text}\nTo put the project into git:\n\n    {commit}\n"
 
 
 if __name__ == "__main__":
     here = Path.cwd()
     tidy(here, ANSWERS)
-    compared = re.fullmatch(r"tmp\w{8}", here.parent.name)  # with another version, by cruft
-    if not (compared and here.parent.parent == Path(tempfile.gettempdir()).resolve()):
+    # cruft generates projects in temporary folders, to compare versions.
+    is_cruft_folder = re.fullmatch(r"tmp\w{8}", here.parent.name)
+    if not (is_cruft_folder and here.parent.parent == Path(tempfile.gettempdir()).resolve()):
         in_git = any((folder / ".git").exists() for folder in (here, *here.parents))
         has_make = os.name == "nt" or shutil.which("make") is not None
         relative = os.path.relpath(here, os.environ.get("PWD", here.parent))

@@ -1,7 +1,8 @@
-"""Refuse, before anything is written, answers that Python, HTTP or Flyte would refuse later.
+"""Validate the answers before cookiecutter writes any file.
 
-Cookiecutter renders this file and runs the copy, so it cannot import anything from the template.
-Standard library only, offline, no side effects.
+Python, HTTP or Flyte would refuse invalid answers later. Cookiecutter runs a rendered copy of this
+file, so the hook cannot import from the template. It uses only the standard library, works offline,
+and has no side effects.
 """
 
 import json
@@ -16,23 +17,23 @@ HEADER = r"(?!(authorization|cookie)(?![^, ]))[-!#$%&'+.^_`|~0-9a-z]+"  # RFC 91
 
 
 class Rule(NamedTuple):
-    """The answers that a question accepts, and the same in words, as its prompt says it."""
+    """Valid answers to a question: a regular expression, and the same in words, as in the prompt."""
 
     valid: str
     words: str
 
 
 def choice(*answers: str) -> Rule:
-    """Accept one of these; cookiecutter does not check what a replay file answers."""
+    """Accept one of the given answers, because cookiecutter does not validate a replay file."""
     return Rule("|".join(map(re.escape, answers)), f"one of: {', '.join(answers)}")
 
 
-# A line that TOML, YAML, Markdown and Python can contain unchanged.
+# One line of text that is valid unchanged in TOML, YAML, Markdown and Python.
 LINE = Rule(
     r"(?!\s)(?!.*\{[%#{])[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,100}(?<!\s)",
     "1 to 100 characters in one line, no template syntax",
 )
-# Names in Kubernetes contain it (RFC 1123).
+# Flyte uses these values in Kubernetes names (RFC 1123).
 LABEL = Rule(
     "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "1 to 63 lower-case letters, digits and inner dashes"
 )
@@ -58,7 +59,7 @@ RULES = {
 
 
 def problems(answers: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each answer that cannot be used, and what to say."""
+    """Yield the name of each invalid answer, and the message to print."""
     for key, rule in RULES.items():
         value = answers[key]
         if not re.fullmatch(rule.valid, value):
@@ -67,8 +68,8 @@ def problems(answers: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    if told := "\n".join(message for _, message in problems(ANSWERS)):
+    if messages := "\n".join(message for _, message in problems(ANSWERS)):
         sys.exit(
-            f"\nNothing was generated. Please change:\n\n{told}\n"
-            "What follows is cookiecutter saying that it stopped; it adds nothing to the above.\n"
+            f"\nNothing was generated. Please change:\n\n{messages}\n"
+            "The traceback of cookiecutter below only says that the hook has stopped.\n"
         )

@@ -1,4 +1,4 @@
-"""``make demo``: generate the default project in ``.demo/`` and run it on its local Flyte."""
+"""``make demo``: generate the default project in ``.demo/``, and run it with local Flyte."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ PROJECT = DEMO / "my-flyte-app"
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide the hooks' output: the demo takes the next steps itself."""
+    """Hide the output of the hooks, because the demo runs the next steps itself."""
     sys.stdout.flush()
     stdout = os.dup(1)
     with Path(os.devnull).open("wb") as nowhere:
@@ -47,7 +47,7 @@ def generate() -> None:
 
 
 def install(project: Path) -> Path:
-    """Install the project with its development tools; return its environment's Python."""
+    """Install the project with development tools, and return the Python of the environment."""
     environment = project / ".venv"
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
@@ -64,13 +64,13 @@ def install(project: Path) -> Path:
 
 
 def main() -> NoReturn:
-    """Generate unless it is there, install and run."""
+    """Generate the project unless it exists, install it, and run it."""
     if PROJECT.exists():
-        print(f"{PROJECT} runs as it is. To generate it anew, delete the folder.", flush=True)
+        print(f"Using the existing {PROJECT}. Delete the folder to generate it again.", flush=True)
     else:
         print("Generating the default project in .demo/ …", flush=True)
         generate()
-    print("Installing it (its own environment, .venv) …", flush=True)
+    print("Installing the project into .demo/my-flyte-app/.venv …", flush=True)
     python = install(PROJECT)
     os.chdir(PROJECT)
     command = [str(python), "-m", "local_flyte", *sys.argv[1:]]

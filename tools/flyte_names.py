@@ -1,7 +1,7 @@
-"""Say which of the names that the app depends on the installed flyte lacks, and which are new.
+"""Check which names of the installed flyte are missing for the app, and which names are new.
 
-``python tools/flyte_names.py`` needs nothing but flyte, so that any version can be asked
-(``make newest-flyte`` asks the newest). It exits with 1 if there is anything to do.
+``python tools/flyte_names.py`` needs only flyte, so it works with any version.
+``make newest-flyte`` runs it with the newest. The exit code is 1 if there is something to do.
 """
 
 import ast
@@ -16,11 +16,11 @@ from pages import PROJECT, data
 
 CALLS = PROJECT / "passthrough/calls"
 FUNCTIONS = ("build", "deploy", "rerun", "run", "serve", "with_runcontext")
-"""The functions of ``flyte`` itself that call it."""
+"""Functions of the module ``flyte`` that call the control plane."""
 
 
 def table_in(file: str, name: str) -> dict[str, str]:
-    """Return a dictionary in a file, which is not imported; only texts in it are read."""
+    """Read a dictionary from a source file without importing the file; only strings are read."""
     for node in ast.parse((CALLS / file).read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             assert isinstance(node.value, ast.Dict)
@@ -31,12 +31,12 @@ def table_in(file: str, name: str) -> dict[str, str]:
 
 
 def needed() -> dict[str, str]:
-    """Return the names that the app uses or refuses, with the parameters that they must have."""
+    """Return the names that the app uses or refuses, with the required parameters."""
     return table_in("sdk.py", "SDK_NAMES") | table_in("make_safe.py", "REFUSED")
 
 
 def is_there(name: str) -> bool:
-    """Tell whether the installed flyte has something."""
+    """Return whether the installed flyte has the name."""
     try:
         resolve_name(name)
     except (ImportError, AttributeError):
@@ -45,10 +45,10 @@ def is_there(name: str) -> bool:
 
 
 def missing() -> Iterator[str]:
-    """Yield what the installed flyte lacks of them: the app would not start with it."""
+    """Yield the missing names and parameters, without which the app does not start."""
     for name, parameters in needed().items():
         if not is_there(name):
-            yield f"{name} is not there"
+            yield f"{name} is missing"
         elif parameters:
             has = inspect.signature(resolve_name(name)).parameters
             if gone := [one for one in parameters.split() if one not in has]:
@@ -59,10 +59,10 @@ def public() -> set[str]:
     """Return the public names of the installed flyte: functions, classes, and their methods."""
     names = {f"flyte.{name}" for name in FUNCTIONS}
     for name in remote.__all__:
-        found = getattr(remote, name)
+        member = getattr(remote, name)
         methods = {
             f"{name}.{own.name}"
-            for own in (inspect.classify_class_attrs(found) if inspect.isclass(found) else ())
+            for own in (inspect.classify_class_attrs(member) if inspect.isclass(member) else ())
             if own.defining_class.__module__.startswith("flyte")
             and not own.name.startswith(("_", "typed_"))
             and (callable(own.object) or own.kind in {"class method", "static method"})
@@ -71,36 +71,39 @@ def public() -> set[str]:
     return names
 
 
-def known() -> dict[str, str]:
-    """Return the public names that somebody has looked at, with what was found."""
-    told = data("flyte_remote")
+def reviewed() -> dict[str, str]:
+    """Return the public names that have been reviewed, with the result."""
+    table = data("flyte_remote")
     refused = (name.removeprefix("flyte.remote:") for name in table_in("make_safe.py", "REFUSED"))
-    differing = [name for row in told["rows"] for name in row["names"]]
+    differing = [name for row in table["rows"] for name in row["names"]]
     return (
-        dict.fromkeys(told["as_documented"].split(), "as documented")
+        dict.fromkeys(table["as_documented"].split(), "as documented")
         | dict.fromkeys(refused, "refused")
         | dict.fromkeys(differing, "differs")
     )
 
 
 def findings() -> list[str]:
-    """Return what the installed flyte lacks, and which public names nobody has looked at."""
-    found, seen = public(), known()
+    """Return the missing names, and the public names that have not been reviewed."""
+    names, results = public(), reviewed()
     return [
-        *(f"The app does not start: {what}." for what in missing()),
-        *(f"{name} is new: is it safe for many callers?" for name in sorted(found - {*seen})),
+        *(f"The app does not start, because {problem}." for problem in missing()),
         *(
-            f"{name} is gone: docs/tables/flyte_remote.toml has it."
-            for name, how in seen.items()
-            if how != "refused" and name not in found and not is_there(f"flyte.remote:{name}")
+            f"{name} is new; check that it is safe with many callers."
+            for name in sorted(names - {*results})
+        ),
+        *(
+            f"{name} was removed from flyte; remove it from docs/tables/flyte_remote.toml."
+            for name, result in results.items()
+            if result != "refused" and name not in names and not is_there(f"flyte.remote:{name}")
         ),
     ]
 
 
 if __name__ == "__main__":
-    told = findings()
+    messages = findings()
     lacking = [*missing()]
     print(f"flyte {flyte.__version__} has {len(needed()) - len(lacking)} of {len(needed())} names.")
-    for line in told:
+    for line in messages:
         print(f"- {line}")
-    sys.exit(bool(told))
+    sys.exit(bool(messages))

@@ -1,8 +1,8 @@
-"""Install Chromium, which the tests of the page need, if it is missing and can be installed.
+"""Install Chromium for the tests of the web UI if it is missing.
 
-This needs root and Debian's package: a browser is too large, and has too many libraries, to unpack
-into the environment. If it cannot be installed, the tests are skipped with that reason. Without a
-window, it takes a third of the CPU.
+Installation needs root and Debian's package, because a browser is too large to unpack into the
+Python environment. Without a browser, the tests are skipped, and the reason says so. The headless
+package needs a third of the CPU time.
 """
 
 import os
@@ -10,39 +10,39 @@ import shutil
 import subprocess
 import sys
 
-WITHOUT_A_WINDOW = "chromium-headless-shell"
-NAMES = (WITHOUT_A_WINDOW, "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+HEADLESS = "chromium-headless-shell"
+NAMES = (HEADLESS, "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 
 def find() -> str | None:
-    """Return the browser to use: ``$CHROMIUM``, or the machine's."""
+    """Return the path of the browser: ``$CHROMIUM``, or an installed one."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def quietly(*command: str) -> bool:
-    """Run a command and return whether it succeeded."""
+    """Run a command without output, and return whether it succeeded."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    return done.returncode == 0
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return result.returncode == 0
 
 
 def install(package: str) -> None:
-    """Install one of Debian's packages, if that is possible."""
+    """Install a Debian package if possible."""
     if shutil.which("apt-get") and os.geteuid() == 0:
         command = ("apt-get", "install", "--yes", "--no-install-recommends", package)
-        # A new machine has no list of packages yet.
+        # A new machine may have no package lists yet.
         if not quietly(*command) and quietly("apt-get", "update"):
             quietly(*command)
 
 
 def main() -> int:
-    """Install Chromium if it is missing. Never fails: most tests don't need it."""
-    if not os.environ.get("CHROMIUM") and not shutil.which(WITHOUT_A_WINDOW):
-        install(WITHOUT_A_WINDOW)
+    """Install Chromium if it is missing. Return 0 in any case, because most tests don't need it."""
+    if not os.environ.get("CHROMIUM") and not shutil.which(HEADLESS):
+        install(HEADLESS)
     if not find():
         install("chromium")
     if not find():
-        print("Chromium could not be installed: the tests of the page in a browser will be skipped")
+        print("Chromium could not be installed, so the tests of the web UI will be skipped")
     return 0
 
 

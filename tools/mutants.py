@@ -1,11 +1,11 @@
-"""``make mutants``: mutate the middleware, and see whether tests that start no server notice.
+"""``make mutants``: mutate the middleware, and check that its tests fail.
 
 Usage: python tools/mutants.py [function ...]
 
-mutmut knows what to change. For each mutant a fork of this process, which has imported everything
-(so it needs Linux or macOS), runs pytest, and first the tests that noticed one before. The command
-prints the mutants that survive, of which some make no difference, and fails if they are more than
-`SURVIVORS`.
+mutmut creates the mutants. For each mutant, a fork of this process runs pytest, without the tests
+that start servers. Forks need Linux or macOS; they save the imports. Tests that failed before run
+first. The command prints the surviving mutants, some of which are equivalent to the original, and
+fails if their share exceeds `SURVIVORS`.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from mutmut.mutation.file_mutation import create_mutations, deep_replace
 ROOT = Path(__file__).resolve().parents[1]
 MIDDLEWARE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 SURVIVORS = 0.06
-"""The share of the mutants that may survive."""
+"""Maximum share of surviving mutants."""
 SLOW = ("sdk_class", "sockets", "wire")
 TESTS = [
     f"{ROOT}/tests/middleware",
@@ -32,11 +32,11 @@ TESTS = [
     "--tb=no",
 ]
 SECONDS = 120
-"""The time for the tests of one mutant."""
+"""Timeout for the tests of one mutant."""
 
 
 def mutants(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield what each mutant changes, a function and its lines, and the mutant's source."""
+    """Yield a description (function and diff) and the source of each mutant."""
     source = MIDDLEWARE.read_text("utf-8")
     module, mutations, *_ = create_mutations(str(MIDDLEWARE), source)
     for mutation in mutations:
@@ -51,7 +51,7 @@ def mutants(names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def survives(source: str, folder: str) -> bool:
-    """Run the tests with this source in a fork; tell whether all pass."""
+    """Run the tests with this source in a fork; return whether all pass."""
     copy = Path(folder, "passthrough_auth.py")
     copy.write_text(source, "utf-8")
     if not (fork := os.fork()):
@@ -65,7 +65,7 @@ def survives(source: str, folder: str) -> bool:
 
 
 def main(names: list[str]) -> bool:
-    """Try the mutants, or all those of some functions; return whether too many survive."""
+    """Test all mutants, or those of the named functions; return whether too many survive."""
     pytest.main([*TESTS, "--collect-only", "-pno:cacheprovider"])
     with TemporaryDirectory() as folder:
         assert survives(MIDDLEWARE.read_text("utf-8"), folder), "tests fail without a change"

@@ -1,8 +1,8 @@
-"""Write the tables of pages that are made from code, or from the data in ``docs/tables/``.
+"""Generate tables of Markdown pages from code, and from the data in ``docs/tables/``.
 
-Tests read the code and the data, not the pages. In a page, a table stands between
-``<!-- made by tools/pages.py: its name -->`` and ``<!-- end -->``. ``python tools/pages.py``
-writes them anew; a test fails if that changes a page.
+Tests use the code and the data, not the pages. A generated table stands between
+``<!-- made by tools/pages.py: NAME -->`` and ``<!-- end -->``. ``python tools/pages.py`` updates
+all tables; a test fails if a table is not current.
 """
 
 import ast
@@ -24,16 +24,16 @@ OWN_DEFAULTS = {
     "flyte_domain": "injected, or `{{ cookiecutter.flyte_domain }}`",
     "credential_headers": '`{{ cookiecutter.credential_headers or "none" }}`',
 }
-"""Defaults that Flyte, or ``app/settings.py`` from the questions, has."""
+"""Defaults that come from Flyte, or from the answers in ``app/settings.py``."""
 
 
 def fields(file: Path, class_name: str) -> Iterator[tuple[str, ast.expr, str]]:
     """Yield the name, the default and the docstring of each field of a class."""
     tree = ast.parse(file.read_text("utf-8"))
-    (found,) = (
+    (class_,) = (
         node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name
     )
-    for field, after in zip(found.body, [*found.body[1:], None], strict=True):
+    for field, after in zip(class_.body, [*class_.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not field.value:
             continue
         docstring = ""
@@ -48,7 +48,7 @@ def cell(docstring: str) -> str:
 
 
 def table(header: str, rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table, with its header as one line of Markdown."""
+    """Return a Markdown table; ``header`` is the first line."""
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -62,13 +62,13 @@ def settings() -> str:
         default = value
         if isinstance(value, ast.Call):
             (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
-        shown = OWN_DEFAULTS.get(field) or default_of(default)
-        rows.append((f"`{field.upper()}`", cell(docstring), shown))
+        text = OWN_DEFAULTS.get(field) or default_of(default)
+        rows.append((f"`{field.upper()}`", cell(docstring), text))
     return table("| Variable | Meaning | Default |", rows)
 
 
 def default_of(default: ast.expr) -> str:
-    """Return a default as a table shows it."""
+    """Return a default value as Markdown."""
     text = f"{number_of(default):,}" if isinstance(default, ast.BinOp) else ast.unparse(default)
     if text in {"None", "()"}:
         return "none"
@@ -86,40 +86,42 @@ def number_of(default: ast.expr) -> float:
 
 def limits() -> str:
     """Return the table of all limits."""
-    found = fields(PROJECT / "passthrough/limits.py", "Limits")
-    rows = ((f"`{name}`", f"{number_of(value):,}", cell(text)) for name, value, text in found)
+    limit_fields = fields(PROJECT / "passthrough/limits.py", "Limits")
+    rows = (
+        (f"`{name}`", f"{number_of(value):,}", cell(text)) for name, value, text in limit_fields
+    )
     return table("| `Limits` | Default | |", rows)
 
 
 def data(name: str) -> Any:
-    """Return what a file in ``docs/tables/`` has."""
+    """Return the content of a file in ``docs/tables/``."""
     return tomllib.loads((ROOT / "docs/tables" / f"{name}.toml").read_text("utf-8"))
 
 
 def code(text: str) -> str:
-    """Return a text as code; nothing if it is empty."""
+    """Return a text as Markdown code, or an empty string."""
     return f"`{text}`" if text else ""
 
 
 def calls() -> str:
-    """Return the calls to Flyte that each request makes."""
+    """Return the table of calls to Flyte for each request."""
     requests: dict[str, list[str]] = {}
     for row in data("calls")["rows"]:
         state = ": ".join(row[key] for key in ("run", "with") if key in row)
         request = code(row["request"]) + (f", {state}" if state else "")
         requests.setdefault(", ".join(row["calls"]) or "none", []).append(request)
-    rows = (("; ".join(asked), made) for made, asked in requests.items())
+    rows = (("; ".join(texts), calls_made) for calls_made, texts in requests.items())
     return table("| request | calls |", rows)
 
 
 def faults() -> str:
-    """Return what callers see while Flyte has a fault."""
+    """Return the table of responses while Flyte has a fault."""
     header = "| Flyte, or the connection to it, | answer | still served | start of a run |"
     return table(header, (tuple(map(str, row.values())) for row in data("faults")["rows"]))
 
 
 def values() -> str:
-    """Return what becomes of values."""
+    """Return the table of conversions of values."""
     rows = []
     for row in data("values")["rows"]:
         refused = f"refused: {row['refused']}" if "refused" in row else ""
@@ -129,13 +131,13 @@ def values() -> str:
 
 
 def first_deployment() -> str:
-    """Return what the first deployment may print."""
+    """Return the table of messages of a first deployment."""
     rows = data("first_deployment")["rows"]
     return table("| message | meaning | what to do |", (tuple(row.values()) for row in rows))
 
 
 def taking_out() -> str:
-    """Return what to delete."""
+    """Return the table of files and lines to delete for each feature."""
     rows = []
     for row in data("taking_out")["rows"]:
         lines = (f"`{file}`: `{text}`" for file, text in row.get("lines", {}).items())
@@ -144,7 +146,7 @@ def taking_out() -> str:
 
 
 def flyte_remote() -> str:
-    """Return what differs from Flyte's documentation."""
+    """Return the table of differences from Flyte's documentation."""
     rows = data("flyte_remote")["rows"]
     return table(
         "| name | |", ((", ".join(map(code, row["names"])), row["difference"]) for row in rows)
@@ -152,14 +154,14 @@ def flyte_remote() -> str:
 
 
 def copies() -> str:
-    """Return what one copies to make the SDK safe, too."""
-    found = data("copying")
-    rows = [(", ".join(map(code, found[key])) for key in ("copies", "needs"))]
+    """Return the table of files to copy, and their requirements."""
+    copying = data("copying")
+    rows = [(", ".join(map(code, copying[key])) for key in ("copies", "needs"))]
     return table("| copy | they need |", map(tuple, rows))
 
 
 def sdk_findings() -> str:
-    """Return what the SDK does, each with its script."""
+    """Return the table of findings about the SDK, each with a script."""
     rows = []
     for number, row in enumerate(data("sdk_findings")["rows"], 1):
         script = f"[{number}](sdk-findings/{row['script']})"
@@ -168,35 +170,36 @@ def sdk_findings() -> str:
 
 
 def works_with() -> str:
-    """Return the versions that the middleware works with."""
+    """Return the table of versions that the middleware supports."""
     rows = (tuple(row.values()) for row in data("copying")["works_with"])
     return table("| it works with | from | to |", rows)
 
 
 def versions() -> str:
-    """Return the hashes of the middleware's versions."""
+    """Return the table of versions of the middleware with hashes."""
     rows = ((row["version"], code(row["sha256"])) for row in data("copying")["versions"])
     return table("| version | SHA-256 |", rows)
 
 
 def webhook() -> str:
-    """Return what does here what the operations of the SDK's app do."""
-    found = data("webhook")["rows"]
-    rows = ((", ".join(map(code, row["operations"])), row["here"]) for row in found)
+    """Return the table of equivalents for the operations of the SDK's webhook app."""
+    rows = (
+        (", ".join(map(code, row["operations"])), row["here"]) for row in data("webhook")["rows"]
+    )
     return table("| operations | here |", rows)
 
 
 FROM_CODE = [settings, limits]
 FROM_DATA = [calls, copies, faults, first_deployment, flyte_remote, sdk_findings, taking_out]
 FROM_DATA += [values, versions, webhook, works_with]
-TABLES = {made.__name__: made for made in FROM_CODE + FROM_DATA}
+TABLES = {function.__name__: function for function in FROM_CODE + FROM_DATA}
 TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAGES = [path for path in tracked_files() if path.suffix == ".md"]
 
 
 def written(page: str) -> str:
-    """Return a page with its tables made anew."""
-    return TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
+    """Return a page with current tables."""
+    return TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", page)
 
 
 if __name__ == "__main__":

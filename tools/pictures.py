@@ -1,4 +1,4 @@
-"""``make pictures``: run ``make demo``, and take the picture of two people in README.md."""
+"""``make pictures``: run ``make demo``, and take the screenshot of two users in README.md."""
 
 import base64
 import signal
@@ -13,13 +13,13 @@ PICTURE = ROOT / "docs" / "images" / "two-people.png"
 
 
 def photograph_two_people(links: dict[str, str]) -> None:
-    """Take a picture of bob, whom alice's run asks, beside one of alice, who sees his answer."""
+    """Take screenshots: bob answers a condition of alice's run, and alice sees the answer."""
     with sync_playwright() as playwright:
         path, flags = get_chromium.find(), ["--headless", "--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         size = ViewportSize(width=760, height=808)
         alice, bob = (browser.new_page(viewport=size, locale="en-GB") for _ in range(2))
-        bob.goto(links["bob"])  # and runs something: then Flyte knows the name of who answers
+        bob.goto(links["bob"])  # and starts a run, so that Flyte knows his name
         bob.get_by_role("link", name="greet").click()
         bob.get_by_role("textbox").fill("Bob")
         bob.get_by_role("button", name="Run", exact=True).click()
@@ -53,7 +53,7 @@ def photograph_two_people(links: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """Start the demo, take the picture, and stop the demo."""
+    """Start the demo, take the screenshots, and stop the demo."""
     links = {}
     command = [sys.executable, str(ROOT / "tools" / "demo.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:

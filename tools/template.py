@@ -1,4 +1,4 @@
-"""The template as in a clone, without the caches that tools leave in a working copy."""
+"""Files of the template, without the caches of a working copy."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def tracked_files(root: Path = ROOT) -> list[Path]:
-    """Return what git tracks or would track in ``root``, as sorted paths relative to it."""
+    """Return the files in ``root`` that git does not ignore, as sorted relative paths."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,
@@ -20,10 +20,10 @@ def tracked_files(root: Path = ROOT) -> list[Path]:
 
 
 def copy_template(destination: Path) -> Path:
-    """Copy the files that cookiecutter needs into ``destination`` and return it.
+    """Copy the files that cookiecutter needs to ``destination``, and return ``destination``.
 
-    Cookiecutter takes every file that it finds. In a working copy that includes caches such as
-    ``__pycache__``, which a clone does not have.
+    Cookiecutter copies every file, so in a working copy also caches such as ``__pycache__``, which
+    a clone does not have.
     """
     parts = {"cookiecutter.json", "hooks", "{{cookiecutter.project_slug}}"}
     for path in tracked_files():

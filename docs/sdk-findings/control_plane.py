@@ -1,4 +1,4 @@
-"""A small control plane, over TLS and in plaintext, that records the calls it receives."""
+"""A small control plane, with or without TLS, that records the received calls."""
 
 import asyncio
 import socket
@@ -41,7 +41,7 @@ TASK = task_definition_pb2.TaskIdentifier(org="o", project="p", domain="d", name
 
 @dataclass
 class ControlPlane:
-    """The calls that the control plane has received, and settings for its behaviour."""
+    """Received calls, and settings for the behaviour of the control plane."""
 
     endpoint: str = ""
     calls: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
@@ -62,7 +62,7 @@ class ControlPlane:
     """Cleared while UserInfo, watches and logs hang."""
 
     def count(self, method: str) -> int:
-        """Return how often a method has been called."""
+        """Return the number of calls of a method."""
         return [name for name, _ in self.calls].count(method)
 
     def received(self, method: str, header: str) -> list[str | None]:
@@ -76,7 +76,7 @@ class ControlPlane:
         self.inputs = common_pb2.Inputs(literals=[NamedLiteral(name="x", value=literal)])
 
     async def hang(self) -> None:
-        """Wait while answers are held back."""
+        """Wait while responses are held back."""
         while not self.answers.is_set():
             await asyncio.sleep(0.02)
 
@@ -194,7 +194,7 @@ def _application(plane: ControlPlane) -> ASGIApp:
 
 @contextmanager
 def serving(folder: Path, *, tls: bool) -> Iterator[ControlPlane]:
-    """Serve a control plane until the block ends; with TLS, its authority is ``ca.pem``."""
+    """Serve a control plane until the block ends; with TLS, clients must trust ``ca.pem``."""
     plane = ControlPlane()
     plane.answers.set()
     options: dict[str, Any] = {"lifespan": "off", "log_level": "error"}

@@ -1,7 +1,7 @@
-"""Values that others have stored are unpickled.
+"""Values that other users have stored are unpickled.
 
 `run.inputs()`, `run.outputs()` and everything else that uses the type engine unpickle a binary
-literal without a tag, or with the tag `pickle`, whatever the expected type.
+literal without a tag, or with the tag `pickle`, regardless of the expected type.
 
 Severity: Critical, since 2.3.9 or older.
 

@@ -1,7 +1,7 @@
 """Stored pickles are fetched from any URI, and loaded.
 
 A blob with the format `PythonPickle`, and a struct with the metadata `format: pickle`, contain
-a URI. It is read with the rights of the process, and unpickled.
+a URI. The SDK reads the URI with the rights of the process, and unpickles the content.
 
 Severity: Critical, since 2.3.9 or older.
 

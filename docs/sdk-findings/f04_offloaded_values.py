@@ -1,7 +1,7 @@
 """An offloaded value is read from any URI.
 
 A literal may contain a URI instead of its value, with any scheme that fsspec supports,
-including `file://`. It is read with the rights of the process, and returned to the caller.
+including `file://`. The SDK reads the URI with the rights of the process, and returns the value.
 
 Severity: High, since 2.3.9 or older.
 

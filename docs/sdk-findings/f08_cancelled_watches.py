@@ -2,8 +2,8 @@
 
 When `ActionDetails.watch.aio` or `run.watch()` is cancelled, the stream ends with
 `ConnectError(CANCELED)`. That counts as transient, so the generator subscribes again with the
-caller's credentials, after the request has ended. After 50 viewers had left, there were 50 more
-calls.
+caller's credentials, after the request has ended. After 50 viewers had left, there were 50
+additional calls.
 
 Severity: High, since 2.8.0.
 

@@ -1,7 +1,7 @@
 """No call has a deadline.
 
 `timeout` and `read_timeout` of the HTTP client are None, and no call has a Connect timeout. If
-the control plane hangs, the SDK waits endlessly (70 s tried).
+the control plane hangs, the SDK waits forever (tried for 70 s).
 
 Severity: Medium, since 2.3.9 or older.
 

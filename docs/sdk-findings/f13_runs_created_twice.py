@@ -1,7 +1,7 @@
 """A run without a name may be created twice.
 
-UNAVAILABLE makes the SDK send CreateRun again. If only the answer was lost, that starts another
-run.
+UNAVAILABLE makes the SDK send CreateRun again. If only the response was lost, the retry starts
+another run.
 
 Severity: Medium, since 2.3.9 or older.
 

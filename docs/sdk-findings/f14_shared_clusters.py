@@ -1,7 +1,7 @@
-"""SelectCluster's answer is shared between callers.
+"""The response of SelectCluster is shared between callers.
 
-SelectCluster's answers are cached by operation and project or action, for the lifetime of the
-client. The next caller's data calls go there without a SelectCluster of its own. (From 2.8 to
+Responses of SelectCluster are cached by operation and project or action, for the lifetime of the
+client. Data calls of the next caller use the cached cluster. (From 2.8 to
 2.11, concurrent callers shared the call itself.)
 
 Severity: Medium, tried with 2.12.1.

@@ -1,7 +1,7 @@
 """A task fetched for one caller is served to the next.
 
-`remote.Task.get` returns an object that caches the task it fetched. Defined at module level,
-the natural place, it gives everybody what the first caller was allowed to see.
+`remote.Task.get` returns an object that caches the fetched task. If the object is defined at module
+level, the natural place, all callers get the task that the first caller was allowed to see.
 
 Severity: High, since 2.3.9 or older.
 

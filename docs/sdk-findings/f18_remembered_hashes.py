@@ -1,4 +1,4 @@
-"""The hash of a file is remembered by its path.
+"""The hash of a file is cached by path.
 
 If a file has changed since it was last hashed, `upload_file` sends the old hash. The upload is
 refused, or stored in place of another caller's content: names of temporary files are reused.

@@ -1,7 +1,7 @@
-"""Leaving a watch that is not answered takes a core.
+"""Leaving a watch uses a whole core until Flyte responds.
 
 The clean-up of an abandoned generator is `while ag_running: sleep(0)`, a busy loop until the
-control plane answers. One viewer who closes a tab uses up a core.
+control plane responds. One viewer who closes a tab uses a whole core.
 
 Severity: Medium, since 2.12.0.
 

@@ -1,7 +1,7 @@
 """An image found for one caller is returned to the next.
 
 For each image, `flyte.build` caches whether it exists, and the run that builds it. The next
-caller gets both without a call of their own, even if they may not see them.
+caller gets both from the cache, even without the right to see them.
 
 Severity: Medium, tried with 2.12.1.
 

@@ -1,8 +1,8 @@
-"""QueueService is not sent a condition.
+"""QueueService receives no condition.
 
 Without `_U_USE_ACTIONS=1`, a task starts its actions with QueueService. Its request for a
-condition contains no condition: Flyte refuses it, the task repeats it up to 100 times, and
-nobody is asked.
+condition contains no condition. Flyte refuses the request, the task repeats it up to 100 times, and
+no user sees the condition.
 
 Severity: Medium, tried with 2.12.1.
 

@@ -1,8 +1,8 @@
-"""A file of the app's own that a value names is opened.
+"""A local file of the app is opened if a value contains its path.
 
-A `File` and a `Dir` whose URI is a path of this machine are downloaded from here, and a
-`DataFrame` is read or, as an input, uploaded from here. The URI may be another person's output,
-or what a client sent.
+A `File` and a `Dir` whose URI is a path of this machine are downloaded from there, and a
+`DataFrame` is read or, as an input, uploaded from there. The URI may come from another user's
+output, or from a client.
 
 Severity: High, tried with 2.12.1.
 

@@ -1,7 +1,7 @@
 """Code uploaded for one caller is used for the next.
 
 The cache of uploads is keyed by endpoint, project, domain and content. The next caller's run
-uses the first caller's upload, and Flyte is not asked whether they may upload.
+uses the first caller's upload, and Flyte does not check whether the next caller may upload.
 
 Severity: Medium, tried with 2.12.1.
 

@@ -1,8 +1,7 @@
-"""A log that is cancelled ends as if it were whole.
+"""A cancelled log ends as if it were complete.
 
-`Logs.tail` and `AppLogs.tail` answer a cancellation with `return`, if it reaches them as such:
-with `idle_timeout`, or from an interceptor. A timeout is lost, and half a log looks like all of
-it.
+`Logs.tail` and `AppLogs.tail` return after a `CancelledError`, which they get with `idle_timeout`,
+or from an interceptor. A timeout is lost, and a partial log looks complete.
 
 Severity: Medium, tried with 2.12.1.
 

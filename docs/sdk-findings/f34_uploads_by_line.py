@@ -1,13 +1,13 @@
 """A file is uploaded line by line.
 
-httpx iterates over the file that it is given, and a file of aiofiles yields lines. Each is read in
-a thread and sent alone: a megabyte of short lines takes seconds. A file without line breaks is read
-into memory as a whole.
+httpx iterates over the file, and a file of aiofiles yields lines. Each line is read in a thread and
+sent separately, so a megabyte of short lines takes seconds. A file without line breaks is read into
+memory as a whole.
 
 Severity: Medium, tried with 2.12.1.
 
-Patch: `remote/_data.py`, `_put_signed_url_with_retry`: send `_progress.stream_file(...)` always, not
-only if somebody watches.
+Patch: `remote/_data.py`, `_put_signed_url_with_retry`: always send `_progress.stream_file(...)`, also
+without a progress display.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""What a reproduction has: the SDK, initialised as in an app, as alice, with two control planes.
+"""Environment of a reproduction: the SDK, initialised as in an app, and two control planes.
 
-``plane`` has TLS, and passthrough authentication; ``plain`` has no TLS. Importing this module starts
-both, and changes to an empty folder, until the process ends. Flyte must be installed, with trustme
-and uvicorn: ``python f01_stored_pickles.py``.
+Calls are made as alice. ``plane`` has TLS and passthrough authentication; ``plain`` has no TLS.
+Importing this module starts both until the process ends, and changes to an empty folder. Install
+flyte, trustme and uvicorn, then run ``python f01_stored_pickles.py``.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ BOB = ("authorization", "Bearer of-bob")
 
 
 async def until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for a condition."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the control plane is in another thread
             await asyncio.sleep(0.02)
