@@ -109,6 +109,9 @@ def paste(recipe: Recipe, project: Path) -> None:
             edit(target, "import flyte\n", f"{imports}\nimport flyte\n")
             with target.open("a", encoding="utf-8") as file:
                 file.write("\n\n" + code)
+        elif path == "app/main.py":
+            (line,) = re.findall("^ +public=.*\n", target.read_text("utf-8"), re.MULTILINE)
+            edit(target, line, text)
         elif path.startswith("app/routers/"):
             add_router(project, target.stem, text)
         elif path == GUARANTEES:
