@@ -28,7 +28,7 @@ FILES_WITH_FEATURE_LINES = (
     "app/settings.py",
     "pyproject.toml",
     "README.md",
-    "docs/taking-out.md",
+    "docs/removing-features.md",
     "docs/request.svg",
 )
 STEPS = """\

@@ -208,17 +208,17 @@ def test_webhook_table_lists_every_operation() -> None:
     assert sorted(named) == sorted(get_args(_webhook_app.WebhookEndpoint))
 
 
-def taken_out(project: Path, *things: str) -> None:
-    """Do what docs/taking-out.md says of some things, or of all."""
-    rows = {row["without"]: row for row in pages.data("taking_out")["rows"]}
-    for thing in things or rows:
-        run(["rm", "-r", *rows[thing]["delete"]], project)
-        for file, text in rows[thing].get("lines", {}).items():
-            found = re.findall(rf".*\b{text}.*\n", (project / file).read_text("utf-8"))
-            assert 0 < len(found) < 3, (thing, found)
-            for line in {*found}:
+def remove_features(project: Path, *features: str) -> None:
+    """Remove features, by default all, as docs/removing-features.md describes."""
+    rows = {row["feature"]: row for row in pages.data("removing_features")["rows"]}
+    for feature in features or rows:
+        run(["rm", "-r", *rows[feature]["delete"]], project)
+        for file, text in rows[feature].get("lines", {}).items():
+            lines = re.findall(rf".*\b{text}.*\n", (project / file).read_text("utf-8"))
+            assert 0 < len(lines) < 3, (feature, lines)
+            for line in {*lines}:
                 edit(project / file, line, "")
-        if thing == "agents":  # the environment still has the package: it must not be used
+        if feature == "agents":  # the environment still has the package: it must not be used
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
@@ -226,27 +226,27 @@ def test_answer_no_equals_removing_agents(
     default_project: Path, project: Path, baker: Baker, tmp_path: Path
 ) -> None:
     without = baker(tmp_path / "without", agents="no")
-    taken_out(project, "agents")
+    remove_features(project, "agents")
     (project / "mcp.py").unlink()
     assert files_in(without) == files_in(project)
     _, different, _ = filecmp.cmpfiles(without, project, files_in(project), shallow=False)
-    assert different == ["docs/request.svg", "docs/taking-out.md"]
+    assert different == ["docs/removing-features.md", "docs/request.svg"]
     for name in files_in(without):
         assert "agents.md" not in (without / name).read_text("utf-8"), name
 
 
 @pytest.mark.weekly
 @pytest.mark.parametrize(
-    "things",
+    "features",
     [
-        ("agents", "who I am, projects", "tasks"),
-        ("streams, logs", "the page", "sample tasks"),
+        ("agents", "identity, projects", "tasks"),
+        ("streams, logs", "web UI", "sample tasks"),
         (),
     ],
 )
-def test_project_passes_after_removing_features(things: tuple[str, ...], project: Path) -> None:
-    taken_out(project, *things)
-    check(project, types=bool(things))
+def test_project_passes_after_removing_features(features: tuple[str, ...], project: Path) -> None:
+    remove_features(project, *features)
+    check(project, types=bool(features))
     assert re.search(r"\d passed", run(PYTEST, project))
 
 

@@ -136,13 +136,13 @@ def first_deployment() -> str:
     return table("| message | meaning | what to do |", (tuple(row.values()) for row in rows))
 
 
-def taking_out() -> str:
+def removing_features() -> str:
     """Return the table of files and lines to delete for each feature."""
     rows = []
-    for row in data("taking_out")["rows"]:
+    for row in data("removing_features")["rows"]:
         lines = (f"`{file}`: `{text}`" for file, text in row.get("lines", {}).items())
-        rows.append((row["without"], ", ".join(map(code, row["delete"])), "; ".join(lines)))
-    return table("| without | delete | lines that go |", rows)
+        rows.append((row["feature"], ", ".join(map(code, row["delete"])), "; ".join(lines)))
+    return table("| Feature | Files to delete | Lines to delete (file: text in the line) |", rows)
 
 
 def flyte_remote() -> str:
@@ -190,7 +190,7 @@ def webhook() -> str:
 
 
 FROM_CODE = [settings, limits]
-FROM_DATA = [calls, copies, faults, first_deployment, flyte_remote, sdk_findings, taking_out]
+FROM_DATA = [calls, copies, faults, first_deployment, flyte_remote, removing_features, sdk_findings]
 FROM_DATA += [values, versions, webhook, works_with]
 TABLES = {function.__name__: function for function in FROM_CODE + FROM_DATA}
 TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
