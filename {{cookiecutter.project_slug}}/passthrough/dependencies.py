@@ -1,5 +1,6 @@
 """What endpoints take: dependencies, types of queries, and bodies."""
 
+import re
 from datetime import UTC, datetime
 from inspect import signature
 from itertools import islice
@@ -9,7 +10,14 @@ import flyte
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    model_validator,
+)
 from starlette.requests import HTTPConnection
 
 from .calls.json_values import translated
@@ -81,8 +89,18 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
+
+
+def _reject_number(value: Any) -> Any:
+    """Reject what Pydantic would read as seconds since 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
+    return value
+
+
 QueryTime = Annotated[
     AwareDatetime,
+    BeforeValidator(_reject_number),
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
 """A time in a query, which the SDK can convert to UTC."""

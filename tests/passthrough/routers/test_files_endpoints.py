@@ -48,6 +48,12 @@ def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: Loc
     assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
 
 
+def test_upload_without_content_is_refused_but_empty_file_is_stored(alice: httpx.Client) -> None:
+    assert alice.post("/files").status_code == 422
+    headers = {"Content-Type": "application/octet-stream"}
+    assert alice.post("/files", headers=headers).status_code == 201
+
+
 def test_a_client_who_leaves_leaves_nothing(
     url: str, local_flyte: LocalFlyte, temporary: Path
 ) -> None:

@@ -53,6 +53,8 @@ async def upload_file(
     with NamedTemporaryFile() as file:
         async for part in request.stream():
             file.write(part)
+        if not kind and not file.tell():  # an empty file has a media type
+            raise HTTPException(422, "send the content of the file, as application/octet-stream")
         file.flush()
         # In a thread, because the SDK reads all of the file for its hash.
         _md5, uri = await asyncio.to_thread(remote.upload_file, Path(file.name), fname=stored_as)
