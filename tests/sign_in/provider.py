@@ -1,0 +1,156 @@
+"""An identity provider for the tests: OpenID Connect with PKCE, JWT access tokens and refresh.
+
+It signs in anybody who types a subject. A test changes its attributes.
+"""
+
+import base64
+import hashlib
+import secrets
+import time
+from collections import deque
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+PROXY: dict[str, Any] = {
+    "client_id": "my-flyte-app",
+    "client_secret": secrets.token_hex(8),
+    "redirect_uris": [],
+}
+"""The client that oauth2-proxy is."""
+FORM = '<form method="post"><input name="sub"><button>Sign in</button></form>'
+Grant = dict[str, str]
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+class Provider:
+    """An ASGI application. ``issuer`` must be its address."""
+
+    issuer: str
+    lifetime = 600
+    """Seconds until a token expires."""
+    honours_resource = False
+    """Whether `resource` (RFC 8707) becomes the audience; otherwise it is ignored."""
+    has_oauth_metadata = False
+    """Whether it also has the document of RFC 8414."""
+
+    def __init__(self) -> None:
+        self.key, self.other_key = new_key(), new_key()
+        self.clients: dict[str, dict[str, Any]] = {PROXY["client_id"]: PROXY}
+        self.grants: dict[str, Grant] = {}
+        """By code or refresh token, each of which can be used once."""
+        self.authorizations = deque[Grant](maxlen=100)
+        """Parameters of authorization requests."""
+        routes = [
+            Route("/.well-known/{name}", self._discover),
+            Route("/jwks", self._keys),
+            Route("/authorize", self._authorize, methods=["GET", "POST"]),
+            Route("/token", self._token, methods=["POST"]),
+            Route("/register", self._register, methods=["POST"]),
+        ]
+        self.app = Starlette(routes=routes)
+
+    def token(self, sub: str, key: rsa.RSAPrivateKey | None = None, **claims: Any) -> str:
+        """Return an access token, or another token with other claims or another key."""
+        now = int(time.time())
+        known: dict[str, Any] = {
+            "iss": self.issuer,
+            "sub": sub,
+            "aud": "flyte",
+            "email": f"{sub}@example.com",
+        }
+        known |= {"iat": now, "exp": now + self.lifetime, "jti": secrets.token_hex(8)} | claims
+        return jwt.encode(known, key or self.key, "RS256", {"kid": "1"})
+
+    def revoke(self, sub: str) -> None:
+        """Revoke somebody's refresh tokens; access tokens stay valid until they expire."""
+        self.grants = {code: grant for code, grant in self.grants.items() if grant["sub"] != sub}
+
+    async def _discover(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name != "openid-configuration" and not self.has_oauth_metadata:
+            return Response(status_code=404)
+        ends = {"authorization": "authorize", "token": "token", "registration": "register"}
+        return JSONResponse(
+            {f"{name}_endpoint": f"{self.issuer}/{path}" for name, path in ends.items()}
+            | {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/jwks"}
+            | {"scopes_supported": ["openid", "profile", "email", "offline_access"]}
+            | {"response_types_supported": ["code"], "code_challenge_methods_supported": ["S256"]}
+            | {"id_token_signing_alg_values_supported": ["RS256"]}
+            | {"subject_types_supported": ["public"]}
+            | {"authorization_response_iss_parameter_supported": True}
+        )
+
+    async def _keys(self, _: Request) -> Response:
+        key = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return JSONResponse({"keys": [key | {"kid": "1", "alg": "RS256", "use": "sig"}]})
+
+    async def _register(self, request: Request) -> Response:
+        client = await request.json() | {"client_id": secrets.token_hex(8)}
+        if client.get("token_endpoint_auth_method") != "none":
+            client["client_secret"] = secrets.token_hex(8)
+        self.clients[client["client_id"]] = client
+        return JSONResponse(client, 201)
+
+    async def _authorize(self, request: Request) -> Response:
+        asked = dict(request.query_params)
+        client = self.clients.get(asked["client_id"], {})
+        if asked["redirect_uri"] not in client.get("redirect_uris", ()):
+            return Response("unknown client or redirect_uri", 400)
+        if asked.get("code_challenge_method") != "S256":
+            return Response("PKCE is required", 400)
+        if request.method == "GET":
+            self.authorizations.append(asked)
+            return HTMLResponse(FORM)
+        code = secrets.token_hex(16)
+        self.grants[code] = asked | {"sub": str((await request.form())["sub"])}
+        answer = {"code": code, "state": asked["state"], "iss": self.issuer}
+        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 303)
+
+    async def _token(self, request: Request) -> Response:
+        form = dict(parse_qsl((await request.body()).decode()))
+        scheme, _, basic = request.headers.get("authorization", "").partition(" ")
+        if scheme == "Basic":
+            pair = base64.b64decode(basic).decode().partition(":")
+            form |= {"client_id": pair[0], "client_secret": pair[2]}
+        client = self.clients.get(form.get("client_id", ""), {"client_secret": ""})
+        if client.get("client_secret") != form.get("client_secret"):
+            return JSONResponse({"error": "invalid_client"}, 401)
+        if form["grant_type"] == "client_credentials":  # a service account
+            return self._issue({"sub": form["client_id"], "client_id": form["client_id"]}, form)
+        grant = self.grants.pop(form.get("code") or form["refresh_token"], None)
+        if not grant or grant["client_id"] != form["client_id"]:
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        if "code" in form:
+            digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            if (challenge, form["redirect_uri"]) != (
+                grant["code_challenge"],
+                grant["redirect_uri"],
+            ):
+                return JSONResponse({"error": "invalid_grant"}, 400)
+        return self._issue(grant, form)
+
+    def _issue(self, grant: Grant, form: Grant) -> Response:
+        resource = form.get("resource") if self.honours_resource else None
+        answer: dict[str, Any] = {"token_type": "Bearer", "expires_in": self.lifetime}
+        answer["access_token"] = self.token(grant["sub"], aud=resource or "flyte")
+        scopes = grant.get("scope", "").split()
+        if "offline_access" in scopes:
+            self.grants[refresh := secrets.token_hex(16)] = grant
+            answer["refresh_token"] = refresh
+        if "openid" in scopes and "code" in form:  # at a refresh, it is optional
+            answer["id_token"] = self.token(
+                grant["sub"], aud=grant["client_id"], nonce=grant.get("nonce"), email_verified=True
+            )
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
