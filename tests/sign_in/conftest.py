@@ -65,9 +65,12 @@ class Chain:
     folder: Path
     programs: Path
 
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
     def client(self) -> httpx.Client:
-        trusted = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
-        return httpx.Client(base_url=self.url, verify=trusted, trust_env=False, timeout=120)
+        return httpx.Client(base_url=self.url, verify=self.trust, trust_env=False, timeout=120)
 
     def signed_in(self, sub: str) -> httpx.Client:
         """Return a client with somebody's session, as a browser gets it."""
@@ -139,7 +142,7 @@ def chain(
         background.start()
         stack.callback(background.stop)
         flyte = stack.enter_context(LocalFlyte(mode=Mode.DEVBOX))
-        flyte.deploy(Path(__file__).parents[1] / "passthrough", "flyte_tasks.py", "env")
+        flyte.deploy(Path(__file__).parents[1] / "browser", "page_tasks.py", "env")
         values = {
             "issuer": provider.issuer,
             "jwks": f"{provider.issuer}/jwks",

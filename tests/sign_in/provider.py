@@ -39,8 +39,8 @@ class Provider:
     issuer: str
     lifetime = 600
     """Seconds until a token expires."""
-    honours_resource = False
-    """Whether `resource` (RFC 8707) becomes the audience; otherwise it is ignored."""
+    audiences_by_resource: tuple[str, ...] | None = None
+    """If set, it honours `resource` (RFC 8707): that is the audience, beside these."""
     has_oauth_metadata = False
     """Whether it also has the document of RFC 8414."""
 
@@ -142,9 +142,11 @@ class Provider:
         return self._issue(grant, form)
 
     def _issue(self, grant: Grant, form: Grant) -> Response:
-        resource = form.get("resource") if self.honours_resource else None
+        audience = ["flyte"]
+        if "resource" in form and self.audiences_by_resource is not None:
+            audience = [form["resource"], *self.audiences_by_resource]
         answer: dict[str, Any] = {"token_type": "Bearer", "expires_in": self.lifetime}
-        answer["access_token"] = self.token(grant["sub"], aud=resource or "flyte")
+        answer["access_token"] = self.token(grant["sub"], aud=audience)
         scopes = grant.get("scope", "").split()
         if "offline_access" in scopes:
             self.grants[refresh := secrets.token_hex(16)] = grant

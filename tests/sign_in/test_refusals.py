@@ -177,7 +177,7 @@ def test_skipped_routes_lead_to_no_other_path(chain: Chain, path: str) -> None:
 
 def test_page_of_another_site_cannot_use_session(alice: httpx.Client) -> None:
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
-        for path in ("/tasks/tests.greet/runs", "/mcp"):
+        for path in ("/tasks/page-tests.greet/runs", "/mcp"):
             assert alice.post(path, json={"inputs": {}}, headers=headers).status_code == 403
 
 
