@@ -6,6 +6,7 @@ flyte that lacks one of the names in `SDK_NAMES` and `REFUSED`.
 """
 
 import asyncio
+import copy
 import functools
 import os
 import re
@@ -41,12 +42,10 @@ REFUSED = {
     "flyte.io:Dir.download_sync": FILES,
     "flyte.io:File.download": FILES,
     "flyte.io:File.download_sync": FILES,
-    "flyte.remote:Action.download_code": CODE,
-    "flyte.remote:Action.get_report": REPORT,
+    "flyte.remote:Action.download_code": CODE,  # Run.download_code calls it
+    "flyte.remote:Action.get_report": REPORT,  # as Run.get_report does
     "flyte.remote:Artifact.coerce_to_literal": ARTIFACT,
     "flyte.remote:Artifact.to_python": ARTIFACT,
-    "flyte.remote:Run.download_code": CODE,
-    "flyte.remote:Run.get_report": REPORT,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
@@ -119,29 +118,32 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task for each run: a global one would keep its first caller's answer."""
+    """Fetch a task for each call, because a global one would keep its first caller's task."""
+    lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
+    sdk_fetch = vars(lazy_entity)["fetch"]
 
     async def fetch(self: Any) -> Any:
-        return self._task or await self._getter()  # there is one only after `override`
+        # The SDK stores the task in the object, so each call has a copy, with a lock of its own.
+        return await sdk_fetch.__get__(copy.deepcopy(self), lazy_entity).aio()
 
     fetch.__qualname__ = "LazyEntity.fetch"  # for refusals
-    sdk_object("flyte.remote._task:LazyEntity").fetch = syncify(fetch)
+    lazy_entity.fetch = syncify(fetch)
 
 
 def _change_reruns() -> None:
-    """Refuse inputs that a task lacks as other inputs are refused."""
+    """Make the SDK's refusal of a rerun, such as one with unknown inputs, a 422."""
     runner = sdk_object("flyte._run:_Runner")
-    rerun_as_it_was = runner.rerun.fn
+    sdk_rerun = vars(runner)["rerun"]
 
-    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
+    async def rerun(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await rerun_as_it_was(self, *args, **given)
+            return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
             raise
-        except ValueError as error:  # the SDK's, before it converts anything
+        except ValueError as error:  # from the SDK, before it converts anything
             # It begins with "Unknown input(s) ['a', 'b'] for".
             names = str(error).partition(" for ")[0]
-            unknown = [name for name in given if repr(name) in names]
+            unknown = [name for name in kwargs if repr(name) in names]
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
             raise InvalidInputs(errors or [((), str(error))]) from None
 

@@ -1,7 +1,6 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
-Other modules use private names, checked at start-up, only through `sdk_object`. Attributes of
-instances, such as ``LazyEntity._task``, are checked only by the template's tests.
+Other modules use private names only through `sdk_object`. All are checked at start-up.
 """
 
 import functools
@@ -68,7 +67,7 @@ SDK_NAMES = {
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte.types:TypeEngine.guess_python_type": "",
     # make_safe: calls run in the task that awaits them, and nothing of a caller stays for the next
-    "flyte._run:_Runner.rerun.fn": "run_name inputs",
+    "flyte._run:_Runner.rerun": "run_name inputs",
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",

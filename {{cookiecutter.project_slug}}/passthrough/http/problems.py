@@ -51,8 +51,10 @@ STATUS_OF_CODE = {
 
 STATUS_OF_SDK_ERROR = {
     "DeadlineExceeded": 504,
+    "InvalidArgumentError": 400,  # this and RunAlreadyExistsError: of CreateRun, without a cause
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
+    "RunAlreadyExistsError": 409,
 }
 """Statuses for the SDK's own errors, by their ``code``."""
 
