@@ -10,7 +10,7 @@ from app.main import app
 from app.routers import page
 from app.settings import Settings
 from app.tasks import task_env
-from passthrough import UVICORN, validated
+from passthrough import UVICORN, validate_env
 
 app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",
@@ -31,7 +31,7 @@ app_env = FastAPIAppEnvironment(
     # Flyte's own check in front of the app. The app also requires credentials, and forwards them.
     requires_auth=True,
     # Settings of the app (app/settings.py); they override those that Flyte injects.
-    env_vars=validated(
+    env_vars=validate_env(
         Settings,
         {
             "DO_NOT_TRACK": "1",  # otherwise the Flyte SDK sends usage reports

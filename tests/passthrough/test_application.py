@@ -12,7 +12,7 @@ from starlette.types import Message
 from template import ROOT
 
 from local_flyte.testing import wait_until
-from passthrough import UVICORN, Settings, connect, validated
+from passthrough import UVICORN, Settings, connect, validate_env
 from passthrough.calls.sdk import StartError
 
 from ..baking import PROJECT
@@ -41,13 +41,13 @@ def test_nothing_of_a_connection_that_was_reset_is_kept(counted: httpx.Client) -
 
 
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
-    assert "env_vars=validated(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
+    assert "env_vars=validate_env(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
     for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
         with pytest.raises(StartError, match=f"{name} is not .* did you mean {meant}"):
-            validated(OwnSettings, {name: "5"})
+            validate_env(OwnSettings, {name: "5"})
     names = "DO_NOT_TRACK", "FLYTE_INTERNAL_EXECUTION_ID", "PATH", "_U_ORG"
     others = dict.fromkeys(names, "1")
-    assert validated(Settings, others) == others
+    assert validate_env(Settings, others) == others
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from passthrough import (
     RequestBody,
     TruncatedText,
     best_effort,
-    data_of,
-    details_of,
+    fetch_data,
+    fetch_details,
     phase_of,
     time_of,
 )
@@ -77,10 +77,10 @@ class RunWithResult(Run):
         phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
             if phase in FAILED or phase == ActionPhase.ABORTED:
-                (action,) = await details_of([run.action], Action.of)
+                (action,) = await fetch_details([run.action], Action.of)
                 error, abort_reason = action.error, action.abort_reason
             elif with_outputs and phase in HAS_OUTPUTS:
-                _, outputs = await data_of(run)
+                _, outputs = await fetch_data(run)
         return cls.of(run, error=error, abort_reason=abort_reason, outputs=outputs)
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import httpx
 from dotenv import dotenv_values, load_dotenv
 
-from passthrough import UVICORN, Settings, load_settings, validated
+from passthrough import UVICORN, Settings, load_settings, validate_env
 
 from . import LocalFlyte, sign_in
 from .banner import SHOWN, app_banner, flyte_banner, remote_banner
@@ -178,7 +178,7 @@ def _settings() -> Settings:
     """Load the settings of the app; raise RuntimeError if they are invalid."""
     try:
         settings_class: type[Settings] = importlib.import_module(f"{PACKAGE}.settings").Settings
-        validated(
+        validate_env(
             settings_class, {name: value or "" for name, value in dotenv_values(".env").items()}
         )
         return load_settings(settings_class, inherited_environment())

@@ -39,10 +39,13 @@ What one asks first:
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
+import typing
+import warnings
+
 __version__ = "3.0.0"
 
 # The app, its settings and its middleware
-from .application import UVICORN, App, connect, load_settings, validated
+from .application import UVICORN, App, connect, load_settings, validate_env
 from .settings import Settings, setting, CredentialHeader, Name
 from .limits import Limits
 from .http.middleware import ProjectDomain, passthrough_middleware
@@ -60,10 +63,34 @@ from .models import Action, Caller, Condition, Identity, TruncatedText
 from .models import FAILED, HAS_OUTPUTS, answer_of, is_answered, location, phase_of, time_of
 
 # What the SDK lacks
-from .extras.reading import NEWEST_FIRST, data_of, details_of, listed_details, state_of, take
-from .extras.reading import conditions_of, paused_actions, question, report_address, runs_that_ask
+from .extras.reading import NEWEST_FIRST, fetch_data, fetch_details, listed_details, state_of, take
+from .extras.reading import fetch_condition, fetch_conditions, fetch_paused_actions
+from .extras.reading import fetch_paused_runs, fetch_report_url
 from .extras.watching import best_effort, wait_for, wait_for_answer, watch_details, watch_run
 from .extras.following import LOG_ID, follow_log
 
 # To call other apps
 from .calls.sdk import callers_credentials
+
+OLD_NAMES = {
+    "conditions_of": "fetch_conditions",
+    "data_of": "fetch_data",
+    "details_of": "fetch_details",
+    "paused_actions": "fetch_paused_actions",
+    "question": "fetch_condition",
+    "report_address": "fetch_report_url",
+    "runs_that_ask": "fetch_paused_runs",
+    "validated": "validate_env",
+}
+"""Names of version 3 with their new names. The next major version removes them."""
+
+if not typing.TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> object:
+        """Return an export by its old name, with a warning."""
+        if name not in OLD_NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        new = OLD_NAMES[name]
+        text = f"passthrough.{name} has been renamed: import {new} from passthrough instead"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return globals()[new]

@@ -78,7 +78,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     raise StartError("\n  ".join(dict.fromkeys(lines)))
 
 
-def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
+def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of a deployment, or of ``.env``, if the app will start with them.
 
     Raises:

@@ -12,11 +12,11 @@ from passthrough import (
     RunDep,
     answer_of,
     best_effort,
-    conditions_of,
-    details_of,
+    fetch_condition,
+    fetch_conditions,
+    fetch_details,
+    fetch_paused_actions,
     is_answered,
-    paused_actions,
-    question,
     state_of,
     wait_for_answer,
 )
@@ -41,8 +41,8 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
     If there is more, those who started the runs take turns. `GET /runs?phase=paused` lists all runs
     that ask, and `GET /runs/{name}/conditions` all that one of them asks.
     """
-    waiting = await paused_actions(limit)
-    asked = await details_of(waiting, Condition.of)
+    waiting = await fetch_paused_actions(limit)
+    asked = await fetch_details(waiting, Condition.of)
     return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
 
 
@@ -51,7 +51,7 @@ async def list_conditions(
     run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
 ) -> list[Condition]:
     """List what the run has asked so far, with the answers; what waits comes first."""
-    return await details_of(await conditions_of(run.name, limit, offset), Condition.of)
+    return await fetch_details(await fetch_conditions(run.name, limit, offset), Condition.of)
 
 
 @router.post(
@@ -69,7 +69,7 @@ async def answer_condition(
 
     If Flyte takes long to record the answer, the status is 202, and the condition is as before.
     """
-    details = await question(run.name, action)
+    details = await fetch_condition(run.name, action)
     if not details.pb2.HasField("condition"):
         raise HTTPException(404, f"the action {action!r} is not a condition")
     asked = Condition.of(details)

@@ -20,12 +20,12 @@ from passthrough import (
     SubjectDep,
     WaitQuery,
     best_effort,
-    data_of,
-    details_of,
+    fetch_data,
+    fetch_details,
+    fetch_paused_runs,
+    fetch_report_url,
     listed_details,
     location,
-    report_address,
-    runs_that_ask,
     take,
     wait_for,
     watch_details,
@@ -56,7 +56,7 @@ async def list_runs(
     created_at = remote.TimeFilter(after=after, before=before)
     only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
     if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
-        found = runs_that_ask(**only)
+        found = fetch_paused_runs(**only)
     else:
         states, order = tuple(phase), NEWEST_FIRST
         found = remote.Run.listall.aio(in_phase=states, sort_by=order, limit=limit, **only)
@@ -76,7 +76,7 @@ async def get_run_io(run: RunDep) -> RunData:
 
     Values that cannot be written as JSON, such as files and pickles, are shown as references.
     """
-    inputs, outputs = await data_of(run)
+    inputs, outputs = await fetch_data(run)
     return RunData(inputs=inputs, outputs=outputs)
 
 
@@ -114,7 +114,7 @@ async def list_actions(
 ) -> list[Action]:
     """List the tasks, traces and conditions that the run consists of, oldest first."""
     listed = remote.Action.listall.aio(run.name)
-    return await details_of(await take(listed, limit, offset), Action.of)
+    return await fetch_details(await take(listed, limit, offset), Action.of)
 
 
 @router.get(
@@ -141,7 +141,7 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
         raise HTTPException(409, f"the action {action.name!r} has already ended")
     await action.abort.aio((abort or Abort()).reason)
     async with best_effort():  # the caller must learn that it was aborted, even if this fails
-        return (await details_of([action], Action.of))[0]
+        return (await fetch_details([action], Action.of))[0]
     return Action.of(listed_details(action))
 
 
@@ -151,4 +151,4 @@ async def open_report(action: ActionDep) -> str:
 
     Flyte signs the address for the caller. Whoever knows it can open the report until it expires.
     """
-    return await report_address(action)
+    return await fetch_report_url(action)

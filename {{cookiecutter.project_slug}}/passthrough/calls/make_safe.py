@@ -28,7 +28,7 @@ CODE = "serve code from its own source, such as its repository"
 DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
 FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
-REPORT = "redirect the browser to await passthrough.report_address(action)"
+REPORT = "redirect the browser to await passthrough.fetch_report_url(action)"
 STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )

@@ -106,7 +106,7 @@ async def read_details(
     return result
 
 
-async def details_of(
+async def fetch_details(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them.
@@ -128,7 +128,7 @@ def state_of(details: remote.ActionDetails) -> remote.Action:
     return state
 
 
-async def data_of(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
+async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return a run's inputs, and its outputs once it has succeeded, as JSON by their names.
 
     The SDK's ``run.inputs`` and ``run.outputs`` fetch the run's details, too, and keep them.
@@ -140,7 +140,7 @@ async def data_of(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | Non
     return inputs, (outputs or {"o0": None}) if has_outputs else None
 
 
-async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
+async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
     """List the runs that wait for an answer, the newest first."""
     runs = remote.Run.listall.aio(
         paused_actions_only=True, sort_by=NEWEST_FIRST, limit=sys.maxsize, **filters
@@ -150,7 +150,7 @@ async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
             yield run
 
 
-async def paused_actions(limit: int) -> list[remote.Action]:
+async def fetch_paused_actions(limit: int) -> list[remote.Action]:
     """Return up to `limit` waiting actions of the newest 500 runs that ask, the newest first.
 
     If there are more, those who started the runs take turns: nobody's questions hide another's.
@@ -168,7 +168,7 @@ async def paused_actions(limit: int) -> list[remote.Action]:
         return sorted(actions, key=lambda action: -action.pb2.status.start_time.seconds)
 
     owners = dict[str, str]()
-    async for run in runs_that_ask():
+    async for run in fetch_paused_runs():
         person = run.pb2.action.metadata.executed_by
         owners[run.name] = person.user.id.subject or person.application.id.subject
         if len(owners) == MOST_RUNS:
@@ -189,7 +189,7 @@ def _in_turns(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
     return sorted(entries, key=turn)
 
 
-async def conditions_of(run: str, count: int, skip: int = 0) -> list[remote.Action]:
+async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.Action]:
     """Return this many of a run's conditions: first those that wait, then the rest.
 
     A run may ask tens of thousands of questions, so a caller lists one run's at a time.
@@ -204,7 +204,7 @@ async def conditions_of(run: str, count: int, skip: int = 0) -> list[remote.Acti
     return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
-async def question(run: str, action: str) -> remote.ActionDetails:
+async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
     """Fetch the details of an action; a condition's without what people can make large."""
     pb2 = (await remote.ActionDetails.get.aio(run_name=run, name=action)).pb2
     leave_out_large(pb2.metadata)
@@ -218,7 +218,7 @@ async def question(run: str, action: str) -> remote.ActionDetails:
     return remote.ActionDetails(copy)
 
 
-async def report_address(action: remote.Action) -> str:
+async def fetch_report_url(action: remote.Action) -> str:
     """Return the address of the report of an `ActionDep`, which Flyte signs for the caller.
 
     Redirect the browser there. Whoever has the address can read the report: don't log it. If there

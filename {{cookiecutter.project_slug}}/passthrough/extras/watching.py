@@ -23,7 +23,14 @@ from ..calls.request_state import cancelled_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
 from ..models import FAILED, WAITING, is_answered, phase_of
 from . import reading
-from .reading import call_each, leave_out_large, listed_details, question, read_details, state_of
+from .reading import (
+    call_each,
+    fetch_condition,
+    leave_out_large,
+    listed_details,
+    read_details,
+    state_of,
+)
 
 Result = TypeVar("Result")
 
@@ -94,7 +101,7 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
-        condition = await question(condition.run_name, condition.name)
+        condition = await fetch_condition(condition.run_name, condition.name)
     return condition
 
 
