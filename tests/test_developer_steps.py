@@ -278,7 +278,7 @@ async def add(a: int, b: int) -> int:
 """
 TOLD = [
     r"\d passed, 1 skipped",  # it calls GET /me
-    "GET /greet accepts any token. If it.* give it the parameter `_: CallerDep`",
+    "GET /greet accepts any token.*It has not called Flyte: give it the parameter `_: CallerDep`",
     "GET /add refused its parameters.* give it the parameter `_: CallerDep`",
     re.escape("{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"),
     re.escape("such as {('GET', '/absent'): {'status': 404}}"),
@@ -301,3 +301,13 @@ def test_guarantees_fail_for_endpoint_without_flyte(
     told = str(failed.value)
     assert [text for text in TOLD if not re.search(text, told, re.DOTALL)] == []
     assert not re.search("FAILED .*hello", told)
+
+
+def test_old_guarantee_tests_run_with_a_warning(project: Path) -> None:
+    """A merge by hand may leave ``tests/test_promises.py`` of version 3 in a project."""
+    old = project / "tests/test_promises.py"
+    (project / GUARANTEES).rename(old)
+    edit(old, "local_flyte.guarantees", "local_flyte.promises")
+    output = run([*PYTEST, old, "-k", "without_credentials"], project)
+    assert re.search(r"^\d\d passed, .*1 warning", output, re.MULTILINE)
+    assert "move your EXAMPLES to tests/test_guarantees.py" in output

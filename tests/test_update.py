@@ -91,8 +91,14 @@ EDITED = {
     "app/tasks.py": ("from .image import", "import app.routers.ours\nfrom .image import"),
     "README.md": ("## Add an endpoint\n", "Our own paragraph.\n\n## Add an endpoint\n"),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
+    "tests/test_guarantees.py": (
+        '    ("POST", "/files")',
+        '    ("GET", "/ours"): {},\n    ("POST", "/files")',
+    ),
 }
 """Additions and edits of an owner, which do not touch what the template changes."""
+RENAMED = {"tests/test_guarantees.py": "tests/test_promises.py"}
+"""The names of edited files in version 3."""
 FILES_MOVE = {
     "1.0.0": {
         "our_app/app.py": ("health, me,", "health, me, ours,"),
@@ -112,7 +118,8 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
         (project / package / name).parent.mkdir(exist_ok=True, parents=True)
         (project / package / name).write_text(text, "utf-8")
     for name, (old, new) in edited.items():
-        edit(project / name, old, new)
+        present = (project / name).exists()
+        edit(project / (name if present else RENAMED[name]), old, new)
 
 
 def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ method needs, so services check no rights. Rights depend on the user, never on w
 """
 
 import asyncio
+import math
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
+LOCKSTEP_SECONDS = 5.0  # longest wait of a call: its caller may hold a lock that the other needs
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
@@ -30,6 +32,8 @@ Context = RequestContext[Any, Any]
 
 CALLER: ContextVar[Person | None] = ContextVar("caller")
 """The user who makes the current call; None without valid credentials."""
+CALL: ContextVar["ReceivedCall"] = ContextVar("call")
+"""The current call."""
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Methods that every authenticated user may call."""
 STREAM = "application/connect+"
@@ -64,10 +68,36 @@ def invalid(message: str) -> ConnectError:
     return ConnectError(Code.INVALID_ARGUMENT, message)
 
 
+class Lockstep:
+    """Holds the n-th call of each of some callers until all of them have made n calls."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._call_counts: dict[str, float] = dict.fromkeys(names, 0)
+        self._changed = asyncio.Condition()
+
+    async def wait(self, caller: Person | None) -> None:
+        """Count a call, and wait until the other callers have made as many calls."""
+        if caller is None or caller.name not in self._call_counts:
+            return
+        async with self._changed:
+            number = self._call_counts[caller.name] = self._call_counts[caller.name] + 1
+            self._changed.notify_all()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOCKSTEP_SECONDS):
+                    await self._changed.wait_for(lambda: min(self._call_counts.values()) >= number)
+
+    async def leave(self, name: str) -> None:
+        """Stop waiting for a caller, who makes no more calls."""
+        async with self._changed:
+            self._call_counts[name] = math.inf
+            self._changed.notify_all()
+
+
 class Faults:
     """Makes calls fail or hang on purpose, by method name."""
 
     def __init__(self) -> None:
+        self.lockstep = Lockstep()
         self._errors: dict[str, tuple[int, deque[ConnectError]]] = {}
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
 
@@ -114,8 +144,10 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> Response:
-        await self._authorize(ctx)
-        return await call_next(request, ctx)
+        await self._authorize(request, ctx)
+        response = await call_next(request, ctx)
+        CALL.get().messages.append(response)
+        return response
 
     async def intercept_server_stream(
         self,
@@ -123,19 +155,22 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> AsyncGenerator[Response]:
-        await self._authorize(ctx)
+        await self._authorize(request, ctx)
         method, message_count = ctx.method().name, 0
         async with aclosing(call_next(request, ctx)) as responses:
             async for response in responses:
                 await self._faults.wait(method, message_count)
                 if message_count:
                     self._faults.check(method, message_count)
+                CALL.get().messages.append(response)
                 yield response
                 message_count += 1
         await self._faults.wait(method, message_count)  # a held stream does not end
 
-    async def _authorize(self, ctx: Context) -> None:
+    async def _authorize(self, request: Any, ctx: Context) -> None:
         method = ctx.method().name
+        CALL.get().messages.append(request)
+        await self._faults.lockstep.wait(CALLER.get())
         await self._faults.wait(method)
         self._faults.check(method)
         if self._mode is not Mode.UNION:
@@ -159,6 +194,8 @@ class ReceivedCall:
     """Headers by lower-case name. ``repr`` omits them, because they contain credentials."""
     person: Person | None
     """The user whom the credentials belong to; None without valid credentials."""
+    messages: deque[Any] = field(repr=False)
+    """The request and the responses so far, if `LocalFlyte.keep_messages` was set."""
 
 
 class Gateway:
@@ -169,6 +206,7 @@ class Gateway:
     ) -> None:
         """Serve ``services``, by path; ``find`` returns the user for the headers of a call."""
         self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
+        self.keep_messages = False
         self.open_calls: Counter[str] = Counter()
         """Number of open calls by method, such as ``WatchActionDetails``, and by request id."""
         self._find = find
@@ -182,8 +220,11 @@ class Gateway:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         caller = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
-        self.received.append(ReceivedCall(method, headers, caller))
+        messages = deque[Any](maxlen=None if self.keep_messages else 0)
+        call = ReceivedCall(method, headers, caller, messages)
+        self.received.append(call)
         CALLER.set(caller)
+        CALL.set(call)
         if (application := self._services.get(f"/{service}")) is None:
             # Clients of streams read only the status: Connect maps 404 to "unimplemented".
             message = f"{service}/{method} is not part of the local Flyte server"

@@ -1,6 +1,7 @@
 """State of runs and actions in the local Flyte server."""
 
 import asyncio
+import copy
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -274,6 +275,24 @@ class Runs:
     def add(self, run: Run) -> Run:
         """Store a new run, or return the existing one with its name."""
         return self._runs.setdefault(key_of(run.id), run)
+
+    def copy(self, source: Run, name: str, owner: Person) -> None:
+        """Store a copy of an ended run under another name, with ``owner`` as the run owner."""
+        run = Run(identifier_pb2.RunIdentifier(), source.spec, owner)
+        run.id.CopyFrom(source.id)
+        run.id.name = name
+        for original in source.actions.values():
+            run.actions[original.name] = action = copy.copy(original)
+            action.changed, action.details = run.changed, copy.deepcopy(original.details)
+            action.details.id.run.name = name
+            action.details.metadata.executed_by.CopyFrom(owner.identity)
+            action.details.status.start_time.CopyFrom(now())
+            action.details.status.end_time.CopyFrom(now())
+        self.add(run)
+
+    def delete(self, run: Run) -> None:
+        """Delete a run. Abort it before, or its processes continue."""
+        del self._runs[key_of(run.id)]
 
     def recovered(self, run: Run, name: str) -> Action | None:
         """Return the succeeded action to reuse if the run recovers another run, or None."""

@@ -6,118 +6,39 @@ OpenAPI document, with the example requests in its ``EXAMPLES``.
 
 import logging
 import random
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 from flyte import remote
-from starlette.routing import Match
 
-from app.main import app, create_app
+import app as app_package
+from app.main import create_app
 from app.settings import Settings
 
 from . import PEOPLE, Code, LocalFlyte, ReceivedCall
+from .module_state import ALLOWED, changed_containers
+from .operations import EXAMPLES as OWN_EXAMPLES
+from .operations import OPERATIONS, PUBLIC, READING, STREAMS, Endpoints, Operation, has_route, hint
 from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
+from .visits import Exchange, Visits, visits
 
-Operation = tuple[str, str]
-"""Method and path, as in the OpenAPI document."""
-Example = Mapping[str, Any]
-"""A request: ``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a
-``path`` to use instead of one with a run or a task. ``status`` is acceptable besides success."""
-
-PUBLIC = app.public
-"""The paths that need no credentials, according to ``app/main.py``."""
-
-_DOCUMENTED = {
-    (method.upper(), path): operation
-    for path, operations in app.openapi()["paths"].items()
-    for method, operation in operations.items()
-    if path not in PUBLIC
-}
-STREAMS = [
-    operation
-    for operation, described in _DOCUMENTED.items()
-    if "text/event-stream" in described["responses"].get("200", {}).get("content", {})
-]
-_TOOLS = [
-    described["operationId"]
-    for (method, path), described in _DOCUMENTED.items()
-    if method == "GET" and "{" not in path
-]
-
-
-def _offers(method: str, path: str) -> bool:
-    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
-
-
-AGENTS = ("POST", "/mcp")
-OPERATIONS = [*_DOCUMENTED, *([AGENTS] if _TOOLS and _offers(*AGENTS) else [])]
-"""Every operation that needs credentials."""
-TOOL_CALL = {"method": "tools/call", "params": {"name": "".join(_TOOLS[:1])}}
-KNOWN_EXAMPLES = {AGENTS: {"json": {"jsonrpc": "2.0", "id": 1, **TOOL_CALL}}}
-READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
-ABOUT_THE_PROJECT = [
-    each for each in OPERATIONS if each[1].startswith(("/tasks", "/runs", "/conditions"))
-]
+KEPT = (
+    "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`. If all"
+    " callers may get this data, say why in EXAMPLES in tests/test_guarantees.py, such as"
+)
+OVERWRITTEN = (
+    "Concurrent callers are mixed up: look for a global, `app.state` or an attribute that a second"
+    " request overwrites while the first one waits. If all callers may get this data, say why in"
+    " EXAMPLES in tests/test_guarantees.py, such as"
+)
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """The app's endpoints, and what to call them with."""
-
-    examples: Mapping[Operation, Example]
-    run: str
-    """The name of a run, for paths that contain one."""
-    task: str | None
-    """The name of its task."""
-
-    def path(self, operation: Operation) -> str:
-        """Return a path of the operation that exists."""
-        name = self.task if operation[1].startswith("/tasks") else self.run
-        filled = re.sub(r"{\w+}", str(name), operation[1])
-        return str(self.examples.get(operation, {}).get("path", filled))
-
-    def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
-        """Call an operation; of a stream, read only the first chunk."""
-        given = dict(self.examples.get(operation, {}))
-        example = {key: given[key] for key in given.keys() - {"path", "status"}}
-        if operation[0] != "GET" and not example.keys() & {"content", "data", "files"}:
-            example.setdefault("json", {})
-        path = self.path(operation)
-        with client.stream(operation[0], path, headers=headers, **example) as answer:
-            is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
-            content = next(answer.iter_bytes(), b"") if is_stream else answer.read()
-            return httpx.Response(answer.status_code, headers=answer.headers, content=content)
-
-
-def hint(operation: Operation, response: httpx.Response) -> str:
-    """Return what to do about an operation that failed, or that has not called Flyte."""
-    method, path = operation
-    told = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
-    where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"
-    if response.status_code >= 500:
-        bug = "This is a bug in the endpoint, or in what it calls. If it is meant,"
-        return f"{told}{bug} {where} { ({operation: {'status': response.status_code}}) }"
-    if response.is_success:
-        return f"{told}It has not called Flyte: give it the parameter `_: CallerDep`."
-    invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
-    places = [each["location"] for each in invalid]
-    example: dict[str, Any] = {}
-    for place, name, *_ in (each for each in places if len(each) > 1):
-        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
-    if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
-        example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
-    elif not example:
-        example = {"json": "<a body>"} if places else {"status": response.status_code}
-    return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
+Explain = Callable[[Operation, httpx.Response], str]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +46,39 @@ def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
     """The app's endpoints, with a run that has succeeded."""
     with acting_as("alice"):
         task = remote.Run.get(greeting).action.task_name
-    return Endpoints(KNOWN_EXAMPLES | request.module.EXAMPLES, greeting, task)
+    return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, greeting, task)
+
+
+@pytest.fixture(scope="module")
+def new_users(
+    local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
+) -> Iterator[Visits]:
+    """Users whom the app has never seen, and a process of the app that nobody has called."""
+    with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
+        yield new_users
+
+
+@pytest.fixture
+def explain(request: pytest.FixtureRequest) -> Explain:
+    """A function that returns why an operation has not called Flyte, or why it has failed."""
+
+    def explain(operation: Operation, response: httpx.Response) -> str:
+        if response.is_success and not REAL_ENDPOINT:
+            new_users: Visits = request.getfixturevalue("new_users")
+            if (first := new_users.first(operation)).calls:
+                return describe(
+                    operation, f"It calls Flyte for the first caller only. {KEPT}", first
+                )
+        return hint(operation, response)
+
+    return explain
+
+
+def describe(operation: Operation, problem: str, *exchanges: Exchange) -> str:
+    """Return a message about exchanges that violate a guarantee."""
+    example = {operation: {"shared": "<reason>"}}
+    shown = "\n\n".join(map(str, exchanges))
+    return f"{' '.join(operation)}: {problem} {example}\n\n{shown}"
 
 
 # No access without valid credentials
@@ -142,12 +95,11 @@ def test_without_credentials_every_request_is_refused(
 
 @each_operation
 def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
-    expired: httpx.Client, endpoints: Endpoints, operation: Operation
+    expired: httpx.Client, endpoints: Endpoints, operation: Operation, explain: Explain
 ) -> None:
     response = endpoints.call(expired, operation)
     assert not response.is_success, (
-        f"{' '.join(operation)} accepts any token. If it calls Flyte, it must not succeed when"
-        " Flyte refuses; if it does not, give it the parameter `_: CallerDep`"
+        f"{' '.join(operation)} accepts any token. {explain(operation, response)}"
     )
     assert response.status_code != 422, (
         f"{' '.join(operation)} refused its parameters before it called Flyte:"
@@ -159,12 +111,62 @@ def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
     assert bearer("expired").removeprefix("Bearer ") not in response.text
 
 
-@pytest.mark.authorization
-@pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
-def test_without_rights_on_the_project_every_request_is_forbidden(
-    carol: httpx.Client, endpoints: Endpoints, operation: Operation
+# No data of another caller
+
+
+@pytest.mark.reads_what_flyte_received
+@each_operation
+def test_second_caller_gets_nothing_kept_from_the_first(
+    new_users: Visits, operation: Operation
 ) -> None:
-    assert endpoints.call(carol, operation).status_code == 403
+    for way in new_users.ways(operation):
+        first, second = new_users.one_after_another(operation, way)
+        if not first.calls:
+            pytest.fail(hint(operation, first.response), pytrace=False)
+        if leak := second.leak_of(first):
+            pytest.fail(describe(operation, f"{leak}. {KEPT}", first, second), pytrace=False)
+        calls = second.call_counts
+        # The tests leave a stream after the first event, when all of its calls may not have begun.
+        fewer = not calls if operation in STREAMS else first.call_counts - calls
+        if fewer and first.status == second.status:
+            problem = f"the second caller causes fewer calls to Flyte than the first. {KEPT}"
+            pytest.fail(describe(operation, problem, first, second), pytrace=False)
+
+
+@pytest.mark.authorization
+@each_operation
+def test_caller_without_rights_gets_nothing_fetched_for_another(
+    new_users: Visits, operation: Operation
+) -> None:
+    for way in new_users.ways(operation):
+        first, second = new_users.without_rights(operation, way)
+        if first.needs_rights and second.status not in {403, 404}:
+            problem = f"carol, who has no rights on the project, gets {second.status}. {KEPT}"
+            pytest.fail(describe(operation, problem, first, second), pytrace=False)
+        if leak := second.leak_of(first):
+            pytest.fail(describe(operation, f"{leak}. {KEPT}", first, second), pytrace=False)
+
+
+@pytest.mark.steers_flyte
+@each_operation
+def test_concurrent_callers_get_nothing_of_each_other(
+    new_users: Visits, operation: Operation
+) -> None:
+    for way in new_users.ways(operation):
+        one, other = new_users.at_the_same_time(operation, way)
+        if leak := one.leak_of(other) or other.leak_of(one):
+            problem = f"{leak}. {OVERWRITTEN}"
+            pytest.fail(describe(operation, problem, one, other), pytrace=False)
+
+
+def test_no_function_changes_a_container_of_its_module() -> None:
+    folder = Path(str(app_package.__file__)).parent
+    changed = "\n".join(changed_containers(folder))
+    assert not changed, (
+        f"Functions change these containers, which keep data for the next caller:\n{changed}\n"
+        f"If all callers may get the data, add a comment where the container is created:"
+        f" {ALLOWED}<reason>"
+    )
 
 
 # The caller's own credentials only
@@ -177,11 +179,12 @@ def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
     endpoints: Endpoints,
     operation: Operation,
     received: Callable[[], list[ReceivedCall]],
+    explain: Explain,
 ) -> None:
     cookie = f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"
     response = endpoints.call(anonymous, operation, Cookie=cookie)
     assert "no-store" in response.headers["Cache-Control"]
-    assert received(), hint(operation, response)
+    assert received(), explain(operation, response)
     for each in received():
         assert each.headers["cookie"] == PEOPLE["bob"].cookie
         assert "authorization" not in each.headers
@@ -193,7 +196,7 @@ def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
-        if _offers("GET", path):
+        if has_route("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
         else:  # the owner's, for another method: this request has no body
             assert anonymous.post(path, headers=headers).status_code >= 400
@@ -283,6 +286,7 @@ def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
     endpoints: Endpoints,
     operation: Operation,
     received: Callable[[], list[ReceivedCall]],
+    explain: Explain,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -292,7 +296,7 @@ def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     token = PEOPLE["alice"].token
     answers = [endpoints.call(alice, operation)]
-    assert received(), hint(operation, answers[0])
+    assert received(), explain(operation, answers[0])
     for method in {each.method for each in received()}:
         local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no good: {token}")
         answers.append(endpoints.call(alice, operation))

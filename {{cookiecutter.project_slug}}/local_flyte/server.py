@@ -6,7 +6,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,12 +18,13 @@ from flyteidl2.app import app_definition_pb2
 from flyteidl2.auth import auth_service_connect, auth_service_pb2, identity_connect, identity_pb2
 from flyteidl2.cluster import payload_pb2 as cluster_pb2
 from flyteidl2.cluster import service_connect as cluster_service_connect
+from flyteidl2.common import identifier_pb2
 from flyteidl2.imagebuilder import definition_pb2 as image_definition_pb2
 from flyteidl2.imagebuilder import payload_pb2 as image_pb2
 from flyteidl2.imagebuilder import service_connect as image_service_connect
 from starlette.types import ASGIApp
 
-from .access import Access, Context, Faults, Gateway, ReceivedCall, authenticated_caller
+from .access import Access, Context, Faults, Gateway, Lockstep, ReceivedCall, authenticated_caller
 from .actions import Runs
 from .apps import POLL_SECONDS, AppService
 from .clients import Clients
@@ -213,6 +214,10 @@ class LocalFlyte(Clients):
         """All received calls, in order."""
         return list(self._gateway.received)
 
+    def keep_messages(self, keep: bool) -> None:
+        """Set whether the record of received calls contains their requests and responses."""
+        self._gateway.keep_messages = keep
+
     def clear_calls(self) -> None:
         """Delete the record of received calls."""
         self._gateway.received.clear()
@@ -253,6 +258,19 @@ class LocalFlyte(Clients):
             self._background.call(lambda: faults.release(method))
 
     @contextlib.contextmanager
+    def lockstep(self, *names: str) -> Iterator[Callable[[str], None]]:
+        """Hold the n-th call of each named user until all of them have made n calls.
+
+        Yields a function that ends the wait for a user, who makes no more calls.
+        """
+        faults, lockstep = self._services.faults, Lockstep(names)
+        faults.lockstep = lockstep
+        try:
+            yield lambda name: self._background.run(lockstep.leave(name))
+        finally:
+            faults.lockstep = Lockstep()
+
+    @contextlib.contextmanager
     def cluster_at(self, endpoint: str) -> Iterator[None]:
         """Make SelectCluster return ``endpoint``, such as ``http://...``, inside the block."""
         self._services.clusters.endpoint = endpoint
@@ -260,6 +278,25 @@ class LocalFlyte(Clients):
             yield
         finally:
             self._services.clusters.endpoint = None
+
+    def copy_run(self, run: str, name: str, owner: Person) -> str:
+        """Store a copy of an ended run under another name, and return the name."""
+        id_ = identifier_pb2.RunIdentifier(project=self.project, domain=self.domain, name=run)
+        runs = self._services.runs
+        self._background.call(lambda: runs.copy(runs.get(id_), name, owner))
+        return name
+
+    def delete_runs(self, owner: Person) -> list[str]:
+        """Abort and delete all runs of a user, and return their names."""
+
+        def delete() -> list[str]:
+            owned = [run for run in self._services.runs if run.owner == owner]
+            for run in owned:
+                self._services.executor.abort(run, run.root, "deleted by a test")
+                self._services.runs.delete(run)
+            return [run.id.name for run in owned]
+
+        return self._background.call(delete)
 
     def delete_pods(self) -> None:
         """Delete ended pods and their logs, as a real Flyte does after an hour."""

@@ -3,6 +3,7 @@
 The tests are in ``local_flyte/guarantees.py``. If an endpoint of yours needs more than the name of a
 run or a task in its path, add an example request to ``EXAMPLES``: ``json``, ``params``, a file as
 ``content``, for a form ``data`` and ``files``, or a whole ``path``. ``status`` is acceptable, too.
+``shared`` is the reason why callers may get each other's data from an endpoint.
 """
 
 from typing import Any

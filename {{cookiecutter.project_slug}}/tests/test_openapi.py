@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local_flyte.guarantees import PUBLIC
+from local_flyte.operations import PUBLIC
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,365 @@
+"""A router with mistakes that keep data of one caller for the next, and with innocent caches.
+
+``test_shared_state.py`` adds it to a project. Each mistake is an endpoint of its own.
+"""
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from passthrough import Caller, CallerDep, find_caller
+
+router = APIRouter()
+
+
+async def fetch_runs() -> list[str]:
+    """Fetch the names of the caller's runs."""
+    subject = (await remote.User.get.aio()).subject()
+    runs = remote.Run.listall.aio(created_by_subject=subject, limit=10)
+    return [run.name async for run in runs]
+
+
+# Mistakes in endpoints
+
+RECENT: dict[str, list[str]] = {}
+
+
+@router.get("/mistakes/module-dict")
+async def module_dict() -> list[str]:
+    if "runs" not in RECENT:
+        RECENT["runs"] = await fetch_runs()
+    return RECENT["runs"]
+
+
+OWNER: dict[str, str] = {}
+
+
+@router.get("/mistakes/setdefault")
+async def set_default(caller: CallerDep) -> str:
+    return OWNER.setdefault("subject", str(caller.subject))
+
+
+DETAILS: dict[str, str] = {}
+
+
+@router.get("/mistakes/runs/{name}/cached-by-run")
+async def cached_by_run(name: str, _: CallerDep) -> str:
+    if name not in DETAILS:
+        DETAILS[name] = str((await remote.Run.get.aio(name)).phase)
+    return DETAILS[name]
+
+
+@router.get("/mistakes/app-state")
+async def app_state(request: Request, caller: CallerDep) -> Any:
+    state = request.app.state
+    state.seen = [*getattr(state, "seen", []), caller.subject]
+    return state.seen
+
+
+class Stats:
+    subjects: ClassVar[list[str]] = []
+
+
+@router.get("/mistakes/class-attribute")
+async def class_attribute(caller: CallerDep) -> list[str]:
+    Stats.subjects.append(str(caller.subject))
+    return Stats.subjects
+
+
+current = ""
+
+
+@router.get("/mistakes/overwritten-global")
+async def overwritten_global(caller: CallerDep) -> str:
+    global current
+    current = str(caller.subject)
+    await fetch_runs()
+    return f"This is for {current}"
+
+
+class TTLCache(dict[str, int]):
+    until = 0.0
+
+
+TTL = TTLCache()
+
+
+@router.get("/mistakes/ttl-cache")
+async def ttl_cache(_: CallerDep) -> int:
+    if TTL.until < time.monotonic():
+        TTL["count"] = len(await fetch_runs())
+        TTL.until = time.monotonic() + 300
+    return TTL["count"]
+
+
+@functools.lru_cache
+def count_runs(limit: int) -> int:
+    return len(list(remote.Run.listall(limit=limit)))
+
+
+@router.get("/mistakes/lru-cache")
+def lru_cached(_: CallerDep) -> int:
+    return count_runs(10)
+
+
+@router.get("/mistakes/default-argument")
+async def default_argument(caller: CallerDep) -> list[str]:
+    return remember(str(caller.subject))
+
+
+def remember(subject: str, seen: list[str] = []) -> list[str]:
+    seen.append(subject)
+    return seen
+
+
+LAST_ANSWER = ""
+
+
+@router.post("/mistakes/post")
+async def post(caller: CallerDep) -> str:
+    global LAST_ANSWER
+    before, LAST_ANSWER = LAST_ANSWER, str(caller.subject)
+    return f"Before you: {before}"
+
+
+@router.get("/mistakes/runs/{name}/stream", response_class=EventSourceResponse)
+async def stream(name: str, caller: CallerDep) -> AsyncGenerator[ServerSentEvent]:
+    global current
+    current = str(caller.subject)
+    await remote.RunDetails.get.aio(name)
+    yield ServerSentEvent(data=current)
+
+
+logger = logging.getLogger(__name__)
+previous = "nobody"
+
+
+@router.get("/mistakes/log")
+async def log(caller: CallerDep) -> None:
+    global previous
+    logger.info("the previous caller was %s", previous)
+    previous = str(caller.subject)
+
+
+@router.get("/mistakes/print")
+async def printed(caller: CallerDep) -> None:
+    print(*RECENT.setdefault("printed", []))
+    RECENT["printed"].append(str(caller.subject))
+
+
+@router.get("/mistakes/header")
+async def header(caller: CallerDep, response: Response) -> None:
+    response.headers["X-Before"] = str(RECENT.get("header"))
+    RECENT["header"] = [str(caller.subject)]
+
+
+# In dependencies
+
+memo: dict[str, Caller] = {}
+
+
+async def memoised(request: Request) -> Caller:
+    if "caller" not in memo:
+        memo["caller"] = await find_caller(request)
+    await find_caller(request)
+    return memo["caller"]
+
+
+@router.get("/mistakes/dependency")
+async def dependency(caller: Annotated[Caller, Depends(memoised)]) -> str:
+    return str(caller.subject)
+
+
+run_memo: dict[str, str] = {}
+
+
+async def memoised_run(name: str, _: CallerDep) -> str:
+    if name not in run_memo:
+        run_memo[name] = str((await remote.Run.get.aio(name)).phase)
+    return run_memo[name]
+
+
+@router.get("/mistakes/runs/{name}/run-dependency")
+async def run_dependency(phase: Annotated[str, Depends(memoised_run)]) -> str:
+    return phase
+
+
+# In middleware
+
+
+class LastCaller:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.last = app, b"nobody"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") != "/mistakes/middleware":
+            return await self.app(scope, receive, send)
+        before, self.last = self.last, dict(scope["headers"]).get(b"authorization", b"")
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-last-caller", before))
+            await send(message)
+
+        await self.app(scope, receive, send_with_header)
+
+
+@router.get("/mistakes/middleware")
+async def middleware(_: CallerDep) -> None:
+    """See `LastCaller`."""
+
+
+class ToolCache:
+    """Keeps the results of tools by the message."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.results = app, dict[bytes, list[Message]]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") != "/mcp":
+            return await self.app(scope, receive, send)
+        request = await receive()
+        if b'"tool_cached"' not in (body := request["body"]):
+            return await self.app(scope, replay(request, receive), send)
+        sent: list[Message] = []
+
+        async def record(message: Message) -> None:
+            sent.append(message)
+            await send(message)
+
+        if body not in self.results:
+            await self.app(scope, replay(request, receive), record)
+            self.results[body] = sent
+        else:
+            for message in self.results[body]:
+                await send(message)
+
+
+def replay(request: Message, receive: Receive) -> Receive:
+    messages = [request]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+MIDDLEWARE = [Middleware(LastCaller), Middleware(ToolCache)]
+
+
+@router.get("/mistakes/tool", operation_id="tool_cached")
+async def tool(caller: CallerDep) -> str:
+    return str(caller.subject)
+
+
+# In background tasks
+
+report: list[str] = []
+
+
+async def make_report() -> None:
+    names = await fetch_runs()
+    await asyncio.sleep(0.1)
+    report[:] = names
+
+
+@router.get("/mistakes/background-task")
+async def background_task(_: CallerDep, tasks: BackgroundTasks) -> list[str]:
+    tasks.add_task(make_report)
+    return report
+
+
+running = set[asyncio.Task[None]]()
+latest: dict[str, Any] = {}
+
+
+async def keep_later(caller: Caller) -> None:
+    await asyncio.sleep(0.1)
+    latest["caller"] = caller
+
+
+@router.get("/mistakes/created-task")
+async def created_task(caller: CallerDep) -> Any:
+    running.add(task := asyncio.create_task(keep_later(caller)))
+    task.add_done_callback(running.discard)
+    return latest.get("caller")
+
+
+# Innocent
+
+RATES: dict[str, float] = {}  # shared: exchange rates are the same for everybody
+
+
+@router.get("/innocent/rates")
+async def rates(_: CallerDep) -> dict[str, float]:
+    if not RATES:
+        RATES["EUR"] = random.random()
+    return RATES
+
+
+CONFIGURATION = {"team": "ours", "limits": [1, 2, 3]}
+
+
+@router.get("/innocent/configuration")
+async def configuration(_: CallerDep) -> dict[str, Any]:
+    return CONFIGURATION
+
+
+BY_SUBJECT: dict[str, list[str]] = {}  # shared: the key is the subject of the caller
+
+
+@router.get("/innocent/by-subject")
+async def by_subject(caller: CallerDep) -> list[str]:
+    subject = str(caller.subject)
+    if subject not in BY_SUBJECT:
+        BY_SUBJECT[subject] = await fetch_runs()
+    return BY_SUBJECT[subject]
+
+
+@router.get("/innocent/time")
+async def now(_: CallerDep) -> float:
+    return time.time() + random.random()
+
+
+COUNT = Counter[str]()  # shared: a number of requests
+
+
+@router.get("/innocent/counter")
+async def counter(_: CallerDep) -> int:
+    COUNT["requests"] += 1
+    return COUNT["requests"]
+
+
+@router.get("/innocent/runs")
+async def everybodys_runs() -> list[str]:
+    found = remote.Run.listall.aio(sort_by=("created_at", "desc"), limit=50)
+    owners = [(run.name, run.action.pb2.metadata.executed_by.user.id) async for run in found]
+    return [f"{name} {owner.subject}" for name, owner in owners]
+
+
+VISITORS: list[str] = []  # shared: EXAMPLES has the reason
+
+
+@router.get("/innocent/visitors")
+async def visitors(caller: CallerDep) -> list[str]:
+    VISITORS.append(str(caller.subject))
+    return VISITORS
+
+
+@router.get("/innocent/polling")
+async def polling() -> int:
+    polls = random.randint(1, 4)
+    for _ in range(polls):
+        await remote.User.get.aio()
+    return polls

@@ -1,0 +1,58 @@
+"""Mistakes in a developer's code that keep data of one caller for another: all are found."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+from template import ROOT
+
+from . import shared_state
+from .baking import BIN, edit, ended
+
+pytestmark = pytest.mark.slow
+
+GUARANTEES = "tests/test_guarantees.py"
+PATHS = {route.path for route in shared_state.router.routes if isinstance(route, APIRoute)}
+MISTAKES = {path for path in PATHS if path.startswith("/mistakes/")}
+FOUND_BY = "second_caller|without_rights|concurrent_callers_get"
+CONCURRENT = {"/mistakes/overwritten-global", "/mistakes/runs/{name}/stream"}
+"""Mistakes that only concurrent callers show."""
+
+
+@pytest.fixture
+def planted(project: Path) -> Path:
+    """A project with the router of ``shared_state.py``."""
+    text = (ROOT / "tests/shared_state.py").read_text("utf-8")
+    (project / "app/routers/shared_state.py").write_text(text, "utf-8")
+    edit(project / "app/main.py", "    me,\n", "    shared_state,\n    me,\n")
+    edit(project / "app/main.py", "middleware=[", "middleware=[*shared_state.MIDDLEWARE, ")
+    visitors = '    ("GET", "/innocent/visitors"): {"shared": "the list is public"},\n'
+    example = '    ("POST", "/files")'
+    edit(project / GUARANTEES, example, visitors + example)
+    return project
+
+
+def test_every_planted_mistake_fails_and_innocent_state_passes(planted: Path) -> None:
+    options = ["-q", "--tb=short", "--show-capture=no", GUARANTEES]
+    output = ended([BIN / "python", "-m", "pytest", *options], planted).stdout
+    failures = re.findall(r"^FAILED \S+::test_(\S+?)\[\w+ (/\S+)\]", output, re.MULTILINE)
+    assert {path for _, path in failures} == MISTAKES, output
+    assert {path for test, path in failures if re.match(FOUND_BY, test)} == MISTAKES
+    alone = {path for test, path in failures if test.startswith("second_caller")}
+    assert MISTAKES - alone == CONCURRENT
+    message = (
+        r"GET /mistakes/setdefault: (ben-\w+)'s response contains (ann-\w+)'s subject\."
+        r" The endpoint keeps data of an earlier caller: look for a global, a cache, `app\.state`\."
+        r".*\2, calls to Flyte: UserInfo\n.*200.*\1, calls to Flyte: UserInfo\n.*200"
+    )
+    assert re.search(message, output, re.DOTALL), output
+    assert "give it the parameter `_: CallerDep`" not in output
+    assert re.search(r"app/routers/shared_state\.py:\d+: RECENT\n", output)
+    assert not re.search(r"shared_state\.py:\d+: (RATES|BY_SUBJECT|COUNT|VISITORS|CONFIG)", output)
+
+
+def test_ruff_reports_globals_caches_and_mutable_defaults(planted: Path) -> None:
+    output = ended([BIN / "ruff", "check", "--output-format=concise"], planted).stdout
+    rules = {*re.findall(r"app/routers/shared_state\.py:\d+:\d+: (\S+)", output)}
+    assert {"PLW0603", "TID251", "B006"} <= rules

@@ -1,0 +1,106 @@
+"""The app in a process of its own, which nobody has called before: for tests of shared state.
+
+The process prints the app's address and then a line of JSON for each request that has ended: the
+identifier of the request, and what it has logged and printed.
+"""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from io import TextIOBase
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .testing import serving
+
+WORK_SECONDS = 2.0  # that tasks which a request has left behind may take until it is reported
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+
+
+class FreshApp:
+    """The app in the other process, seen from the tests."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Wait until the app is up."""
+        self._process, self._outputs = process, dict[str, str]()
+        self.url = self._next_line()
+
+    def output(self, request_id: str) -> str:
+        """Wait until a request has ended, and return what it has logged and printed."""
+        while request_id not in self._outputs:
+            self._outputs.update([json.loads(self._next_line())])
+        return self._outputs.pop(request_id)
+
+    def _next_line(self) -> str:
+        if self._process.stdout and (line := self._process.stdout.readline()):
+            return line.strip()
+        raise RuntimeError("the process of the app has ended: see its output")
+
+
+@contextmanager
+def fresh_app(folder: Path) -> Iterator[FreshApp]:
+    """Serve the project in a folder, with this process's environment, inside the block."""
+    command = [sys.executable, "-m", __name__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
+        yield FreshApp(process)  # the process ends when its standard input is closed
+
+
+class Output(TextIOBase):
+    """Keeps a text for the request in whose context it is written."""
+
+    def __init__(self) -> None:
+        self.texts = defaultdict[str, str](str)
+
+    def write(self, text: str) -> int:
+        """Keep a text."""
+        self.texts[REQUEST.get()] += text
+        return len(text)
+
+
+class ReportingMiddleware:
+    """Reports a request when it has ended, with its background tasks and the tasks it started."""
+
+    def __init__(self, app: ASGIApp, report: Callable[[str], None]) -> None:
+        self._app, self._report = app, report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        others, request = asyncio.all_tasks(), Headers(scope=scope).get("x-request-id", "")
+        REQUEST.set(request)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if started := asyncio.all_tasks() - others:
+                await asyncio.wait(started, timeout=WORK_SECONDS)
+            self._report(request)
+
+
+def main() -> None:
+    """Serve the app until standard input is closed."""
+    from app.main import app  # noqa: PLC0415 - only in the process of the app
+
+    lines, output = sys.stdout, Output()
+
+    def report(request: str) -> None:
+        print(json.dumps([request, output.texts.pop(request, "")]), file=lines, flush=True)
+
+    with redirect_stdout(output), serving(ReportingMiddleware(app, report)) as url:
+        logging.getLogger().addHandler(logging.StreamHandler(output))
+        print(url, file=lines, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

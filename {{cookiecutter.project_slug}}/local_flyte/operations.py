@@ -1,0 +1,128 @@
+"""The operations of the app's OpenAPI document, and how tests call them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from starlette.routing import Match
+
+from app.main import app
+
+Operation = tuple[str, str]
+"""Method and path, as in the OpenAPI document."""
+Example = Mapping[str, Any]
+"""A request: ``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a
+``path`` to use instead of one with a run or a task. ``status`` is acceptable besides success.
+``shared`` is the reason why callers may get each other's data."""
+
+PUBLIC = app.public
+"""The paths that need no credentials, according to ``app/main.py``."""
+
+DOCUMENTED = {
+    (method.upper(), path): operation
+    for path, operations in app.openapi()["paths"].items()
+    for method, operation in operations.items()
+    if path not in PUBLIC
+}
+"""The documentation of each operation that needs credentials."""
+STREAMS = [
+    operation
+    for operation, described in DOCUMENTED.items()
+    if "text/event-stream" in described["responses"].get("200", {}).get("content", {})
+]
+_PARAMETERLESS = [
+    described["operationId"]
+    for (method, path), described in DOCUMENTED.items()
+    if method == "GET" and "{" not in path
+]
+
+
+def has_route(method: str, path: str) -> bool:
+    """Return whether the app has an endpoint for a method and a path."""
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
+
+
+AGENTS = ("POST", "/mcp")
+OPERATIONS = [*DOCUMENTED, *([AGENTS] if _PARAMETERLESS and has_route(*AGENTS) else [])]
+"""Every operation that needs credentials."""
+READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
+
+
+def tool_message(method: str, **params: Any) -> dict[str, Any]:
+    """Return the body of a request to `AGENTS`."""
+    return {"json": {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}}
+
+
+EXAMPLES = {AGENTS: tool_message("tools/call", name="".join(_PARAMETERLESS[:1]))}
+"""The examples that no project needs to have."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The app's endpoints, and what to call them with."""
+
+    examples: Mapping[Operation, Example]
+    run: str
+    """The name of a run, for paths that contain one."""
+    task: str | None
+    """The name of its task."""
+
+    def path(self, operation: Operation) -> str:
+        """Return a path of the operation that exists."""
+        name = self.task if operation[1].startswith("/tasks") else self.run
+        filled = re.sub(r"{\w+}", str(name), operation[1])
+        return str(self.examples.get(operation, {}).get("path", filled))
+
+    def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
+        """Call an operation. Of a stream, read only the first chunk."""
+        example = dict(self.examples.get(operation, {}))
+        for name in ("path", "status", "shared"):
+            example.pop(name, None)
+        if operation[0] != "GET" and not example.keys() & {"content", "data", "files"}:
+            example.setdefault("json", {})
+        path = self.path(operation)
+        with client.stream(operation[0], path, headers=headers, **example) as response:
+            is_stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
+            content = next(response.iter_bytes(), b"") if is_stream else response.read()
+            return httpx.Response(response.status_code, headers=response.headers, content=content)
+
+    def call_tool(
+        self, client: httpx.Client, operation: Operation, **headers: str
+    ) -> httpx.Response:
+        """Call the tool of an operation, with the arguments of the operation's example."""
+        example = self.examples.get(operation, {})
+        template = re.sub(r"{(\w+)}", r"(?P<\1>.+)", operation[1])
+        found = re.fullmatch(template, self.path(operation))
+        arguments = (found.groupdict() if found else {}) | dict(example.get("params", {}))
+        if "content" in example:
+            arguments["body"] = example["content"].decode()
+        elif "json" in example:
+            arguments["body"] = example["json"]
+        name = DOCUMENTED[operation]["operationId"]
+        message = tool_message("tools/call", name=name, arguments=arguments)
+        return client.post("/mcp", headers=headers, **message)
+
+
+def hint(operation: Operation, response: httpx.Response) -> str:
+    """Return what to do about an operation that failed, or that has not called Flyte."""
+    method, path = operation
+    shown = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
+    where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"
+    if response.status_code >= 500:
+        bug = "This is a bug in the endpoint, or in what it calls. If it is meant,"
+        return f"{shown}{bug} {where} { ({operation: {'status': response.status_code}}) }"
+    if response.is_success:
+        return f"{shown}It has not called Flyte: give it the parameter `_: CallerDep`."
+    invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
+    places = [each["location"] for each in invalid]
+    example: dict[str, Any] = {}
+    for place, name, *_ in (each for each in places if len(each) > 1):
+        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
+    if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
+        example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
+    elif not example:
+        example = {"json": "<a body>"} if places else {"status": response.status_code}
+    return f"{shown}If the endpoint is right, {where} { ({operation: example}) }"

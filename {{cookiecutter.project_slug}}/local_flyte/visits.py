@@ -1,0 +1,187 @@
+"""Requests of users whom the app has never seen, to find data that the app keeps of a caller.
+
+The users are new for each operation, and so is the run that they ask for, which belongs to olga.
+Data of one user in a response to another is a leak, unless Flyte has sent it in a response to the
+other's own calls. When the second user calls, Flyte has deleted the runs of the first one.
+"""
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+import httpx
+
+from . import LocalFlyte, Person, ReceivedCall
+from .access import NEEDS_NO_RIGHT
+from .fresh_app import FreshApp, fresh_app
+from .operations import DOCUMENTED, STREAMS, Endpoints, Operation, tool_message
+from .testing import client_of
+
+USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
+"""Prefixes of headers that messages leave out."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request of a user: the response, the calls to Flyte, and the output of the app."""
+
+    user: Person
+    response: httpx.Response
+    calls: list[ReceivedCall]
+    output: str
+    """What the app has logged and printed."""
+    runs: list[str]
+    """The names of the user's runs."""
+
+    @property
+    def status(self) -> int:
+        """The status of the response; for a tool call, the status in the tool's result."""
+        problem = re.search(r'"isError":true', self.response.text)
+        status = re.search(r'\\?"status\\?": ?(\d{3})', self.response.text)
+        return int(status[1]) if problem and status else self.response.status_code
+
+    @property
+    def call_counts(self) -> Counter[str]:
+        """The number of different requests to Flyte by method. Polling counts once."""
+        requests = {(call.method, str(call.messages[0])) for call in self.calls if call.messages}
+        return Counter(method for method, _ in requests)
+
+    @property
+    def needs_rights(self) -> bool:
+        """Whether Flyte answers one of the calls only to users with rights on the project."""
+        return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
+
+    def leak_of(self, other: "Exchange") -> str | None:
+        """Describe the data of the other user that Flyte has not sent to this one, if any."""
+        user = other.user
+        data = {"subject": user.subject, "token": user.token, "name": user.name}
+        data |= {f"run {name}": name for name in other.runs}
+        sent = "".join(str(message) for call in self.calls for message in call.messages).lower()
+        headers = "\n".join(map(": ".join, self.response.headers.items()))
+        places = {"response": self.response.text, "response header": headers, "log": self.output}
+        for place, text in places.items():
+            for kind, value in data.items():
+                if value.lower() in text.lower() and value.lower() not in sent:
+                    return f"{self.user.name}'s {place} contains {user.name}'s {kind}"
+        return None
+
+    def __str__(self) -> str:
+        """Show the response, without headers that all responses have."""
+        calls = ", ".join(call.method for call in self.calls) or "none"
+        own = [pair for pair in self.response.headers.items() if not pair[0].startswith(USUAL)]
+        headers = "\n".join(map(": ".join, own))
+        body, output = self.response.text[:2000], self.output[:2000]
+        return (
+            f"{self.user.name}, calls to Flyte: {calls}\n{self.status} {headers}\n{body}\n{output}"
+        )
+
+
+@dataclass
+class Visits:
+    """New users of a new process of the app."""
+
+    app: FreshApp
+    flyte: LocalFlyte
+    endpoints: Endpoints
+    tools: set[str]
+    """The names of the app's tools."""
+    _numbers: Iterator[int] = field(default_factory=count)
+    _first: dict[Operation, Exchange] = field(default_factory=dict)
+
+    def ways(self, operation: Operation) -> list[str]:
+        """Return how to call an operation; nothing if callers may get each other's data.
+
+        A stream is not called as a tool, because the result would wait for the stream's end.
+        """
+        if "shared" in self.endpoints.examples.get(operation, {}):
+            return []
+        is_tool = DOCUMENTED.get(operation, {}).get("operationId") in self.tools
+        return ["endpoint", "tool"] if is_tool and operation not in STREAMS else ["endpoint"]
+
+    def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
+        """Let two users call, one after the other, who have a run each while they call."""
+        users = self._add_user("ann"), self._add_user("ben")
+        first, second = self._visit(users, operation, way)
+        self._first.setdefault(operation, first)
+        return first, second
+
+    def first(self, operation: Operation) -> Exchange:
+        """Return the first exchange of an operation in the process of the app."""
+        return self._first.get(operation) or self.one_after_another(operation, "endpoint")[0]
+
+    def without_rights(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
+        """Let a user call, and then carol, who has no rights on the project."""
+        return self._visit((self._add_user("ann"), self.flyte.people["carol"]), operation, way)
+
+    def at_the_same_time(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
+        """Let two users call. Flyte holds each call until both have made as many calls."""
+        users = self._add_user("cleo"), self._add_user("dan")
+        with self._run() as run, self.flyte.lockstep(*(user.name for user in users)) as leave:
+
+            def call(user: Person) -> tuple[str, httpx.Response]:
+                try:
+                    return self._call(user, run, operation, way)
+                finally:
+                    leave(user.name)
+
+            with ThreadPoolExecutor(2) as threads:
+                responses = [*threads.map(call, users)]
+            first, second = map(self._end, users, responses)
+        return first, second
+
+    def _add_user(self, name: str) -> Person:
+        return self.flyte.add_person(f"{name}-{secrets.token_hex(4)}")
+
+    def _add_run(self, owner: Person) -> str:
+        return self.flyte.copy_run(self.endpoints.run, f"run-{secrets.token_hex(4)}", owner)
+
+    @contextmanager
+    def _run(self) -> Iterator[str]:
+        """Yield the name of a run that belongs to none of the users who call."""
+        owner = self._add_user("olga")
+        yield self._add_run(owner)
+        self.flyte.delete_runs(owner)
+
+    def _visit(
+        self, users: tuple[Person, Person], operation: Operation, way: str
+    ) -> tuple[Exchange, Exchange]:
+        exchanges = []
+        with self._run() as run:
+            for user in users:
+                self._add_run(user)
+                exchanges.append(self._end(user, self._call(user, run, operation, way)))
+        first, second = exchanges
+        return first, second
+
+    def _call(
+        self, user: Person, run: str, operation: Operation, way: str
+    ) -> tuple[str, httpx.Response]:
+        request_id, endpoints = f"request-{next(self._numbers)}", replace(self.endpoints, run=run)
+        call = endpoints.call_tool if way == "tool" else endpoints.call
+        headers = {"Authorization": f"Bearer {user.token}", "X-Request-ID": request_id}
+        with client_of(self.app.url, None) as client:
+            return request_id, call(client, operation, **headers)
+
+    def _end(self, user: Person, ended: tuple[str, httpx.Response]) -> Exchange:
+        request_id, response = ended
+        output = self.app.output(request_id)
+        every = self.flyte.calls
+        calls = [call for call in every if call.headers.get("x-request-id") == request_id]
+        return Exchange(user, response, calls, output, self.flyte.delete_runs(user))
+
+
+@contextmanager
+def visits(folder: Path, flyte: LocalFlyte, endpoints: Endpoints) -> Iterator[Visits]:
+    """Serve the project in a folder for the block."""
+    flyte.keep_messages(True)
+    with fresh_app(folder) as app, client_of(app.url, "alice") as alice:
+        tools = alice.post("/mcp", **tool_message("tools/list"))
+        found = tools.json()["result"]["tools"] if tools.is_success else []
+        yield Visits(app, flyte, endpoints, {tool["name"] for tool in found})
+    flyte.keep_messages(False)
