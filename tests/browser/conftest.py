@@ -20,7 +20,7 @@ from .visiting import TYPES, Visit, go
 FLAGS = ["--disable-gpu", "--renderer-process-limit=1"]
 
 FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
-EMPTY = "<!doctype html><link rel=stylesheet href=/style.css><main></main><p id=asking>"
+EMPTY = "<!doctype html><link rel=stylesheet href=/style.css><main></main>"
 
 expect.set_options(timeout=120_000)
 

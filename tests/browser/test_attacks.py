@@ -98,7 +98,7 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     for part in (tree.get_by_role("button").nth(1), tree.locator("pre")):
         expect(part).to_have_text(MARKUP)
     expect(page.get_by_label("What the cluster says")).to_have_text([MARKUP, MARKUP])
-    expect(page.get_by_role("alert").locator(".told")).to_have_text(MARKUP)
+    expect(page.get_by_role("alert").locator(".wrapped")).to_have_text(MARKUP)
     expect(page.get_by_text("The page will continue as soon as this is over.")).to_be_visible()
     check_harmless(page)
     expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
@@ -108,7 +108,7 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     send_actions(page, {"phase": "failed"}, asks)
     go(page, f"runs/{name}")
     questions = page.get_by_role("region", name="Questions")
-    expect(questions.locator(".told")).to_have_text(MARKUP)
+    expect(questions.locator(".question-prompt")).to_have_text(MARKUP)
     expect(questions).to_contain_text("The run has ended without an answer")
     expect(questions.get_by_role("button")).to_have_count(0)
 

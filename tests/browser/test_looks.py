@@ -62,7 +62,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     for name in ("Run", "Add item", "Add entry"):
         page.get_by_role("button", name=name).click()
     source = page.get_by_role("group", name="source")
-    source.get_by_label("Kind of value").select_option("URI")
+    source.get_by_label("Kind of value").select_option("file")
     source.locator("[type=file]").set_input_files(__file__)
     look("form", None, "A value is required", "Uploaded.")
     page.get_by_role("link", name="Runs").first.click()
@@ -72,7 +72,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     page.get_by_role("button", name="Abort").click()
     look("abort")
     look("run-succeeded", f"runs/{ended}", "Berlin", "s3://bucket/towns.csv")
-    expect(page.locator(".key > span")).to_have_text(["queued", "initializing", "running"])
+    expect(page.locator(".legend > span")).to_have_text(["queued", "initializing", "running"])
     flyte.reset()
     look("empty", "runs", "You have run nothing here yet.")
     page = open_as("carol")

@@ -43,12 +43,12 @@ def test_questions_keep_their_place_and_answers_are_what_they_are(page: Page) ->
     )
     asked = ask(page, *answers, newest, older)
     names = ["newest", "older", "4", "3", "2", "1", "0"]
-    expect(asked.locator(".told")).to_have_text(names)
+    expect(asked.locator(".question-prompt")).to_have_text(names)
     words = [f"Dan dan-subject answered: {value}" for value in reversed(told.values())]
-    expect(asked.locator(".text")).to_have_text(words)
+    expect(asked.locator("p[data-key=result]")).to_have_text(words)
     expect(asked.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
     draw(page, question("later", asked_at=at(9)), question("older", value=True, answered_by=dan))
-    expect(asked.locator(".told")).to_have_text([*names, "later"])
+    expect(asked.locator(".question-prompt")).to_have_text([*names, "later"])
     expect(asked.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
 
 
@@ -57,8 +57,8 @@ def test_what_no_longer_waits_stays_until_the_view_is_left(page: Page) -> None:
     draw(page, question("2"), question("3"))  # as many as are listed: 1 may be among the others
     expect(asked.first.get_by_role("button")).to_have_count(2)
     draw(page, question("3"))
-    expect(asked.locator(".told")).to_have_text(["1", "2", "3"])
-    expect(asked.locator(".text")).to_have_text(["This no longer waits for an answer"] * 2)
+    expect(asked.locator(".question-prompt")).to_have_text(["1", "2", "3"])
+    expect(asked.locator("p[data-key=result]")).to_have_text(["This no longer waits for an answer"] * 2)
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
 
 

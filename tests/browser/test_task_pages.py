@@ -143,7 +143,7 @@ def test_a_form_takes_every_input_and_shows_what_is_refused_at_its_field(visit: 
     for label, text in {"name": "Ada", "age": "36", "born": "1815-12-10"}.items():
         person.get_by_label(label).fill(text)
     page.get_by_label("colour", exact=False).select_option("RED")
-    unions = {"note": ("text", "hello"), "source": ("URI", "s3://bucket/file.csv")}
+    unions = {"note": ("text", "hello"), "source": ("file", "s3://bucket/file.csv")}
     for union, (kind, text) in {**unions, "either": ("number", "NaN")}.items():
         group = page.get_by_role("group", name=union)
         group.get_by_label("Kind of value").select_option(kind)
@@ -220,8 +220,8 @@ def drop(page: Page, file: Path, target: str) -> None:
 
 
 def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path: Path) -> None:
-    text = files.get_by_label("text URI, required")
-    expect(text).to_have_accessible_description("What has the lines. Such as s3://bucket/path.")
+    text = files.get_by_label("text file, required")
+    expect(text).to_have_accessible_description("What has the lines.")
     choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON
     expect(text).to_have_value(re.compile("/odd.json$"))
     choose(files, rivers := tmp_path / "rivers 2026.csv", ROW * LINES)
@@ -237,7 +237,7 @@ def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path:
 def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
     files: Page, visit: Visit, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    text, progress = files.get_by_label("text URI"), files.get_by_role("progressbar", name="Upload")
+    text, progress = files.get_by_label("text file"), files.get_by_role("progressbar", name="Upload")
 
     def says(words: str, field: Locator = text) -> None:
         expect(field).to_have_accessible_description(re.compile(words))
@@ -268,4 +268,4 @@ def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
     says("The file was not uploaded: The app or Flyte has failed")
     page = visit("victor", f"tasks/{TASKS}.count_lines")
     choose(page, tmp_path / "small.csv")
-    says("The file was not uploaded: .*victor", page.get_by_label("text URI"))
+    says("The file was not uploaded: .*victor", page.get_by_label("text file"))

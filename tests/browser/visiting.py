@@ -52,7 +52,7 @@ def make(page: Page, script: str, *given: object) -> None:
     """Show what a function in JavaScript makes of the modules and these values."""
     page.evaluate(
         f"""async (given) => {{
-            const files = ["api", "dom", "form", "questions", "session"];
+            const files = ["actions", "api", "dom", "form", "names", "questions", "runs", "values"];
             const modules = await Promise.all(files.map((file) => import(`/${{file}}.js`)));
             const made = ({script})(Object.assign({{}}, ...modules), ...given);
             document.querySelector("main").replaceChildren(...[made].flat());

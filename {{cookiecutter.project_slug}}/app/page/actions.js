@@ -1,6 +1,14 @@
 // A run's actions as a tree: tasks, traces and questions, why they wait, and where the time went.
-import { button, card, duration, h, hasEnded, live, name, phaseBadge } from "./dom.js";
-import { phaseWord, runDuration, when } from "./dom.js";
+import { button, card, h, live, name, update } from "./dom.js";
+import {
+  duration,
+  hasEnded,
+  patternOf,
+  phaseBadge,
+  phaseWord,
+  runDuration,
+  when,
+} from "./phases.js";
 
 export const ROOT = "a0"; // the action that the run began with
 const MOST = 1000; // actions that are shown
@@ -9,15 +17,14 @@ const LONGEST = 500; // characters at the beginning of a text, and at its end
 // To fit the bars anew, the browser has to style all of them; in milliseconds and as a factor.
 const RESTYLE = 3000;
 const GROWTH = 1.2;
-// The patterns of the bars: their classes, and what they mean
+// The patterns of the bars, and what they mean
 const MEANINGS = {
-  queued: ["queued", "queued"],
-  initializing: ["initializing", "initializing"],
-  running: ["running", "running"],
-  paused: ["paused", "waiting for an answer"],
-  again: ["again running", "a further attempt"],
+  queued: "queued",
+  initializing: "initializing",
+  running: "running",
+  paused: "waiting for an answer",
+  again: "a further attempt",
 };
-const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
 /** A text without its middle, if it is long. */
 function cut(text) {
@@ -33,33 +40,47 @@ const brief = ({ condition, ...action }) =>
 
 /** A section with the tree; `choose` gets the name of the action that the user selects. */
 export function actionsPanel(choose) {
-  // By name: the action, as text, too, its depth, its item, and the list in that
-  const rows = new Map();
-  const known = new Set(); // patterns that the legend explains
-  let chosen = ROOT;
-  let origin; // the run's start; these times are in milliseconds
-  let end = -Infinity;
-  let length; // that the bars are fitted to
+  const rows = new Map(); // by name: the action, as text, too, its depth, its row, and its children
+  const patterns = new Set(); // that the legend explains
+  const scale = timeScale();
   const list = h("ul");
-  const tree = h("div.tree", list);
-  const note = h("p.hint");
-  const legend = h("p.hint.key");
-  const node = card("Actions", legend, note, tree);
+  const note = h("p.hint.optional");
+  const legend = h("p.hint.legend");
+  const node = card("actions", "Actions", legend, note, h("div.tree", list));
+  let chosen = ROOT;
   node.hidden = true;
-  const get = (action) => rows.get(action)?.action;
+  const get = (name) => rows.get(name)?.action;
 
-  function fit(now) {
-    length = now;
-    tree.style.setProperty("--length", length);
+  function select(name) {
+    const before = chosen;
+    chosen = name;
+    for (const each of [before, chosen]) redraw(rows.get(each));
+    choose(chosen);
   }
 
-  /** Fit all bars on one scale, from the run's start to its end or now. */
-  function scale() {
-    if (origin === undefined) return "";
-    const over = hasEnded(get(ROOT) ?? {});
-    const now = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
-    if (over ? now !== length : !(now - length < RESTYLE && now < GROWTH * length)) fit(now);
-    return rows.size < MOST ? "" : `Only ${MOST} actions are shown.`;
+  function redraw({ action, depth, row }) {
+    const { steps, origin } = scale.fit(action);
+    update(
+      row,
+      actionRow(action, { depth, steps, origin, isChosen: action.name === chosen, select }),
+    );
+    for (const [index, step] of steps.entries()) {
+      patterns.add(patternOf(step));
+      if (isAgain(steps, index)) patterns.add("again");
+    }
+  }
+
+  function add(action, text) {
+    const parent = rows.get(action.parent);
+    const entry = rows.get(action.name) ?? {
+      depth: parent ? parent.depth + 1 : 0,
+      row: h("div"),
+      children: h("ul"),
+    };
+    if (!rows.has(action.name))
+      (parent?.children ?? list).append(h("li", entry.row, entry.children));
+    rows.set(action.name, Object.assign(entry, { action, text }));
+    redraw(entry);
   }
 
   /** Show actions that are new or have changed; parents come before their children. */
@@ -68,92 +89,80 @@ export function actionsPanel(choose) {
       const before = rows.get(each.name);
       if (!before && rows.size === MOST) continue;
       const text = brief(each);
-      if (before?.text === text) continue;
-      const action = JSON.parse(text);
-      const parent = rows.get(action.parent);
-      const { depth, item, inner } = before ?? {
-        depth: parent ? parent.depth + 1 : 0,
-        item: h("li"),
-        inner: h("ul"),
-      };
+      if (before?.text !== text) add(JSON.parse(text), text);
+    }
+    update(
+      legend,
+      Object.keys(MEANINGS)
+        .filter((pattern) => patterns.has(pattern))
+        .map((pattern) => h("span", h("span.bar", h(`i.bar-${pattern}`)), MEANINGS[pattern])),
+    );
+    live(note, () => {
+      scale.draw(list, hasEnded(get(ROOT) ?? {}));
+      return rows.size < MOST ? "" : `Only ${MOST} actions are shown.`;
+    });
+    node.hidden = !rows.size;
+  }
+
+  return { node, draw, get };
+}
+
+/** One scale for all bars, from the run's start to its end or now; times are in milliseconds. */
+function timeScale() {
+  let origin; // the run's start
+  let end = -Infinity;
+  let length; // that the bars are fitted to
+  return {
+    fit(action) {
       const steps = stepsOf(action);
       for (const step of steps) {
         origin ??= step.from;
         step.from = Math.max(step.from, origin); // Flyte rounds some times
         end = Math.max(end, step.to || step.from, Date.parse(action.ended_at) || 0);
       }
-      const focused =
-        item.contains(document.activeElement) && !inner.contains(document.activeElement);
-      item.replaceChildren(row(action, depth, steps), inner);
-      if (focused) item.querySelector("button").focus();
-      if (!before) (parent?.inner ?? list).append(item);
-      rows.set(action.name, { action, text, depth, item, inner });
-      explain(steps);
-    }
-    live(note, scale);
-    node.hidden = !rows.size;
-  }
+      return { steps, origin };
+    },
+    draw(list, over) {
+      if (origin === undefined) return;
+      const now = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
+      if (over ? now === length : now - length < RESTYLE && now < GROWTH * length) return;
+      length = now;
+      list.style.setProperty("--length", length);
+    },
+  };
+}
 
-  /** Tell what the patterns of these steps mean. */
-  function explain(steps) {
-    for (const step of steps) {
-      const kinds = [step.phase === "waiting_for_resources" ? "queued" : step.phase];
-      if (step.attempt > 1) kinds.push("again");
-      for (const kind of kinds) known.add(kind);
-    }
-    if (legend.childElementCount === known.size) return;
-    legend.replaceChildren(
-      ...Object.entries(MEANINGS)
-        .filter(([kind]) => known.has(kind))
-        .map(([, [classes, meaning]]) =>
-          h("span", h("span.bar", h("i", { class: classes })), meaning),
-        ),
-    );
-  }
-
-  function row(action, depth, steps) {
-    const select = button(
-      name(action.title ?? action.name),
-      () => {
-        rows.get(chosen).item.querySelector("button").ariaPressed = "false";
-        select.ariaPressed = "true";
-        chosen = action.name;
-        choose(chosen);
-      },
-      {
-        class: "choice",
-        title: action.task ?? action.name,
-        "aria-pressed": String(action.name === chosen),
-      },
-    );
-    return h(
-      "div.action",
-      { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
-      h(
-        "div.label",
-        phaseBadge(action.phase),
-        select,
-        // Titles may be the same.
-        action.parent && h("code.type", { title: action.name }, action.name.slice(0, 5)),
-        action.group && h("span.type", { title: "Group" }, name(action.group)),
-        action.attempts > 1 && h("span.type", `${action.attempts} attempts`),
-        action.cached && h("span.type", "from the cache"),
-        action.parent && h("span.took", runDuration(action)), // the run's is among its facts
-      ),
-      bar(action, steps, origin),
-      action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
-      h("ul.events.type", { "aria-label": "What the cluster says" }, action.events.map(event)),
-    );
-  }
-
-  return { node, draw, get };
+function actionRow(action, { depth, steps, origin, isChosen, select }) {
+  const title = {
+    class: "choice",
+    title: action.task ?? action.name,
+    "aria-pressed": `${isChosen}`,
+  };
+  return h(
+    "div.action",
+    { "--depth": Math.min(depth, DEEPEST) },
+    h(
+      "div.action-title",
+      phaseBadge(action.phase),
+      button(name(action.title ?? action.name), () => select(action.name), title),
+      // Titles may be the same.
+      action.parent && h("code.small.faint", { title: action.name }, action.name.slice(0, 5)),
+      action.group && h("span.small.faint", { title: "Group" }, name(action.group)),
+      action.attempts > 1 && h("span.small.faint", `${action.attempts} attempts`),
+      action.cached && h("span.small.faint", "from the cache"),
+      action.parent && h("span.row-duration", runDuration(action)), // the run's is among its facts
+    ),
+    bar(action, steps, origin),
+    action.error && action.parent && h("pre.wrapped", { dir: "auto", tabindex: 0 }, action.error),
+    h("ul.events", { "aria-label": "What the cluster says" }, action.events.map(event)),
+  );
 }
 
 const event = ({ message, last_at: at }) => h("li", name(message), at && [", ", when(at)]);
 
 /** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
 function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {
-  const known = phases.filter((each) => STEPS.includes(each.phase) && each.started_at);
+  const known = phases.filter((each) => patternOf(each) && each.started_at);
   const whole = {
     attempt: 1,
     phase: type === "condition" ? "paused" : "running",
@@ -170,29 +179,30 @@ function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {
   }));
 }
 
+/** Whether a step begins a further attempt. */
+const isAgain = (steps, index) => index > 0 && steps[index].attempt !== steps[index - 1].attempt;
+
 /** The steps on the scale of the tree, and in words for those who do not see them. */
 function bar({ type }, steps, origin) {
-  const again = ({ attempt }, index) => index > 0 && attempt !== steps[index - 1].attempt;
   const parts = steps.map((step, index) =>
     h("i", {
-      class: `${step.phase} ${again(step, index) ? "again" : ""}`,
+      class: `bar-${patternOf(step)} ${isAgain(steps, index) ? "bar-again" : ""}`,
       "--from": step.from - origin,
       "--to": step.to ? step.to - origin : null,
     }),
   );
-  const told = ({ phase, from, to }) => {
+  const inWords = ({ phase, from, to }) => {
     const word = type === "condition" ? "Waiting for an answer" : phaseWord(phase);
     return `${word} ${duration((to || Date.now()) - from)}`;
   };
-  const words = h("span.unseen");
-  const node = h("div.bar", h("span", { "aria-hidden": "true" }, parts), words);
-  const said = (step, index) =>
-    again(step, index) ? `Attempt ${step.attempt}: ${told(step)}` : told(step);
-  function say() {
-    node.title = steps.map(said).join(", ") || "Has not run";
-    return node.title;
-  }
-  if (steps.every(({ to }) => to)) words.textContent = say();
-  else live(words, say);
-  return node;
+  const say = () =>
+    steps
+      .map(
+        (step, index) => (isAgain(steps, index) ? `Attempt ${step.attempt}: ` : "") + inWords(step),
+      )
+      .join(", ") || "Has not run";
+  const words = h("span.unseen", say());
+  if (!steps.every(({ to }) => to)) live(words, say);
+  const title = steps.every(({ to }) => to) ? say() : null; // it would not be kept up to date
+  return h("div.bar", { title }, h("span", { "aria-hidden": "true" }, parts), words);
 }

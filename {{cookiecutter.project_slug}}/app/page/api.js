@@ -30,6 +30,8 @@ export class Problem extends Error {
   refused_by;
   /** @type {string | undefined} */
   sign_in;
+  /** @type {boolean | undefined} whether nothing was sent */
+  unsent;
 
   /** @param {Partial<Problem>} problem */
   constructor(problem) {
@@ -122,8 +124,13 @@ export const get = (path, signal, query) => read("GET", path, { query, signal })
 export const post = (path, body, query) => read("POST", path, { query, body });
 export const part = encodeURIComponent;
 
-/** Upload a file; `progress` gets the share of it that has been sent. */
-export function upload(file, signal, progress) {
+/** Upload a file, if the app takes one as large; `progress` gets the share that has been sent. */
+export async function upload(file, signal, progress) {
+  const { max_upload_bytes: most } = await get("page/limits.json", signal);
+  if (file.size > most) {
+    const detail = `A file may have up to ${most / 1e6} MB. Give the URI of a larger one.`;
+    throw new Problem({ status: 413, detail });
+  }
   const request = (url, { method, body }) =>
     new Promise((resolve, reject) => {
       const sending = new XMLHttpRequest(); // `fetch` tells no progress
@@ -142,12 +149,8 @@ export function upload(file, signal, progress) {
       sending.setRequestHeader("Content-Type", "application/octet-stream");
       sending.send(body);
     });
-  return read("POST", "files", {
-    query: { name: file.name },
-    body: file,
-    signal,
-    request,
-  });
+  const query = { name: file.name };
+  return read("POST", "files", { query, body: file, signal, request });
 }
 
 /**

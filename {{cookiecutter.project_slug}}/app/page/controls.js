@@ -1,11 +1,12 @@
 // The controls of a form for single values: each makes an element, and reads it.
 import { parse, stringify, written } from "./api.js";
-import { UNITS, asText, h, isNumber } from "./dom.js";
+import { asText, h, isNumber, optional } from "./dom.js";
+import { UNITS } from "./phases.js";
 
-const LARGEST = 100_000_000; // bytes of a file, as in the app's limits
 export const LEFT_OUT = Symbol("left out");
 const ZONE = /(Z|[+-]\d\d:?\d\d)$/i; // of an ISO 8601 time
 const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // not numbers in JSON
+const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const SPELLINGS = { nan: "NaN", inf: "Infinity", infinity: "Infinity" }; // Python's, too
 
 export class Invalid extends Error {}
@@ -54,7 +55,7 @@ function number(text) {
   const [, sign, word] = /^([+-]?)([a-z]+)$/i.exec(text) ?? [];
   const spelling = own(SPELLINGS, word?.toLowerCase());
   if (spelling) return sign === "-" && spelling !== "NaN" ? `-${spelling}` : spelling;
-  const value = Number(text);
+  const value = DECIMAL.test(text) ? Number(text) : Number.NaN; // not 0x10, for example
   if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
   const short = Object.is(value, -0) ? "-0" : String(value);
   return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
@@ -111,68 +112,88 @@ function dateTime(at) {
   return { ...given, node, target: given.node };
 }
 
-/** The URI of a file. One from the user's machine can be uploaded. */
-function file({ id, value, schema, upload, show }) {
-  const uri = line({ id, value: value?.uri ?? value }, { hint: "Such as s3://bucket/path." });
-  const kind = schema.properties?.kind?.enum?.[0];
-  if (!upload || !["file", "dataframe"].includes(kind)) return uri;
+/** A secret, as far as a browser can keep one. */
+function secret({ id, value = "" }) {
+  const node = h("input", { id, type: "password", autocomplete: "new-password" });
+  node.value = value;
+  const hint = "Hidden only here: Flyte stores it as plain text with the run.";
+  return { node, hint, read: () => required(node.value) };
+}
+
+const uri = (at, options = {}) =>
+  line(
+    { ...at, value: at.value?.uri ?? at.value },
+    { hint: "Such as s3://bucket/path.", ...options },
+  );
+
+/** A file of the user's machine, which is uploaded, or the URI of one. */
+function file(at) {
+  if (!at.upload) return uri(at);
+  const address = uri(at, { hint: "", placeholder: "or its URI, such as s3://bucket/path" });
+  const kind = at.schema.properties?.kind?.enum?.[0];
+  const sending = uploading(address.node, at);
   const picker = h("input", {
     type: "file",
     accept: kind === "dataframe" && ".csv,.parquet",
-    change: send,
+    "aria-label": "Choose a file, or drop it here",
+    async change() {
+      const [chosen] = picker.files;
+      await sending.send(chosen);
+    },
   });
-  const progress = h("progress", { hidden: true, "aria-label": "Upload" });
-  const said = h("p.hint", { role: "status" });
+  address.node.addEventListener("input", () => {
+    sending.stop(); // the URI is given instead
+    picker.value = ""; // so that the same file can be chosen again
+  });
+  return {
+    ...address,
+    target: address.node,
+    node: h("div.stack", picker, sending.node, address.node),
+    read() {
+      if (sending.isActive()) throw new Invalid("The file is still being uploaded");
+      return required(address.node.value.trim());
+    },
+  };
+}
+
+/** An upload, with its progress; it writes the URI of the file into `target`. */
+function uploading(target, { upload, show }) {
+  const progress = h("progress", { "aria-label": "Upload" });
+  const status = h("p.hint.optional", { role: "status" });
+  const node = optional();
   let leaving = new AbortController();
-  uri.node.addEventListener("input", () => {
-    leaving.abort(); // the URI is given instead
-    say("");
-  });
 
   function say(state, error = "") {
-    said.textContent = state;
-    progress.hidden = state !== "Uploading…";
-    if (!state) picker.value = ""; // so that the same file can be chosen again
+    status.textContent = state;
+    node.replaceChildren(...(state === "Uploading…" ? [progress] : []), status);
     show(error);
   }
 
-  async function send() {
-    const [chosen] = picker.files;
+  function stop() {
     leaving.abort();
     leaving = new AbortController();
+    say("");
+  }
+
+  async function send(chosen) {
+    stop();
     const { signal } = leaving;
-    if (!chosen) return say("");
-    uri.node.value = ""; // of the file before
-    if (chosen.size > LARGEST)
-      return say("", `A file may have up to ${LARGEST / 1e6} MB. Give the URI of a larger one.`);
+    if (!chosen) return;
+    target.value = ""; // of the file before
     progress.value = 0;
     say("Uploading…");
     try {
       const made = await upload(chosen, signal, (share) => {
         progress.value = share;
       });
-      uri.node.value = made.uri;
+      target.value = made.uri;
       say("Uploaded.");
     } catch (problem) {
       if (!signal.aborted) say("", `The file was not uploaded: ${problem.message}`);
     }
   }
 
-  return {
-    ...uri,
-    target: uri.node,
-    node: h(
-      "div.stack",
-      uri.node,
-      h("label.hint", "or choose a file, or drop it here", picker),
-      progress,
-      said,
-    ),
-    read() {
-      if (!progress.hidden) throw new Invalid("The file is still being uploaded");
-      return uri.read();
-    },
-  };
+  return { node, send, stop, isActive: () => progress.isConnected };
 }
 
 function json(text) {
@@ -209,7 +230,9 @@ const isText = (value) => typeof value === "string";
 /** For each kind: its name, a test for values that it can show, and a function for its control. */
 export const CONTROLS = {
   string: { called: "text", fits: isText, make: string },
-  file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
+  file: { called: "file", fits: (value) => isText(value?.uri ?? value), make: file },
+  uri: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: uri },
+  secret: { called: "secret", fits: isText, make: secret },
   json: {
     called: "JSON",
     fits: () => true,

@@ -1,24 +1,113 @@
-// Creates elements without parsing markup: text always stays text. Shows values.
+// Creates elements without parsing markup, so text always stays text, and updates them in place.
 import { stringify } from "./api.js";
 
 /**
  * Make an element; `kind` is its tag and classes: "p.hint". Its attributes come first, if it has
- * any: functions among them listen to events, and "--names" are properties for the style sheet.
+ * any: functions among them handle events, and "--names" are properties for the style sheet.
  */
 export function h(kind, ...parts) {
   const [tag, ...classes] = kind.split(".");
   const element = document.createElement(tag);
-  element.className = classes.join(" ");
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
+  if (classes.length) element.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(key, value);
-    else if (key.startsWith("--"))
+    if (typeof value === "function") {
+      element[`on${key}`] = value;
+      handled.set(element, [...(handled.get(element) ?? []), `on${key}`]);
+    } else if (key.startsWith("--"))
       element.style.setProperty(key, value); // the policy forbids style attributes
     else if (value !== false && value != null)
       element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...parts.flat(Infinity).filter((part) => part != null && part !== false));
+  element.append(...nodesOf(parts));
   return element;
+}
+
+const handled = new WeakMap(); // elements, and the properties that hold their event handlers
+
+const nodesOf = (parts) =>
+  parts
+    .flat(Infinity)
+    .filter((part) => part != null && part !== false && part !== "")
+    .map((part) => (part instanceof Node ? part : new Text(part)));
+
+/**
+ * Make these the children of an element. A child stays, with its focus, selection and scroll
+ * position, if it is one of them, or if one of them has the same `data-key`, or the same tag in the
+ * same place: it then becomes like that one. An element that holds state, such as a form, has to be
+ * the same element at each update, and a child of `parent` itself.
+ */
+export function update(parent, ...parts) {
+  const hadFocus = parent.contains(document.activeElement);
+  replaceChildren(parent, nodesOf(parts));
+  if (!hadFocus || parent.contains(document.activeElement)) return;
+  // What had the focus is gone: go on where its section says what has happened.
+  const section = parent.closest("section, main > *") ?? parent;
+  section.querySelector("[tabindex='-1']")?.focus();
+}
+
+function replaceChildren(parent, nodes) {
+  const lasting = new Set(nodes);
+  const keyed = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let next = parent.firstChild;
+  for (const node of nodes) {
+    const isAlike = next && !lasting.has(next) && next.nodeName === node.nodeName;
+    const key = node.dataset?.key;
+    const inPlace = isAlike && !key && !next.dataset?.key ? next : null;
+    const old = node.parentNode === parent ? node : key ? keyed.get(key) : inPlace;
+    if (!old) parent.insertBefore(node, next);
+    else if (old === next) next = next.nextSibling;
+    else move(old, parent, next);
+    if (old && old !== node) become(old, node);
+  }
+  while (next) {
+    const rest = next;
+    next = next.nextSibling;
+    rest.remove();
+  }
+}
+
+/** Move an element within its parent, and let it keep its focus where the browser can. */
+function move(element, parent, next) {
+  if (parent.moveBefore && parent.isConnected) parent.moveBefore(element, next);
+  else parent.insertBefore(element, next);
+}
+
+/** Make a node like another one, of which nothing else is used afterwards. */
+function become(node, other) {
+  if (node instanceof Text) {
+    if (node.data !== other.data) node.data = other.data;
+    return;
+  }
+  for (const { name } of [...node.attributes])
+    if (!other.hasAttribute(name)) node.removeAttribute(name);
+  for (const { name, value } of other.attributes) {
+    if (node.getAttribute(name) === value) continue;
+    if (name === "style") node.style.cssText = value;
+    else node.setAttribute(name, value);
+  }
+  for (const property of handled.get(other) ?? []) node[property] = other[property];
+  const text = ticking.get(other);
+  ticking.delete(other);
+  ticking.delete(node);
+  if (text) live(node, text);
+  else replaceChildren(node, [...other.childNodes]);
+}
+
+const drawn = new WeakMap(); // elements of lists, and the records that they show, as JSON
+
+/** Show records in a list, by their names; draw those that are new or have changed. */
+export function updateList(list, records, draw) {
+  const before = new Map([...list.children].map((item) => [item.dataset.key, item]));
+  const items = records.map((record) => {
+    const [kept, text] = [before.get(record.name), stringify(record)];
+    if (kept && drawn.get(kept) === text) return kept;
+    const item = draw(record);
+    item.dataset.key = record.name;
+    drawn.set(kept ?? item, text);
+    return item;
+  });
+  update(list, items);
 }
 
 /** Make a button that does not submit a form. */
@@ -26,10 +115,11 @@ export const button = (label, click, properties = {}) =>
   h("button", { type: "button", click, ...properties }, label);
 
 /** Make a section of a view, with a title. */
-export function card(title, ...parts) {
-  const id = newId();
-  return h("section.card", { "aria-labelledby": id }, h("h2", { id }, title), parts);
-}
+export const card = (id, title, ...parts) =>
+  h("section.card", { "aria-labelledby": id }, h("h2", { id }, title), parts);
+
+/** Make a place for parts that are not always there; it takes no space while it is empty. */
+export const optional = (...parts) => h("div.optional", parts);
 
 export const asText = (value) => (typeof value === "string" ? value : stringify(value));
 export const isNumber = (value) => typeof value === "number" || value instanceof Number;
@@ -42,78 +132,23 @@ export const newId = () => `i${++ids}`;
 /** A name from a user, isolated so that its direction does not affect the text around it. */
 export const name = (text, properties) => h("bdi", properties, text);
 
-/** A task's name, with its prefix in small print. */
-export function taskName(full) {
-  const dot = full.lastIndexOf(".");
-  const own = dot < 1 ? full : full.slice(dot + 1);
-  const prefix = dot < 1 ? [] : [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr")];
-  return [...prefix, name(own)];
-}
-
-const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
-export const hasEnded = (run) => ENDED.includes(run.phase);
-export const phaseWord = (phase) =>
-  (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
-export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
-
-/** @type {[string, number][]} of time, in seconds */
-export const UNITS = [
-  ["d", 86400],
-  ["h", 3600],
-  ["min", 60],
-  ["s", 1],
-];
-
-/** A length of time in its largest units. */
-export function duration(milliseconds, units = 2) {
-  let rest = Math.max(0, milliseconds) / 1000;
-  if (rest < 10 && units > 1) return `${rest.toFixed(1)} s`;
-  const parts = UNITS.map(([unit, size]) => {
-    const amount = Math.floor(rest / size);
-    rest -= amount * size;
-    return amount && `${amount} ${unit}`;
-  });
-  return parts.filter(Boolean).slice(0, units).join(" ") || "0 s";
-}
-
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const DAY = 86_400_000;
-
-/** The time of an event: how long ago, kept up to date, or after a day the time. */
-export function when(iso) {
-  const at = Date.parse(iso);
-  const element = h("time", { datetime: iso, title: exact.format(at) });
-  if (Date.now() - at > DAY) element.append(exact.format(at));
-  else live(element, () => `${duration(Date.now() - at, 1)} ago`);
-  return element;
-}
-
-/** A run's duration, kept up to date until it has ended. */
-export function runDuration({ phase, started_at: start, ended_at: end }) {
-  const since = (until) => duration(until - Date.parse(start));
-  if (!start) return "–";
-  if (hasEnded({ phase })) return end ? since(Date.parse(end)) : "–";
-  return live(h("span"), () => since(Date.now()));
-}
-
 const ticking = new Map(); // elements whose text changes with time, and functions that return it
 
 /** Keep an element's text up to date. */
 export function live(element, text) {
-  element.textContent = text();
+  const now = text();
+  if (element.textContent !== now) element.textContent = now;
   ticking.set(element, text);
   return element;
 }
 
-/** Write all of them anew. */
+/** Write all of them again; main.js does this once a second. */
 export function tick() {
   for (const [element, text] of ticking) {
-    const now = text();
-    if (!element.isConnected) ticking.delete(element);
-    else if (element.textContent !== now) element.textContent = now;
+    if (element.isConnected) live(element, text);
+    else ticking.delete(element);
   }
 }
-setInterval(tick, 1000);
 
 /** The URL, if it is safe to link to. */
 export function webLink(address, base) {
@@ -131,110 +166,4 @@ export function copyButton(label, text) {
     setTimeout(() => copy.replaceChildren(label), 2000);
   });
   return copy;
-}
-
-// Inputs and outputs: text, tables, references, and JSON for the rest.
-const LONGEST = 20_000; // characters shown at first
-const MOST_ROWS = 100;
-
-/** Show values with their names. */
-export function values(all) {
-  const entries = Object.entries(all);
-  if (!entries.length) return h("p.faint", "None.");
-  return h(
-    "dl.values",
-    entries.map(([key, value]) => h("div", h("dt", name(key)), h("dd", show(value)))),
-  );
-}
-
-function show(value) {
-  if (typeof value === "string") return text(value, "text");
-  if (isRecord(value) && typeof value.kind === "string" && ("uri" in value || "size" in value)) {
-    return reference(value);
-  }
-  if (Array.isArray(value) && value.length && value.every(isRecord)) return table(value);
-  return text(stringify(value, "  "), "code");
-}
-
-function text(whole, kind) {
-  if (whole.length < 80 && !whole.includes("\n"))
-    return h("span", { class: kind, dir: "auto" }, whole);
-  const block = h("pre", { class: kind, dir: "auto", tabindex: 0 }, whole.slice(0, LONGEST));
-  const all =
-    whole.length > LONGEST &&
-    button(`Show all ${whole.length} characters`, () => {
-      block.textContent = whole;
-      all.remove();
-    });
-  return [
-    block,
-    h(
-      "div.actions",
-      all,
-      copyButton("Copy", () => whole),
-    ),
-  ];
-}
-
-function reference({ kind, uri, ...rest }) {
-  const facts = Object.entries(rest).map(([key, fact]) => `${key} ${asText(fact)}`);
-  return h(
-    "div.reference",
-    h("strong", name(kind)),
-    " ",
-    h("span.faint", name(facts.join(", "))),
-    uri != null && h("div", h("code", name(asText(uri)))),
-  );
-}
-
-/** A text that could be taken for nothing or for JSON has quotes. */
-function inTable(value) {
-  const isPlain = typeof value === "string" && value.trim() && !isJSON(value);
-  return isPlain ? value : stringify(value);
-}
-
-function isJSON(text) {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function table(records) {
-  const columns = [...new Set(records.flatMap(Object.keys))];
-  if (!columns.length || columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
-  const row = (record) =>
-    h(
-      "tr",
-      columns.map((column) => {
-        if (!Object.hasOwn(record, column)) return h("td");
-        const value = record[column];
-        return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, inTable(value));
-      }),
-    );
-  const body = h("tbody", records.slice(0, MOST_ROWS).map(row));
-  const more =
-    records.length > MOST_ROWS &&
-    button(`Show all ${records.length} rows`, () => {
-      body.append(...records.slice(MOST_ROWS).map(row));
-      more.remove();
-    });
-  const head = h(
-    "tr",
-    columns.map((each) => h("th", { scope: "col" }, name(each))),
-  );
-  return [
-    h(
-      "div.scroll",
-      { tabindex: 0, role: "region", "aria-label": "Table" },
-      h("table", h("thead", head), body),
-    ),
-    h(
-      "div.actions",
-      more,
-      copyButton("Copy as JSON", () => stringify(records, "  ")),
-    ),
-  ];
 }

@@ -1,7 +1,7 @@
 // Builds a form from a JSON Schema, as tasks.js gets it from GET /tasks/{name}.
 // Each row has a label, a control and an error message.
 import { stringify } from "./api.js";
-import { CONTROLS, Invalid, LEFT_OUT, own } from "./controls.js";
+import { CONTROLS, Invalid, LEFT_OUT, own, same } from "./controls.js";
 import { button, h, isRecord, name, newId } from "./dom.js";
 
 const DEEPEST = 6; // levels of nesting with controls; deeper and unknown values are edited as JSON
@@ -11,7 +11,7 @@ const MOST = 2000; // rows made at once, since references can expand to millions
 /**
  * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
  * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
- * What nobody has changed is returned as it was given, and so are the defaults of fields.
+ * What nobody has changed is returned as it was given; defaults are as `isExact` says.
  * `upload(file, signal, progress)` stores a file, and returns an object with its URI.
  */
 export function schemaForm(
@@ -20,12 +20,12 @@ export function schemaForm(
   title = "Inputs",
   /** @type {Upload} */ upload = undefined,
 ) {
-  const { node, read, fail } = row(schema, given, {
-    root: schema,
-    depth: 0,
-    label: title || undefined,
-    upload,
-  });
+  /** @type {Form} */
+  const form = { root: schema, upload, left: MOST };
+  const { node, read, fail } = row(schema, given, { form, depth: 0, label: title || undefined });
+  // Each event may make as many rows again.
+  for (const kind of ["click", "change"])
+    node.addEventListener(kind, () => Object.assign(form, { left: MOST }), { capture: true });
   const marking =
     (mark) =>
     (...given) => {
@@ -55,12 +55,16 @@ function resolve(schema, root) {
   return found;
 }
 
+const fileOrURI = (/** @type {any} */ { kind } = {}) =>
+  ["file", "dataframe"].includes(kind?.enum?.[0]) ? "file" : "uri";
+
 function kindOf(schema, depth) {
   const { type, format, properties } = schema;
   if (schema.not) return "impossible";
   if (schema.enum) return "choice";
   if (schema.anyOf) return depth > DEEPEST ? "json" : "union";
-  if (Array.isArray(type)) return format === "uri" ? "file" : "json";
+  if (Array.isArray(type)) return format === "uri" ? fileOrURI(properties) : "json";
+  if (format === "password") return "secret";
   if (["date-time", "date", "duration"].includes(format)) return format;
   if (["string", "integer", "number", "boolean", "null"].includes(type)) return type;
   if (depth > DEEPEST) return "json";
@@ -70,13 +74,7 @@ function kindOf(schema, depth) {
   return "json";
 }
 
-let left = MOST;
-/** Reset it, before the next event. */
-function refill() {
-  left = MOST;
-}
-
-/** A row's share of it: one for each row inside, and one for each 100 characters. */
+/** A row's share of `left`: one for each row inside, and one for each 100 characters. */
 function price(kind, schema, value) {
   const keys = Object.keys(kind.rows?.(schema, value) ?? {});
   return (
@@ -86,82 +84,81 @@ function price(kind, schema, value) {
 }
 
 /**
- * @typedef {object} Place
+ * @typedef {object} Form
  * @property {any} root the schema that references are resolved in
+ * @property {Upload} [upload]
+ * @property {number} left rows that may still be made
+ * @typedef {object} Place
+ * @property {Form} form
  * @property {number} depth
+ * @property {boolean} [isDefault] whether its value is part of a default
  * @property {string} [label]
  * @property {boolean} [optional]
- * @property {Upload} [upload]
  * @typedef {(file: File, until: AbortSignal, progress: (share: number) => void) => Promise<any>}
  *   Upload
  */
 
-/** Make a row. Without a label, its title is shown elsewhere; optional ones may be left out. */
-function row(given, start, /** @type {Place} */ { root, depth, label, optional, upload }) {
+/**
+ * Whether a default can be shown: secrets are written as stars, and that of an Enum may be the name
+ * of a member or the value of another one.
+ */
+const isKnown = ({ format, anyOf: [one, value] = [] }) =>
+  format !== "password" && !(one?.enum && Array.isArray(value?.type) && !value.format);
+
+/** Whether a default arrives as it is if it is sent: a part of a union may become another type. */
+function isExact(given, root, work = { left: 500 }) {
   const schema = resolve(given, root);
+  work.left -= 1;
+  if (work.left < 0 || schema.anyOf || !isKnown(schema)) return false;
+  const { items, additionalProperties: entries, properties = {} } = schema;
+  const inner = [items, entries, ...Object.values(properties)].filter(isRecord);
+  return inner.every((each) => isExact(each, root, work));
+}
+
+/** Choose the kind of control: JSON if no other one fits, or if there are too many rows. */
+function choose(given, start, /** @type {Place} */ { form, depth, isDefault }) {
+  const schema = resolve(given, form.root);
   let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
+  if (isDefault && !isKnown(schema)) value = undefined;
   if (depth && value !== undefined && !kind.fits(value, schema)) {
     if (start === undefined && kind === KINDS.choice) value = undefined;
     else kind = KINDS.json;
   }
-  if (left === MOST) queueMicrotask(refill);
-  left = Math.max(0, left && left - price(kind, schema, value));
-  if (!left) [kind, value] = [KINDS.json, start];
+  form.left = Math.max(0, form.left && form.left - price(kind, schema, value));
+  return form.left ? { schema, kind, value } : { schema, kind: KINDS.json, value: start };
+}
+
+/** Make a row. Without a label, its title is shown elsewhere; optional ones may be left out. */
+function row(given, start, /** @type {Place} */ place) {
+  const { form, depth, label, optional } = place;
+  const isDefault = place.isDefault || start === undefined;
+  const { schema, kind, value } = choose(given, start, { ...place, isDefault });
   const id = newId();
-  const inner = (part, from, more) => row(part, from, { root, depth: depth + 1, upload, ...more });
+  const inner = (part, from, more) =>
+    row(part, from, { form, depth: depth + 1, isDefault, ...more });
   const control = kind.make({
-    id,
-    schema,
-    value,
-    depth,
-    inner,
+    ...{ id, schema, value, depth, inner, show, root: form.root, upload: form.upload },
     kindOf: (part) => KINDS[kindOf(part, depth + 1)],
-    root,
-    upload,
-    show,
   });
   const { node, target = node } = control;
-  const error = h("p.error", { id: `${id}-error` });
-  const hint = h(
-    "p.hint",
-    { id: `${id}-hint`, dir: "auto" },
-    [depth && schema.description, control.hint].filter(Boolean).join("\n"),
-  );
+  const error = h("p.error.optional", { id: `${id}-error` });
+  const hints = [depth && schema.description, control.hint].filter(Boolean);
+  const hint = h("p.hint.optional", { id: `${id}-hint`, dir: "auto" }, hints.join("\n"));
   target.setAttribute("aria-describedby", `${hint.id} ${error.id}`);
+  if (label === undefined && !kind.rows) target.setAttribute("aria-label", "Value");
 
+  const isGiven = value !== undefined && kind !== KINDS.impossible;
   // A field without a default may still be left out: the task then uses its own.
-  const omitted = optional && value === undefined && kind !== KINDS.impossible;
-  const body = h("div", { hidden: omitted }, node);
-  const give = h("input", {
-    type: "checkbox",
-    change() {
-      body.hidden = !give.checked;
-    },
-  });
-  const about =
-    depth > 0 &&
-    [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
-  const title =
-    label !== undefined &&
-    h(
-      kind.rows ? "legend" : "label",
-      { for: id },
-      name(label),
-      " ",
-      about && h("span.type", about),
-    );
-  if (!title && !kind.rows) target.setAttribute("aria-label", "Value");
-
-  /** What stands in its controls, and how many each item of its lists has. */
-  const entered = () =>
-    stringify(
-      [...body.querySelectorAll(`${CONTROL}, .item`)].map((each) => {
-        if (each.matches(".item")) return each.querySelectorAll(`${CONTROL}, .item`).length;
-        return each.type === "checkbox" ? each.checked : each.value;
-      }),
-    );
-  const before = depth && value !== undefined && kind !== KINDS.impossible && entered();
+  const choice = optional && !isGiven && kind !== KINDS.impossible && omission(node);
+  const before = depth && isGiven && entered(node);
+  // Flyte records the default of an input that is left out, but not of a field in it.
+  const isLeftOut =
+    optional &&
+    isDefault &&
+    (depth === 1
+      ? start === undefined
+      : same(value, schema.default) && !isExact(schema, form.root));
 
   function show(message) {
     error.textContent = message;
@@ -170,19 +167,15 @@ function row(given, start, /** @type {Place} */ { root, depth, label, optional, 
   }
   return {
     node: h(
-      kind.rows ? "fieldset" : "div",
-      { class: "field" },
-      title,
+      kind.rows ? "fieldset.field" : "div.field",
+      label !== undefined && labelOf(label, kind, place, id),
       hint,
-      omitted && h("label.toggle", give, "give a value instead of the task’s own"),
-      body,
+      choice ? choice.node : h("div", node),
       error,
     ),
     read(errors) {
-      if (omitted && !give.checked) return LEFT_OUT;
-      // Flyte records the default of an input that is left out, but not of a field in it.
-      const isLeftOut = depth === 1 && optional && start === undefined;
-      if (before && before === entered()) return isLeftOut ? LEFT_OUT : value;
+      if (choice && !choice.isGiven()) return LEFT_OUT;
+      if (before && before === entered(node)) return isLeftOut ? LEFT_OUT : value;
       try {
         return control.read(errors);
       } catch (problem) {
@@ -199,6 +192,36 @@ function row(given, start, /** @type {Place} */ { root, depth, label, optional, 
     },
   };
 }
+
+/** A row's label, with the name of its kind. */
+function labelOf(label, kind, /** @type {Place} */ { depth, optional }, id) {
+  const required = !optional && !kind.rows && !kind.free && "required";
+  const about = depth > 0 && [kind.called, required].filter(Boolean).join(", ");
+  const tag = kind.rows ? "legend" : "label";
+  return h(tag, { for: id }, name(label), " ", about && h("span.type", about));
+}
+
+/** A control that is hidden as long as its value is left out. */
+function omission(control) {
+  const body = h("div", { hidden: true }, control);
+  const box = h("input", {
+    type: "checkbox",
+    change() {
+      body.hidden = !box.checked;
+    },
+  });
+  const toggle = h("label.toggle", box, "give a value instead of the task’s own");
+  return { node: h("div.stack", toggle, body), isGiven: () => box.checked };
+}
+
+/** What stands in the controls of an element, and how many each item of its lists has. */
+const entered = (node) =>
+  stringify(
+    [node, ...node.querySelectorAll(`${CONTROL}, .item`)].map((each) => {
+      if (each.matches(".item")) return each.querySelectorAll(`${CONTROL}, .item`).length;
+      return each.type === "checkbox" ? each.checked : each.value;
+    }),
+  );
 
 function union({ schema, value, inner, kindOf, root }) {
   const all = schema.anyOf.map((each) => ({ ...resolve(each, root), description: undefined }));
@@ -272,7 +295,7 @@ function growing(start, noun, makeRow) {
           item.remove();
           target.focus();
         },
-        { "aria-label": `Remove this ${noun}` },
+        { class: "remove", "aria-label": `Remove this ${noun}` },
       ),
     );
     rows.push(made);

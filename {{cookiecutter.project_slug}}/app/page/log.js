@@ -20,44 +20,62 @@ export function logPanel({ run, action, title }, signal, ended) {
       follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
     },
   });
-  const state = h("p.hint", { role: "status" });
+  const status = h("p.hint.optional", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
   const [wrapNode, wrap] = toggle("Wrap lines", () => {
-    output.classList.toggle("nowrap", !wrap.checked);
+    output.classList.toggle("log-unwrapped", !wrap.checked);
     scrollDown();
   });
-  const missing = h("p.mark");
-  output.append(missing);
-  const text = () => [...output.children].map((part) => part.textContent).join("");
-  const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
-
-  let last; // the id of the last event: an attempt and a line
-  let isWhole = false; // all of it had come when the action had ended
-  let waiting = []; // lines and marks of the page's own, to be drawn with the next frame
-  const chunks = []; // what is shown: elements, with the numbers of their lines and characters
-  const total = (of) => chunks.reduce((sum, chunk) => sum + chunk[of], 0);
-  let dropped = 0; // lines
+  const lines = logLines(output, scrollDown);
+  const say = (words) => {
+    if (status.textContent !== words) status.textContent = words;
+  };
+  const quiet = () =>
+    reader.hasLines() ? "" : ended() ? "The log is empty." : "Waiting for the first line…";
+  const reader = logReader({ run, action, ended, add: lines.add, heard: () => say("") });
 
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
 
-  function draw() {
-    for (const { kind, lines } of waiting) {
-      for (let start = 0; start < lines.length; ) {
-        let chunk = chunks.at(-1);
-        if (chunk?.kind !== kind || chunk.lines === CHUNK) {
-          chunk = { kind, element: output.appendChild(h(kind)), lines: 0, characters: 0 };
-          chunks.push(chunk);
-        }
-        const some = lines.slice(start, start + CHUNK - chunk.lines);
-        const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
-        chunk.element.append(written);
-        chunk.lines += some.length;
-        chunk.characters += written.length;
-        start += some.length;
+  say(quiet());
+  persist(reader.attempt, signal, (problem) => {
+    if (!problem) return say(quiet());
+    const goesOn = reader.hasLines() ? "continue" : "appear";
+    const isFinal = problem.status > 401 && problem.status < 429;
+    const later = isFinal ? "" : `. The log will ${goesOn} as soon as this is over.`;
+    say(`${problem.message}${later}`);
+  });
+  const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", lines.text));
+  return card("log", title ? ["Log of ", name(title)] : "Log", tools, output, status);
+}
+
+/** The lines in an element, drawn once per frame; the oldest are dropped if there are too many. */
+function logLines(output, drawn) {
+  const missing = output.appendChild(h("p.log-mark"));
+  const chunks = []; // what is shown: elements, with the numbers of their lines and characters
+  const total = (of) => chunks.reduce((sum, chunk) => sum + chunk[of], 0);
+  let waiting = []; // lines and marks of the page's own, to be drawn with the next frame
+  let dropped = 0; // lines
+
+  function append({ kind, lines }) {
+    for (let start = 0; start < lines.length; ) {
+      let chunk = chunks.at(-1);
+      if (chunk?.kind !== kind || chunk.lines === CHUNK) {
+        chunk = { kind, element: output.appendChild(h(kind)), lines: 0, characters: 0 };
+        chunks.push(chunk);
       }
+      const some = lines.slice(start, start + CHUNK - chunk.lines);
+      const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
+      chunk.element.append(written);
+      chunk.lines += some.length;
+      chunk.characters += written.length;
+      start += some.length;
     }
+  }
+
+  function draw() {
+    for (const each of waiting) append(each);
     waiting = [];
     while (total("lines") > MOST_LINES || total("characters") > MOST_CHARACTERS) {
       const { element, lines } = chunks.shift();
@@ -65,43 +83,42 @@ export function logPanel({ run, action, title }, signal, ended) {
       dropped += lines;
     }
     if (dropped) missing.textContent = `The first ${dropped} lines are not kept here\n`;
-    scrollDown();
+    drawn();
   }
 
-  function add(kind, lines) {
-    if (!waiting.length) requestAnimationFrame(draw);
-    if (waiting.at(-1)?.kind !== kind) waiting.push({ kind, lines: [] });
-    waiting.at(-1).lines.push(...lines);
-  }
+  return {
+    add(kind, lines) {
+      if (!waiting.length) requestAnimationFrame(draw);
+      if (waiting.at(-1)?.kind !== kind) waiting.push({ kind, lines: [] });
+      waiting.at(-1).lines.push(...lines);
+    },
+    text: () => [...output.children].map((part) => part.textContent).join(""),
+  };
+}
+
+/** Reads the stream of a log; each attempt goes on after the last line. */
+function logReader({ run, action, ended, add, heard }) {
+  let last; // the id of the last event: an attempt and a line
+  let isWhole = false; // all of it had come when the action had ended
 
   /** Tell what comes between the lines of two attempts. */
   function mark(event, { attempt }) {
     const isKnown = isWhole && last?.startsWith(`${attempt}-`);
-    if (event !== "unavailable") add("p.mark", attempt > 1 ? [`Attempt ${attempt}`] : []);
-    else if (!isKnown) add("p.mark", [`The log of attempt ${attempt} is gone`]);
+    if (event !== "unavailable") add("p.log-mark", attempt > 1 ? [`Attempt ${attempt}`] : []);
+    else if (!isKnown) add("p.log-mark", [`The log of attempt ${attempt} is gone`]);
   }
-
-  const say = (words) => {
-    if (state.textContent !== words) state.textContent = words;
-  };
-  const quiet = () => (last ? "" : ended() ? "The log is empty." : "Waiting for the first line…");
 
   async function attempt(until, connected) {
     const before = last;
+    const path = `runs/${part(run)}/logs`;
     try {
-      for await (const some of events(
-        `runs/${part(run)}/logs`,
-        { action },
-        until,
-        connected,
-        last,
-      )) {
+      for await (const some of events(path, { action }, until, connected, last)) {
         for (const { event, id, data } of some) {
           if (event) mark(event, parse(data));
           else add("div", data.split("\n"));
           last = id ?? last;
         }
-        say("");
+        heard();
       }
       isWhole = ended();
     } catch (error) {
@@ -111,16 +128,7 @@ export function logPanel({ run, action, title }, signal, ended) {
     return ended() && last === before;
   }
 
-  say(quiet());
-  persist(attempt, signal, (problem) => {
-    if (!problem) say(quiet());
-    else if (problem.status > 401 && problem.status < 429) say(problem.message);
-    else
-      say(
-        `${problem.message}. The log will ${last ? "continue" : "appear"} as soon as this is over.`,
-      );
-  });
-  return card(title ? ["Log of ", name(title)] : "Log", tools, output, state);
+  return { attempt, hasLines: () => Boolean(last) };
 }
 
 function toggle(label, change) {

@@ -1,15 +1,18 @@
-// What runs ask (Flyte's conditions), and the controls to answer. Prompts are other people's text.
+// Questions of runs (Flyte's conditions), and the controls to answer. Prompts are others' text.
 import { part, post, stringify } from "./api.js";
-import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
+import { button, card, h, name, newId, optional, update } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, person, personAndSubject, problemBox, session } from "./session.js";
+import { person, personAndSubject, taskName } from "./names.js";
+import { phaseWord, when } from "./phases.js";
+import { change, link, problemBox, session } from "./session.js";
+import { stillness } from "./still.js";
 
 const MOST = 100; // questions that wait are shown, and at least as many others are kept
 const GONE = "This no longer waits for an answer";
 const OVER = "The run has ended without an answer";
-const STILL = 1000; // milliseconds that controls stand still before they take a click
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
+const keyOf = ({ run, action }) => `${run} ${action}`;
 
 /**
  * A section with questions: those of one run or, with `everywhere`, all that wait.
@@ -17,104 +20,91 @@ const time = ({ asked_at: at }) => Date.parse(at) || 0;
  * @param { {everywhere?: boolean, most?: number, answered?: () => void}} [options]
  */
 export function questionsPanel(title, { everywhere, most, answered } = {}) {
-  // By run and action: what is shown, its element, and whether it is answered from here
-  const shown = new Map();
-  const later = new Map(); // what waits, but has no place yet
+  const shown = new Map(); // questions by run and action
+  const later = new Map(); // conditions that wait, but have no place yet
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
-  const note = h("p.hint");
+  const note = h("p.hint.optional");
   const heading = h("span", title);
-  const node = card(heading, news, list, note);
-  node.hidden = true;
+  const node = card("questions", heading, news, list, note);
+  const still = stillness();
 
   /**
-   * Show questions that are new or have changed; with `everywhere`, they are all that wait, unless
+   * Show conditions that are new or have changed; with `everywhere`, they are all that wait, unless
    * there are `most`. New ones go below, and none is taken away: people click on what they have
    * read. `over` says that their run has ended.
    */
   function draw(conditions, over = false) {
-    const given = new Map(conditions.map((each) => [`${each.run} ${each.action}`, each]));
+    const given = new Map(conditions.map((each) => [keyOf(each), each]));
     const isWhole = everywhere && conditions.length < most;
-    const endOf = (condition, key) =>
-      isOpen(condition) && ((over && OVER) || (isWhole && !given.has(key) && GONE));
-    for (const [key, { condition, here, text }] of shown) {
-      const now = given.get(key) ?? condition;
-      const ended = endOf(now, key);
-      if (text !== textOf(now, ended) && !(here && isOpen(now) && !over)) change(key, now, ended);
+    for (const [key, question] of shown) {
+      const gone = isWhole && !given.has(key) ? GONE : "";
+      question.take(given.get(key), over ? OVER : gone);
     }
     for (const [key, condition] of given) if (!shown.has(key)) later.set(key, condition);
+    admit(over);
+    dropAnswered(shown);
+    redraw();
+  }
+
+  /** Give a place to those that wait for one, the newest first. */
+  function admit(over) {
     const newestFirst = [...later].sort(
       ([, a], [, b]) => Number(isOpen(b)) - Number(isOpen(a)) || time(b) - time(a),
     );
-    let waiting = [...shown.values()].filter((each) => each.waits).length;
+    let waiting = [...shown.values()].filter((each) => each.waits()).length;
     for (const [key, condition] of newestFirst) {
       const waits = isOpen(condition) && !over;
       if (waits && waiting === MOST) continue;
       later.delete(key);
-      show(key, condition, { ended: endOf(condition, key) });
+      const options = { ended: over ? OVER : "", everywhere, still, sent };
+      shown.set(key, questionBox(condition, options));
       if (!waits) continue;
       waiting += 1;
-      news.replaceChildren(name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
+      update(news, name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
     }
-    for (const [key, { waits, element }] of shown) {
-      if (shown.size <= 2 * MOST) break;
-      if (waits || element.contains(document.activeElement)) continue;
-      element.remove();
-      shown.delete(key);
-    }
-    note.textContent = later.size
-      ? `The newest ${MOST} are shown. The others follow as these are answered.`
-      : "";
-    count();
   }
 
-  function change(key, condition, ended) {
-    const lost = shown.get(key).element.contains(document.activeElement);
-    show(key, condition, { ended });
-    if (!lost) return;
-    news.replaceChildren(...(isOpen(condition) && ended ? [ended] : resultOf(condition)));
-    news.focus();
+  function sent(condition) {
+    update(news, resultOf(condition));
+    redraw();
+    answered?.();
   }
 
-  function count() {
-    node.hidden = !shown.size;
-    const open = [...shown.values()].filter((each) => each.waits && !each.here);
-    const runs = (of) => new Set(of.map(({ condition }) => condition.run));
-    const answered = runs([...shown.values()]).difference(runs(open));
-    // Before a request tells:
-    session.asking = session.asking.filter((run) => !answered.has(run.name));
-    if (everywhere)
-      heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
-  }
-
-  function show(key, condition, { ended = "", here = false }) {
-    const element = question(
-      condition,
-      { ended, here, everywhere },
-      {
-        sending(is) {
-          shown.get(key).here = is;
-        },
-        sent(made) {
-          news.replaceChildren(...resultOf(made));
-          show(key, made, { here: true });
-          news.focus();
-          count();
-          answered?.();
-        },
-      },
+  function redraw() {
+    const all = [...shown.values()];
+    const active = all.find((each) => each.node.contains(document.activeElement));
+    if (active && !active.waits()) update(news, active.result());
+    for (const each of all) each.draw();
+    update(
+      list,
+      all.map((each) => each.node),
     );
-    const before = shown.get(key)?.element;
-    if (before) before.replaceWith(element);
-    else list.append(element);
-    const text = textOf(condition, ended);
-    shown.set(key, { text, condition, element, here, waits: isOpen(condition) && !ended });
+    update(
+      note,
+      later.size && `The newest ${MOST} are shown. The others follow as these are answered.`,
+    );
+    node.hidden = !shown.size;
+    const open = all.filter((each) => each.waits());
+    const runs = (of) => new Set(of.map(({ run }) => run));
+    const done = runs(all).difference(runs(open));
+    // Before a request tells:
+    session.asking = session.asking.filter((run) => !done.has(run.name));
+    if (everywhere) update(heading, `${title} (${open.length}${open.length < most ? "" : "+"})`);
   }
 
+  node.hidden = true;
   return { node, draw };
 }
 
-const textOf = (condition, ended) => stringify([condition, ended || ""]);
+/** Forget the oldest questions that do not wait, if there are too many. */
+function dropAnswered(shown) {
+  for (const [key, question] of shown) {
+    if (shown.size <= 2 * MOST) return;
+    if (!question.waits() && !question.node.contains(document.activeElement)) shown.delete(key);
+  }
+}
+
 const promptOf = ({ prompt, name: called }) => prompt || called;
 
 /** Say in one line how a question ended, and through whom. */
@@ -127,56 +117,72 @@ function resultOf(condition) {
   return [personAndSubject(by), " answered: ", h("strong", name(said))];
 }
 
-function question(condition, { ended, here, everywhere }, { sending, sent }) {
+/** One question. `take` gets its condition as it is now; `sent` is called after an answer. */
+function questionBox(condition, { ended, everywhere, still, sent }) {
   const id = newId();
-  const problem = h("div");
-  const of = session.asking.find((run) => run.name === condition.run);
-  const path = `runs/${part(condition.run)}/conditions`;
-  const about = [
-    everywhere &&
-      h(
-        "span",
-        "Run ",
-        h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
-        of && [" of ", person(of.executed_by, "somebody"), of.task && [", ", taskName(of.task)]],
-      ),
-    condition.asked_at && h("span", "Asked ", when(condition.asked_at)),
-    condition.answered_at && h("span", "Answered ", when(condition.answered_at)),
-  ];
+  const node = h("div.question", { role: "group", "aria-labelledby": id });
+  // `here` says that it is answered from here
+  const state = { condition, ended, here: false, problem: null };
+  const waits = () => isOpen(state.condition) && !state.ended && !state.here;
+  const result = () =>
+    isOpen(state.condition) && state.ended ? [state.ended] : resultOf(state.condition);
+  const controls = waits() && answerControls(condition, send, still);
+
   async function send(value) {
-    problem.replaceChildren();
-    const focused = /** @type {HTMLElement} */ (document.activeElement);
-    element.inert = true; // one answer at a time
-    sending(true);
+    if (state.sending) return; // one answer at a time
+    Object.assign(state, { problem: null, sending: true });
+    draw();
+    const { run, action } = state.condition;
+    const path = `runs/${part(run)}/conditions/${part(action)}`;
     try {
-      sent(await post(`${path}/${part(condition.action)}`, { value }));
-    } catch (error) {
-      problem.replaceChildren(problemBox(error));
-      element.inert = false;
-      focused.focus();
-      sending(false);
+      state.condition = await change(() => post(path, { value }));
+      state.here = true;
+      sent(state.condition);
+    } catch (problem) {
+      state.problem = problem;
     }
+    state.sending = false;
+    draw();
   }
-  const element = h(
-    "div.question",
-    { role: "group", "aria-labelledby": id },
-    h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
-    condition.description && h("p.described", { dir: "auto", tabindex: 0 }, condition.description),
-    h(
-      "p.hint.line",
-      about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each])),
-    ),
-    !isOpen(condition) || here
-      ? h("p.text", resultOf(condition))
-      : ended
-        ? h("p.text", h("strong", ended))
-        : controls(condition, send),
-    problem,
-  );
-  return element;
+
+  function draw() {
+    const { condition: now, problem } = state;
+    update(
+      node,
+      h("p.question-prompt.wrapped.small", { id, dir: "auto", tabindex: 0 }, promptOf(now)),
+      now.description && h("p.quote.small", { dir: "auto", tabindex: 0 }, now.description),
+      h("p.hint", { "data-key": "about" }, about(now, everywhere)),
+      waits() ? controls : h("p.wrapped", { "data-key": "result" }, result()),
+      optional(problem && problemBox(problem)),
+    );
+  }
+
+  function take(now, reason) {
+    if (state.sending) return;
+    if (now && !(state.here && isOpen(now))) state.condition = now;
+    state.ended = state.here && reason === GONE ? "" : reason;
+  }
+
+  draw();
+  return { node, draw, take, waits, result, run: condition.run };
 }
 
-function controls({ type, prompt_is_cut: isCut }, send) {
+/** Facts about a question, in one line. */
+function about(condition, everywhere) {
+  const of = session.asking.find((run) => run.name === condition.run);
+  const facts = [
+    everywhere && [
+      "Run ",
+      h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
+      of && [" of ", person(of.executed_by, "somebody"), of.task && [", ", taskName(of.task)]],
+    ],
+    condition.asked_at && ["Asked ", when(condition.asked_at)],
+    condition.answered_at && ["Answered ", when(condition.answered_at)],
+  ];
+  return facts.filter(Boolean).flatMap((fact, index) => (index ? [" · ", fact] : [fact]));
+}
+
+function answerControls({ type, prompt_is_cut: isCut }, send, still) {
   // Nobody answers what they could not read.
   if (isCut) return h("p.hint", "It is too long to be shown here, so it can’t be answered here.");
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
@@ -195,46 +201,14 @@ function controls({ type, prompt_is_cut: isCut }, send) {
     {},
     "",
   );
+  function submit() {
+    const given = fields.read();
+    if (given) send(given.Answer);
+  }
   return h(
     "form.stack",
-    {
-      submit() {
-        const given = fields.read();
-        if (given) send(given.Answer);
-      },
-    },
+    { submit },
     fields.node,
     still(h("div.actions", h("button.primary", { type: "submit" }, "Send the answer"))),
   );
 }
-
-// Questions move when others change, and a click may be meant for what stood there before.
-
-const places = new Map(); // of buttons: where they stand, and since when
-
-/** Let buttons take no click until they have stood still; keys know what they are for. */
-function still(buttons) {
-  buttons.classList.add("moving");
-  places.set(buttons, {});
-  function guard(event) {
-    look();
-    if (!event.detail || !buttons.classList.contains("moving")) return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-  buttons.addEventListener("click", guard, { capture: true });
-  return buttons;
-}
-
-/** See which buttons have moved. */
-function look() {
-  for (const [buttons, { place, since }] of places) {
-    const { left, top } = buttons.getBoundingClientRect();
-    const now = `${Math.round(left + scrollX)} ${Math.round(top + scrollY)}`;
-    const stood = now === place ? since : Date.now();
-    if (buttons.isConnected) places.set(buttons, { place: now, since: stood });
-    else places.delete(buttons);
-    buttons.classList.toggle("moving", Date.now() - stood < STILL);
-  }
-}
-setInterval(look, 100);

@@ -1,36 +1,114 @@
 // The runs of a project, newest first, kept up to date.
-import { get, part, refresh, stringify } from "./api.js";
-import { h, hasEnded, name, phaseBadge, runDuration, taskName, when } from "./dom.js";
+import { get, part, refresh } from "./api.js";
+import { h, name, optional, update, updateList } from "./dom.js";
+import { person, taskName } from "./names.js";
+import { hasEnded, phaseBadge, phasesOf, runDuration, when } from "./phases.js";
 import { questionsPanel } from "./questions.js";
-import { link, loadAsking, person, problemBox, session } from "./session.js";
+import { link, loadAsking, problemBox, session } from "./session.js";
 
 const PAGE = 25;
 // Together at most 15 calls to Flyte a minute, two with each refresh; in milliseconds.
-const SOON = 10_000; // between refreshes while something of one's own runs
+const SOON = 10_000; // between refreshes while a run of the user's own goes on
 const LATER = 20_000;
-// For each call that a list of the questions takes, until the next, if none came
-const EACH = 20_000;
-// After an answer, for which the questions are read with each refresh: the run may ask again
-const NEWS = 60_000;
-const QUESTIONS = 50;
+// Pause for each call that a list of the questions takes, until the next list, if none came
+const PAUSE_PER_CALL = 20_000;
+// How long after an answer the questions are read with each refresh: the run may ask again
+const AFTER_ANSWER = 60_000;
+const MAX_QUESTIONS = 50;
 
-const PHASES = [
-  ["", "Any phase", []],
-  ["active", "Not ended", ["queued", "waiting_for_resources", "initializing", "running"]],
-  ["succeeded", "Succeeded", ["succeeded", "recovered"]],
-  ["failed", "Failed", ["failed", "timed_out"]],
-  ["aborted", "Aborted", ["aborted"]],
-];
+const FILTERS = {
+  "": "Any phase",
+  active: "Not ended",
+  succeeded: "Succeeded",
+  failed: "Failed",
+  aborted: "Aborted",
+};
 
 export function runsView(view, { query, signal }) {
+  const form = filterForm(query);
   const list = h("ul.rows.runs");
-  const status = h("p.hint", { role: "status" }, "Loading…");
-  const problem = h("div");
-  const questions = questionsPanel("Waiting for an answer", {
-    everywhere: true,
-    most: QUESTIONS,
-    answered,
+  const [problem, older] = [optional(), optional()];
+  const status = h("p.hint.optional", { role: "status" });
+  const questions = questionsWaiting(signal);
+  const state = { query, runs: null, user: null, problem: null };
+
+  function draw(changes = {}) {
+    Object.assign(state, changes);
+    form.draw(state);
+    update(problem, state.problem && problemBox(state.problem));
+    keepInPlace(list, () => updateList(list, state.runs ?? [], item));
+    update(status, statusOf(state));
+    update(older, olderRuns(state));
+  }
+
+  view.append(form.node, questions.node, problem, list, status, older);
+  draw();
+  refresh(
+    async () => {
+      const user = (await session.me?.catch(() => null))?.subject;
+      const [runs, asking] = await Promise.all([load(query, user, signal), loadAsking(signal)]);
+      draw({ runs, user });
+      await questions.load(asking);
+    },
+    () => (state.runs?.some((run) => isOwn(run, state.user)) ? SOON : LATER),
+    signal,
+    (failure) => draw({ problem: failure }),
+  );
+}
+
+/** Load the runs that the filters choose; Flyte can't list the runs of nobody. */
+const load = ({ everyone, task, phase, before }, user, signal) =>
+  get("runs", signal, {
+    subject: everyone ? null : user,
+    task,
+    phase: phasesOf(phase),
+    before,
+    limit: PAGE,
   });
+
+const isOwn = (run, user) => user && !hasEnded(run) && run.executed_by?.subject === user;
+
+/** Draw, and keep the row under the pointer there: a click is meant for it. */
+function keepInPlace(list, draw) {
+  const row = list.querySelector("li:hover");
+  const before = row?.getBoundingClientRect().top;
+  draw();
+  if (row?.isConnected) scrollBy(0, row.getBoundingClientRect().top - before);
+}
+
+function statusOf({ query, runs, user, problem }) {
+  if (problem || runs?.length) return "";
+  if (!runs) return "Loading…";
+  if (query.task || query.phase || query.before) return "No matching runs.";
+  return [
+    user && !query.everyone ? "You have run nothing here yet. " : "Nothing has run here yet. ",
+    h("a", { href: link("tasks") }, "Choose a task"),
+    " and run it.",
+  ];
+}
+
+function olderRuns({ query, runs }) {
+  const before = runs?.length === PAGE && runs.at(-1).started_at;
+  return before && h("a.button", { href: link("runs", { ...query, before }) }, "Older runs");
+}
+
+const item = (run) =>
+  h(
+    "li",
+    phaseBadge(run.phase),
+    h(
+      "a.row-link",
+      { href: link(`runs/${part(run.name)}`) },
+      run.task ? taskName(run.task) : "A run",
+    ),
+    h("code.row-about", name(run.name)),
+    h("span.row-owner.small", person(run.executed_by)),
+    h("span.row-time.small", run.started_at ? when(run.started_at) : "not started"),
+    h("span.row-duration", runDuration(run)),
+  );
+
+/** The filters, which are part of the URL; `draw` suggests the tasks of the runs that are listed. */
+function filterForm(query) {
   const suggestions = h("datalist", { id: "tasks" });
   const task = h("input", {
     type: "search",
@@ -38,119 +116,55 @@ export function runsView(view, { query, signal }) {
     value: query.task,
     "aria-label": "Task",
     placeholder: "Any task",
-    change: filter,
   });
-  const phase = h(
-    "select",
-    { "aria-label": "Phase", change: filter },
-    PHASES.map(([value, label]) => h("option", { value, selected: value === query.phase }, label)),
+  const options = Object.entries(FILTERS).map(([value, label]) =>
+    h("option", { value, selected: value === query.phase }, label),
   );
-  const everyone = h("input", {
-    type: "checkbox",
-    checked: Boolean(query.everyone),
-    change: filter,
-  });
+  const phase = h("select", { "aria-label": "Phase" }, options);
+  const everyone = h("input", { type: "checkbox", checked: Boolean(query.everyone) });
   const whose = h("label.toggle", { hidden: true }, everyone, "Everyone’s");
-  const older = h("a.button", { hidden: true }, "Older runs");
-  view.append(
-    h(
-      "div.title",
-      h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", whose, task, suggestions, phase),
-    ),
-    questions.node,
-    problem,
-    list,
-    status,
-    h("div", older),
-  );
-
-  function filter() {
+  function change() {
     location.hash = link("runs", {
       task: task.value.trim(),
       phase: phase.value,
       everyone: everyone.checked ? "yes" : "",
     });
   }
-
-  let drawn;
-  function draw(runs, mine) {
-    const text = stringify(runs);
-    if (drawn === text) return;
-    drawn = text;
-    const focused = document.activeElement.closest("a")?.hash;
-    list.replaceChildren(...runs.map(item));
-    const tasks = new Set(runs.flatMap((run) => run.task ?? []));
-    suggestions.replaceChildren(...[...tasks].map((value) => h("option", { value })));
-    [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
-    const filtered = query.task || query.phase || query.before;
-    status.replaceChildren(
-      ...(runs.length ? [] : filtered ? ["No matching runs."] : nothing(mine)),
-    );
-    const before = runs.length === PAGE && runs.at(-1).started_at;
-    older.hidden = !before;
-    older.href = link("runs", { ...query, before });
-  }
-
-  let wait = LATER;
-  async function load() {
-    const phases = PHASES.find(([value]) => value === query.phase)?.[2];
-    // Flyte can't list the runs of nobody.
-    const known = (await session.me?.catch(() => null))?.subject;
-    whose.hidden = !known;
-    const subject = query.everyone ? null : known;
-    const asked = {
-      subject,
-      task: query.task,
-      phase: phases,
-      before: query.before,
-      limit: PAGE,
-    };
-    const [runs, asking] = await Promise.all([get("runs", signal, asked), loadAsking(signal)]);
-    draw(runs, subject);
-    wait = runs.some((run) => !hasEnded(run) && known && run.executed_by?.subject === known)
-      ? SOON
-      : LATER;
-    await loadQuestions(asking);
-  }
-
-  let [before, due, news] = ["", 0, 0];
-  function answered() {
-    news = Date.now() + NEWS;
-  }
-  async function loadQuestions(asking) {
-    const now = asking.map((run) => run.name).join(" ");
-    if (now === before && (!now || Date.now() < due) && Date.now() > news) return;
-    const conditions = now ? await get("conditions", signal, { limit: QUESTIONS }) : [];
-    questions.draw(conditions);
-    before = now;
-    due = Date.now() + EACH * (1 + asking.length + conditions.length);
-  }
-  refresh(
-    load,
-    () => wait,
-    signal,
-    (error) => {
-      if (error) status.textContent = "";
-      problem.replaceChildren(error ? problemBox(error) : "");
+  return {
+    node: h(
+      "div.title",
+      h("h1", { tabindex: -1 }, "Runs"),
+      h("form.filters", { change }, whose, task, suggestions, phase),
+    ),
+    draw({ runs, user }) {
+      whose.hidden = !user;
+      const tasks = new Set(runs?.flatMap((run) => run.task ?? []));
+      update(
+        suggestions,
+        [...tasks].map((value) => h("option", { value })),
+      );
     },
-  );
+  };
 }
 
-function item(run) {
-  return h(
-    "li",
-    phaseBadge(run.phase),
-    h("a.main", { href: link(`runs/${part(run.name)}`) }, run.task ? taskName(run.task) : "A run"),
-    h("code.about", name(run.name)),
-    h("span.by", person(run.executed_by)),
-    h("span.at", run.started_at ? when(run.started_at) : "not started"),
-    h("span.took", runDuration(run)),
-  );
+/** The questions of everyone's runs, which are read when the runs that ask have changed. */
+function questionsWaiting(signal) {
+  let [before, due, recent] = ["", 0, 0];
+  const panel = questionsPanel("Waiting for an answer", {
+    everywhere: true,
+    most: MAX_QUESTIONS,
+    answered() {
+      recent = Date.now() + AFTER_ANSWER;
+    },
+  });
+  async function load(asking) {
+    const now = asking.map((run) => run.name).join(" ");
+    const isDue = now && Date.now() >= due;
+    if (now === before && !isDue && Date.now() > recent) return;
+    const conditions = now ? await get("conditions", signal, { limit: MAX_QUESTIONS }) : [];
+    panel.draw(conditions);
+    before = now;
+    due = Date.now() + PAUSE_PER_CALL * (1 + asking.length + conditions.length);
+  }
+  return { node: panel.node, load };
 }
-
-const nothing = (mine) => [
-  mine ? "You have run nothing here yet. " : "Nothing has run here yet. ",
-  h("a", { href: link("tasks") }, "Choose a task"),
-  " and run it.",
-];

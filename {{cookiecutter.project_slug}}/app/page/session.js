@@ -1,9 +1,12 @@
-// Who is signed in, what waits for an answer, and problems.
+// Who is signed in, runs that wait for an answer, and problems.
 import { BASE, Problem, get, meaning } from "./api.js";
-import { button, h, hasEnded, live, name, tick, webLink } from "./dom.js";
+import { button, h, live, tick, webLink } from "./dom.js";
+import { nameOf, person } from "./names.js";
+import { hasEnded } from "./phases.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
+  user: undefined, // who was signed in at last; changes are theirs
   asking: [], // runs that wait for an answer
 };
 
@@ -11,33 +14,6 @@ export const session = {
 export function link(path, query = {}) {
   const given = Object.entries(query).filter(([, value]) => value);
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
-}
-
-const names = new Map(); // of people, by their subjects
-
-/** What to call somebody; with their subject if another one has this name, or is in it. */
-function nameOf(identity, otherwise = "nobody") {
-  const { subject, name: given } = identity ?? {};
-  const seen = given?.replace(/[\p{C}\p{Z}]+/gu, " "); // no marks that reorder, or that nobody sees
-  const own = seen?.trim().slice(0, 100);
-  if (subject && own) names.set(subject, own);
-  const called = own || names.get(subject);
-  if (!called) return subject || otherwise;
-  const alike = (text) => text.normalize("NFKC").toLowerCase();
-  const taken = ([other, its]) =>
-    other !== subject && (alike(its) === alike(called) || alike(called).includes(alike(other)));
-  return [...names].some(taken) ? `${called} (${subject || "no subject"})` : called;
-}
-
-/** Somebody's name, kept up to date, with the subject, which nobody chooses, as its title. */
-export const person = (identity, otherwise) =>
-  live(h("bdi", { title: identity?.subject }), () => nameOf(identity, otherwise));
-
-/** Somebody's name and, small, their subject: names can look alike. */
-export function personAndSubject(identity) {
-  const { subject, name: called } = identity ?? {};
-  const small = called && subject && [" ", h("code.type", name(subject))];
-  return h("span", name(called || subject || "Somebody"), small);
 }
 
 const MOST_ASKING = 50;
@@ -53,10 +29,13 @@ function words() {
     ? `A run of ${people} waits for an answer`
     : `${count()} runs of ${people} wait for an answer`;
 }
-document.getElementById("asking").append(
-  live(h("span.count"), count),
-  live(h("span.unseen"), () => count() && ` (${words()})`),
-);
+
+/** Show in the navigation how many runs wait for an answer. */
+export const showAsking = () =>
+  document.getElementById("asking").append(
+    live(h("span.count"), count),
+    live(h("span.unseen"), () => count() && ` (${words()})`),
+  );
 
 /** Load the runs that wait for an answer, which "Runs" says. */
 export async function loadAsking(signal, inWords) {
@@ -67,21 +46,56 @@ export async function loadAsking(signal, inWords) {
   return session.asking;
 }
 
-const who = document.getElementById("who");
-const actor = document.getElementById("actor");
+const called = ({ subject, name, email }) => ({ subject, name: name || email });
+const isSame = (one, other) =>
+  ["subject", "email", "anonymous"].every((key) => one[key] === other[key]);
 
-/** Load who is signed in, and show it. */
+/** Load who is signed in, show it, and say so if it is somebody else than before. */
 export async function whoAmI() {
   session.me = get("me");
   const me = await session.me;
-  const called = { subject: me.subject, name: me.name || me.email };
-  const shown = () => (me.anonymous ? "anonymous" : person(called, "unknown to Flyte"));
-  who.replaceChildren(
-    shown(),
-    webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "",
-  );
-  actor.replaceChildren("Every call to Flyte is made as ", shown(), ".");
+  const before = session.user;
+  session.user = me;
+  showUser(me);
   banner("signed-out");
+  if (before && !isSame(before, me))
+    banner("user", h("p.notice", h("span", "You are now signed in as ", userName(me), ".")));
+  sessionStorage.removeItem(RELOADED);
+  return me;
+}
+
+/**
+ * Send a change as the user that the page shows. If somebody else has signed in meanwhile, in
+ * another window, nothing is sent. An app without `/me` can't tell.
+ */
+export async function change(send) {
+  const before = session.user;
+  if (before) {
+    const now = await whoAmI().catch((problem) => {
+      throw Object.assign(problem, { unsent: true });
+    });
+    if (!isSame(before, now)) {
+      const who = now.anonymous ? "anonymous" : nameOf(called(now), "somebody else");
+      const detail = `You are now signed in as ${who}. Nothing was sent.`;
+      throw new Problem({ status: 409, detail, unsent: true });
+    }
+  }
+  return send();
+}
+
+const userName = (me) => (me.anonymous ? "anonymous" : person(called(me), "unknown to Flyte"));
+
+function showUser(me) {
+  const [signIn, signOut] = [webLink(me.sign_in, BASE), webLink(me.sign_out, BASE)];
+  document
+    .getElementById("who")
+    .replaceChildren(
+      userName(me),
+      signIn ? h("a", { href: signIn }, "Switch user") : "",
+      signOut ? h("a", { href: signOut }, "Sign out") : "",
+    );
+  const actor = document.getElementById("actor");
+  actor.replaceChildren("Every call to Flyte is made as ", userName(me), ".");
   banner(
     "anonymous",
     me.anonymous &&
@@ -110,35 +124,40 @@ export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
   const byFlyte = problem.refused_by === "flyte";
   const title = byFlyte ? "Flyte does not let you do this" : meaning(problem.status);
+  const detail = problem.status !== 401 && problem.detail !== title && problem.detail;
   return h(
     "div.notice.problem",
     { role: "alert", "data-status": problem.status },
     h("strong", title),
-    problem.status !== 401 &&
-      problem.detail &&
-      problem.detail !== title &&
-      h("p.told", { dir: "auto" }, problem.detail),
+    detail && h("p.wrapped.small", { dir: "auto" }, detail),
     byFlyte && h("p", "Administrators of the project in Flyte can change that."),
     h(
-      "div.actions",
+      "div.actions.optional",
       problem.status === 401 && signIn(problem),
       retry && problem.status !== 413 && button("Try again", retry),
     ),
   );
 }
 
+const RELOADED = "reloaded to sign in"; // kept for as long as the tab is open
+
 /** A link to the app's sign-in URL, or a reload that leads to the sign-in of a proxy. */
 function signIn({ sign_in: told }) {
   const address = webLink(told, BASE);
-  return address
-    ? h("a.button", { href: address, target: "_blank", rel: "noreferrer" }, "Sign in")
-    : button("Reload to sign in", () => location.reload());
+  if (address)
+    return h("a.button", { href: address, target: "_blank", rel: "noreferrer" }, "Sign in");
+  if (sessionStorage.getItem(RELOADED))
+    return h("p", "The app does not know where you sign in. Its setting SIGN_IN_URL can say it.");
+  return button("Reload to sign in", () => {
+    sessionStorage.setItem(RELOADED, "yes");
+    location.reload();
+  });
 }
 
-/** Show once that signing in is needed, no matter how many requests were refused. */
-export function signedOut(problem) {
-  if (document.querySelector("[data-kind='signed-out']")) return;
-  banner("signed-out", problemBox(problem));
-  who.replaceChildren("not signed in");
-  actor.replaceChildren();
+/** Show that signing in is needed: once, no matter how many requests were refused. */
+export async function signedOut(problem) {
+  document.getElementById("who").replaceChildren("not signed in");
+  document.getElementById("actor").replaceChildren();
+  await new Promise((shown) => setTimeout(shown)); // where the request was made, if it is visible
+  if (!document.querySelector("[data-status='401']")) banner("signed-out", problemBox(problem));
 }

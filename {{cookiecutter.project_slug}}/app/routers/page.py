@@ -9,11 +9,21 @@ from fastapi import APIRouter, Request, Response
 
 from passthrough import PageFiles
 
+from ..settings import Settings
+
 FILES = PageFiles(Path(__file__).parent.parent / "page")
 PATHS = {"/", "/page/*"}
 """Paths that need no credentials."""
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/page/limits.json")
+async def limits() -> dict[str, int]:
+    """Return the limits that the page checks before it sends a request."""
+    return {"max_upload_bytes": Settings.limits.file_bytes}
+
+
 router.mount("/page", FILES)
 
 

@@ -1,0 +1,173 @@
+"""Updates of a view leave focus, selection and scroll position as they are; without an app."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from .visiting import look_again, make
+
+VIEW = """({ runsView }) => {
+    const view = document.createElement("div");
+    window.leaving?.abort();
+    window.leaving = new AbortController();
+    runsView(view, { query: {}, signal: leaving.signal });
+    return view;
+}"""
+TREE = """({ actionsPanel }, actions) => {
+    window.panel = actionsPanel(() => {});
+    panel.draw(actions);
+    return panel.node;
+}"""
+SELECT = "node => getSelection().selectAllChildren(node)"
+SELECTED = "getSelection().toString()"
+
+
+def run(name: str, phase: str = "succeeded") -> dict[str, Any]:
+    run = dict.fromkeys(("executed_by", "ended_at", "error"), None)
+    return run | {"name": name, "phase": phase, "task": f"x.{name}", "started_at": "2026-01-31"}
+
+
+def action(name: str, **facts: Any) -> dict[str, Any]:
+    action = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition", "parent"))
+    action |= {"type": "task", "phase": "running", "attempts": 1, "cached": False, "phases": []}
+    return action | {"events": [], "has_report": False, "name": name, "title": name} | facts
+
+
+class Runs:
+    """The list of runs of a Flyte that does not exist."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.all = page, [run(f"r{number}") for number in range(25)]
+        page.route("**/runs?*", self._send)
+        make(page, VIEW)
+        expect(self.row("r24")).to_be_visible()
+
+    def _send(self, route: Route) -> None:
+        route.fulfill(json=[] if "paused" in route.request.url else self.all)
+
+    def row(self, name: str) -> Locator:
+        return self.page.get_by_role("listitem").filter(has_text=f"x.{name}")
+
+    def change(self, *runs: dict[str, Any]) -> None:
+        """Let the view load these, and wait until it shows the first one."""
+        self.all = list(runs)
+        look_again(self.page)
+        first = self.page.get_by_role("listitem").first
+        expect(first).to_contain_text(f"x.{runs[0]['name']}")
+
+
+@pytest.fixture
+def runs(page: Page) -> Iterator[Runs]:
+    page.set_viewport_size({"width": 1280, "height": 500})
+    yield Runs(page)
+    page.evaluate("window.leaving?.abort()")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_run_list_update_keeps_focus(runs: Runs) -> None:
+    link = runs.row("r2").get_by_role("link")
+    link.focus()
+    runs.change(run("new"), *runs.all)
+    expect(link).to_be_focused()
+    runs.change(runs.all[3], *runs.all[:3], *runs.all[4:])  # its place changes
+    expect(link).to_be_focused()
+
+
+def test_run_list_update_keeps_selected_text(runs: Runs) -> None:
+    runs.row("r2").locator("code").evaluate(SELECT)
+    runs.change(run("new"), *runs.all)
+    assert runs.page.evaluate(SELECTED) == "r2"
+
+
+def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
+    row = runs.row("r9")
+    for scrolled in (0, 300):
+        runs.page.evaluate("top => scrollTo(0, top)", scrolled)
+        row.hover()
+        before = row.bounding_box()
+        runs.change(run(f"new-{scrolled}"), *runs.all)
+        assert before
+        after = row.bounding_box()
+        assert after
+        assert abs(after["y"] - before["y"]) < 2
+
+
+def test_unchanged_run_list_changes_nothing(runs: Runs) -> None:
+    """A refresh without news writes nothing, so screen readers have nothing to say."""
+    runs.page.evaluate(
+        """() => {
+            window.changes = [];
+            const options = { subtree: true, childList: true, attributes: true };
+            const watch = (all) => changes.push(...all.map(({ target }) => target.className));
+            new MutationObserver(watch).observe(document.querySelector("main ul"), options);
+        }"""
+    )
+    with runs.page.expect_response("**/runs?*limit=25*"):
+        look_again(runs.page)
+    runs.change(*runs.all[:3], run("r3", "failed"), *runs.all[4:])
+    expect(runs.row("r3")).to_contain_text("Failed")
+    changed = runs.page.evaluate("changes")
+    assert 0 < len(changed) <= 4
+
+
+def test_action_update_keeps_focus_selection_and_scroll_of_its_error(page: Page) -> None:
+    error = "\n".join(f"line {number}" for number in range(100))
+    make(page, TREE, [action("a0"), action("a1", parent="a0", error=error)])
+    shown = page.locator("pre")
+    shown.focus()
+    shown.evaluate("node => { node.scrollTop = 300 }")
+    shown.evaluate(SELECT)
+    failed = action("a1", parent="a0", error=error, phase="failed", attempts=2)
+    page.evaluate("(changed) => panel.draw(changed)", [failed])
+    expect(page.get_by_text("2 attempts")).to_be_visible()
+    expect(shown).to_be_focused()
+    assert shown.evaluate("node => node.scrollTop") == 300
+    assert page.evaluate(SELECTED).count("line") == 100
+
+
+def test_action_update_keeps_focus_of_its_button(page: Page) -> None:
+    make(page, TREE, [action("a0"), action("a1", parent="a0"), action("a2", parent="a1")])
+    button = page.get_by_role("button", name="a1", exact=True)
+    button.click()
+    page.evaluate("(changed) => panel.draw(changed)", [action("a1", parent="a0", phase="failed")])
+    expect(page.get_by_text("Failed")).to_be_visible()
+    expect(button).to_be_focused()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="a0", exact=True)).to_have_attribute(
+        "aria-pressed", "false"
+    )
+
+
+def test_focus_moves_to_heading_when_focused_part_goes(page: Page) -> None:
+    script = """({ update, h, button }, again) => {
+        window.view = document.createElement("div");
+        window.draw = (...parts) => update(view, h("h1", { tabindex: -1 }, "A"), ...parts);
+        draw(button("Abort"));
+        return view;
+    }"""
+    make(page, script)
+    page.get_by_role("button", name="Abort").focus()
+    page.evaluate("draw('gone')")
+    expect(page.get_by_role("heading")).to_be_focused()
+
+
+def test_update_keeps_order_of_keys_and_listeners(page: Page) -> None:
+    """Each list of keys follows from each other one."""
+    script = """({ update, h, button }) => {
+        window.clicks = [];
+        window.list = h("div");
+        window.draw = (keys, round) => update(list, keys.map((key) => h("p", { "data-key": key },
+            button(key, () => clicks.push(key + round)))));
+        return list;
+    }"""
+    make(page, script)
+    lists = ["", "abc", "cab", "b", "xaybz", "zyx", "abcxyz", "cbazyx", "ac", ""]
+    for number, keys in enumerate(json.loads(json.dumps(lists + lists[::-1]))):
+        page.evaluate("([keys, round]) => draw([...keys], round)", [keys, number])
+        assert page.locator("main").inner_text().split() == [*keys]
+        if keys:
+            page.get_by_role("button").last.click()
+            assert page.evaluate("clicks.at(-1)") == f"{keys[-1]}{number}"

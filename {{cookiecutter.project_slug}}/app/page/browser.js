@@ -1,0 +1,14 @@
+// Tells users of an old browser to update it. An old one reads this file, so its syntax is old, too.
+(() => {
+  var isSupported =
+    "rawJSON" in JSON &&
+    "parse" in URL &&
+    "any" in AbortSignal &&
+    "difference" in Set.prototype &&
+    CSS.supports("color", "light-dark(red, blue)");
+  if (isSupported) return;
+  var main = document.getElementById("main");
+  main.className += " unsupported";
+  main.textContent =
+    "This page needs a newer browser: Chrome or Edge 126, Firefox 135, Safari 18.4, or later.";
+})();
