@@ -57,6 +57,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
         found[place] = faults(page)
 
     page = open_as("alice")
+    look("unknown", "nonsense", "Page not found")
     look("tasks", "tasks", f"{TASKS}.greet")
     page.get_by_role("link", name=f"{TASKS}.survey").click()
     for name in ("Run", "Add item", "Add entry"):

@@ -82,6 +82,12 @@ PEOPLE = [
     ("mallory-subject", "ALICE Adams", "ALICE Adams (mallory-subject)"),
     ("eve-subject", "Alice (alice-subject)", "Alice (alice-subject) (eve-subject)"),
     ("eva-subject", "Alice\u2028Adams\u202e\u200b", "Alice Adams (eva-subject)"),
+    ("invisible-1", "Alice\ufe0f Ad\u034fams", "Alice Adams (invisible-1)"),
+    ("invisible-2", "Alice Adams\u3164\u115f\u2800", "Alice Adams (invisible-2)"),
+    ("cyrillic", "\u0410l\u0456ce Adams", "\u0410l\u0456ce Adams (cyrillic)"),
+    ("capital-i", "AIice Adams", "AIice Adams (capital-i)"),
+    ("greek", "\u0391\u039d\u039d\u0391", "\u0391\u039d\u039d\u0391 (greek)"),
+    ("bulgarian", "\u0418\u0432\u0430\u043d", "\u0418\u0432\u0430\u043d"),
     ("bob-subject", "", "bob-subject"),
     ("", "", "nobody"),
 ]
@@ -90,7 +96,23 @@ PEOPLE = [
 def test_names_that_look_like_others_are_told_apart(page: Page) -> None:
     script = "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))"
     make(page, script, PEOPLE)
+    page.evaluate("import('/dom.js').then(({ tick }) => tick())")
     expect(page.locator("main > bdi")).to_have_text([told for _, _, told in PEOPLE])
+
+
+TASK_NAMES = {
+    "tasks.greet": "tasks.greet",
+    "tasks.gr\u0435et": "tasks.gr\u0435et contains U+0435",
+    "tasks.greet\ufe0f": "tasks.greet\ufe0f contains U+FE0F",
+    "tasks.gr\u00fc\u00dfe": "tasks.gr\u00fc\u00dfe",
+    "\u0430.b_\u0441": "\u0430.b_\u0441 contains U+0430, U+0441",
+}
+
+
+def test_task_names_with_look_alike_letters_are_marked(page: Page) -> None:
+    script = "({ taskName, h }, all) => all.map((name) => h('p', taskName(name)))"
+    make(page, script, [*TASK_NAMES])
+    expect(page.locator("main > p")).to_have_text([*TASK_NAMES.values()])
 
 
 # Values on their way through a form
@@ -134,6 +156,33 @@ def test_what_nobody_has_edited_is_returned_as_it_was_given_beside_what_is(page:
     assert page.locator("textarea").count() == 1  # of JSON
 
 
+SECRET = TEXT | {"format": "password", "default": "**********"}
+ENUM = {"anyOf": [{"enum": ["A", "B"]}, {"type": ["string", "integer"]}], "default": "B"}
+UNION = {"anyOf": [TIME, TEXT | {"format": "date"}], "default": "2024-01-01"}
+PLAIN = {"default": 1, "type": "integer"}
+UNCLEAR = {"plain": PLAIN, "secret": SECRET, "enum": ENUM, "union": UNION}
+
+
+def test_default_that_json_does_not_tell_is_not_sent(page: Page) -> None:
+    """Secrets are written as stars, names of enums may be values, and unions convert."""
+    inner = record(UNCLEAR, required=[], default={"secret": "***", "plain": 2})
+    model = record({"n": NUMBER | {"default": 0.5}, **UNCLEAR, "inner": inner}, required=[])
+    show(page, record({"model": model}))
+    outer = page.get_by_role("group", name="model")
+    expect(outer.get_by_label("secret").first).to_be_hidden()
+    outer.get_by_label("n number").fill("2")
+    assert json.loads(entered(page)["model"]) == {"n": 2.0, "plain": 1}
+    outer.get_by_role("group", name="inner").get_by_label("plain").fill("3")
+    assert json.loads(entered(page)["model"]) == {"n": 2.0, "plain": 1, "inner": {"plain": 3}}
+    toggle = outer.get_by_label("give a value").first
+    toggle.check()
+    secret = outer.get_by_label("secret").first
+    expect(secret).to_have_attribute("type", "password")
+    expect(secret).to_have_accessible_description(re.compile("plain text"))
+    secret.fill(" typed ")
+    assert json.loads(entered(page)["model"])["secret"] == " typed "
+
+
 def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one_or_looks_like_it(
     page: Page,
 ) -> None:
@@ -156,6 +205,7 @@ SENT = {
 REFUSED = {
     ("duration", "1 h 30"): "Give w, d, h, min and s",
     ("number", "1e400"): "Give a number, such as 1.5",
+    ("number", "0x10"): "Give a number, such as 1.5",
     ("integer", "1.0"): "Give a whole number",
     ("json", "[1e400]"): "1e400 is too large for a number",
     ("json", "[NaN]"): "This is not JSON",

@@ -120,6 +120,95 @@ def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit, app: App) -> No
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
+def test_model_defaults_arrive_beside_an_edited_field(visit: Visit) -> None:
+    """The stars of a secret, a date as a date-time, or another member of an enum do not."""
+    page = visit("alice", f"tasks/{TASKS}.describe")
+    page.get_by_label("number whole number").fill("2")
+    page.get_by_role("button", name="Run").click()
+    told = "2 's3cret' datetime.date(2024, 1, 1) 'ONE'"
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text(told)
+
+
+def test_switched_user_sends_nothing(visit: Visit, app: App, api: httpx.Client) -> None:
+    """In two windows side by side: the first one does not notice by itself."""
+    name = started(api, "publish", text="the news")
+    page = visit("alice", f"tasks/{TASKS}.greet")
+    who = page.get_by_role("group", name="Who you are")
+    expect(who).to_contain_text("Alice Adams")
+    page.get_by_label("name").fill("Ada")
+    page.context.request.get(sign_in.link(app.url, "bob", SECRET), max_redirects=0)
+    page.get_by_role("button", name="Run").click()
+    refusal = page.get_by_role("alert")
+    expect(refusal).to_contain_text("You are now signed in as Bob Brown. Nothing was sent.")
+    expect(page.get_by_text("may have started")).to_have_count(0)
+    expect(who).to_contain_text("Bob Brown")
+    expect(page.get_by_text("Every call to Flyte is made as Bob Brown.")).to_be_visible()
+    expect(page.get_by_label("name")).to_have_value("Ada")
+    assert [run["name"] for run in api.get("/runs").json()] == [name]
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("Started by").locator("..")).to_contain_text("Bob Brown")
+    go(page, f"runs/{name}")
+    page.context.request.get(sign_in.link(app.url, "alice", SECRET), max_redirects=0)
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_role("alert")).to_contain_text("now signed in as Alice Adams")
+    expect(page.get_by_role("button", name="Yes")).to_be_focused()
+    assert api.get(f"/runs/{name}/conditions").json()[0]["value"] is None
+    page.context.request.get(sign_in.link(app.url, "bob", SECRET), max_redirects=0)
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.get_by_text("You are now signed in as Bob Brown.")).to_be_visible()
+
+
+def test_expired_session_keeps_what_was_entered(visit: Visit, app: App) -> None:
+    page = visit("alice", f"tasks/{TASKS}.greet")
+    page.get_by_label("name").fill("Ada")
+    page.context.request.get(sign_in.link(app.url, "expired", SECRET), max_redirects=0)
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_have_count(1)
+    expect(page.get_by_role("link", name="Sign in")).to_have_count(1)
+    page.context.request.get(sign_in.link(app.url, "alice", SECRET), max_redirects=0)
+    look_again(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_label("name")).to_have_value("Ada")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_reload_to_sign_in_is_offered_once(visit: Visit) -> None:
+    """An app behind a proxy that lets the page pass does not know where to sign in."""
+    page = visit(None)
+    unknown = {"status": 401, "json": {"title": "Unauthorized", "status": 401}}
+    page.route("**/tasks?*", lambda route: route.fulfill(**unknown))
+    page.route("**/me", lambda route: route.fulfill(**unknown))
+    go(page, "tasks")
+    page.get_by_role("button", name="Reload to sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("SIGN_IN_URL")
+    expect(page.get_by_role("button", name="Reload to sign in")).to_have_count(0)
+
+
+def test_sign_out_url_is_linked(visit: Visit) -> None:
+    page = visit("alice")
+    me = dict.fromkeys(("subject", "email", "sign_in"))
+    me |= {"name": "Ada", "anonymous": False, "sign_out": "/oauth2/sign_out?rd=/"}
+    page.route("**/me", lambda route: route.fulfill(json=me))
+    go(page, "tasks")
+    link = page.get_by_role("link", name="Sign out")
+    expect(link).to_have_attribute("href", re.compile(r"^http://.*/oauth2/sign_out\?rd=/$"))
+
+
+def test_old_browser_is_told_to_update(visit: Visit) -> None:
+    page = visit("alice")
+    page.add_init_script("delete JSON.rawJSON")
+    go(page, "tasks")
+    expect(page.get_by_text("This page needs a newer browser: Chrome")).to_be_visible()
+
+
+def test_unknown_address_leads_home(visit: Visit) -> None:
+    page = visit("alice", "nonsense")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Page not found")
+    page.get_by_role("link", name="See all tasks").click()
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+
+
 def test_a_form_takes_every_input_and_shows_what_is_refused_at_its_field(visit: Visit) -> None:
     page = visit("alice", f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
@@ -261,6 +350,11 @@ def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
         expect(progress).to_be_hidden()
         wait_until(lambda: not flyte.open_calls("CreateUploadLocation"))
     expect(text).to_have_value("s3://bucket/other.csv")
+    files.route("**/limits.json", lambda route: route.fulfill(json={"max_upload_bytes": 2_500_000}))
+    choose(files, tmp_path / "larger.csv", ROW * 200_000)
+    says("A file may have up to 2.5 MB")
+    files.unroute_all()
+    text.fill("s3://bucket/other.csv")
     expect(text).not_to_have_attribute("aria-invalid", "true")
     proxys = {"status": 502, "body": "<h1>Bad Gateway</h1>", "content_type": "text/html"}
     files.route("**/files?*", lambda route: route.fulfill(**proxys))

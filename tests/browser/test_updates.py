@@ -40,7 +40,7 @@ class Runs:
     """The list of runs of a Flyte that does not exist."""
 
     def __init__(self, page: Page) -> None:
-        self.page, self.all = page, [run(f"r{number}") for number in range(25)]
+        self.page, self.all = page, [run(f"r{number:02}") for number in range(25)]
         page.route("**/runs?*", self._send)
         make(page, VIEW)
         expect(self.row("r24")).to_be_visible()
@@ -68,7 +68,7 @@ def runs(page: Page) -> Iterator[Runs]:
 
 
 def test_run_list_update_keeps_focus(runs: Runs) -> None:
-    link = runs.row("r2").get_by_role("link")
+    link = runs.row("r02").get_by_role("link")
     link.focus()
     runs.change(run("new"), *runs.all)
     expect(link).to_be_focused()
@@ -77,13 +77,13 @@ def test_run_list_update_keeps_focus(runs: Runs) -> None:
 
 
 def test_run_list_update_keeps_selected_text(runs: Runs) -> None:
-    runs.row("r2").locator("code").evaluate(SELECT)
+    runs.row("r02").locator("code").evaluate(SELECT)
     runs.change(run("new"), *runs.all)
-    assert runs.page.evaluate(SELECTED) == "r2"
+    assert runs.page.evaluate(SELECTED) == "r02"
 
 
 def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
-    row = runs.row("r9")
+    row = runs.row("r09")
     for scrolled in (0, 300):
         runs.page.evaluate("top => scrollTo(0, top)", scrolled)
         row.hover()
@@ -107,8 +107,8 @@ def test_unchanged_run_list_changes_nothing(runs: Runs) -> None:
     )
     with runs.page.expect_response("**/runs?*limit=25*"):
         look_again(runs.page)
-    runs.change(*runs.all[:3], run("r3", "failed"), *runs.all[4:])
-    expect(runs.row("r3")).to_contain_text("Failed")
+    runs.change(*runs.all[:3], run("r03", "failed"), *runs.all[4:])
+    expect(runs.row("r03")).to_contain_text("Failed")
     changed = runs.page.evaluate("changes")
     assert 0 < len(changed) <= 4
 

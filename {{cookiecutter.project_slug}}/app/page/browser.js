@@ -1,4 +1,4 @@
-// Tells users of an old browser to update it. An old one reads this file, so its syntax is old, too.
+// Tells users of an old browser to update it. Such a browser reads this file, so it is kept simple.
 (() => {
   var isSupported =
     "rawJSON" in JSON &&

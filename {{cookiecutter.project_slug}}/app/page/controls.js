@@ -1,6 +1,6 @@
 // The controls of a form for single values: each makes an element, and reads it.
 import { parse, stringify, written } from "./api.js";
-import { asText, h, isNumber, optional } from "./dom.js";
+import { asText, h, isNumber } from "./dom.js";
 import { UNITS } from "./phases.js";
 
 export const LEFT_OUT = Symbol("left out");
@@ -130,55 +130,49 @@ const uri = (at, options = {}) =>
 function file(at) {
   if (!at.upload) return uri(at);
   const address = uri(at, { hint: "", placeholder: "or its URI, such as s3://bucket/path" });
-  const kind = at.schema.properties?.kind?.enum?.[0];
   const sending = uploading(address.node, at);
-  const picker = h("input", {
-    type: "file",
-    accept: kind === "dataframe" && ".csv,.parquet",
-    "aria-label": "Choose a file, or drop it here",
-    async change() {
-      const [chosen] = picker.files;
-      await sending.send(chosen);
-    },
-  });
-  address.node.addEventListener("input", () => {
-    sending.stop(); // the URI is given instead
-    picker.value = ""; // so that the same file can be chosen again
-  });
+  address.node.addEventListener("input", sending.stop); // the URI is given instead
   return {
     ...address,
     target: address.node,
-    node: h("div.stack", picker, sending.node, address.node),
+    node: h("div.stack", sending.node, address.node),
     read() {
       if (sending.isActive()) throw new Invalid("The file is still being uploaded");
-      return required(address.node.value.trim());
+      return address.read();
     },
   };
 }
 
-/** An upload, with its progress; it writes the URI of the file into `target`. */
-function uploading(target, { upload, show }) {
-  const progress = h("progress", { "aria-label": "Upload" });
+/** Uploads a file that is chosen, and writes its URI into `target`. */
+function uploading(target, { schema, upload, show }) {
+  const progress = h("progress", { hidden: true, "aria-label": "Upload" });
   const status = h("p.hint.optional", { role: "status" });
-  const node = optional();
+  const picker = h("input", {
+    type: "file",
+    accept: schema.properties.kind.enum[0] === "dataframe" && ".csv,.parquet",
+    "aria-label": "Choose a file, or drop it here",
+    change: send,
+  });
   let leaving = new AbortController();
 
   function say(state, error = "") {
     status.textContent = state;
-    node.replaceChildren(...(state === "Uploading…" ? [progress] : []), status);
+    progress.hidden = state !== "Uploading…";
+    if (!state) picker.value = ""; // so that the same file can be chosen again
     show(error);
   }
 
   function stop() {
     leaving.abort();
-    leaving = new AbortController();
     say("");
   }
 
-  async function send(chosen) {
-    stop();
+  async function send() {
+    const [chosen] = picker.files;
+    leaving.abort();
+    leaving = new AbortController();
     const { signal } = leaving;
-    if (!chosen) return;
+    if (!chosen) return say("");
     target.value = ""; // of the file before
     progress.value = 0;
     say("Uploading…");
@@ -193,7 +187,7 @@ function uploading(target, { upload, show }) {
     }
   }
 
-  return { node, send, stop, isActive: () => progress.isConnected };
+  return { node: h("div.stack", picker, progress, status), stop, isActive: () => !progress.hidden };
 }
 
 function json(text) {

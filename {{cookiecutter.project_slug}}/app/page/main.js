@@ -69,8 +69,8 @@ function showUnknown(view) {
 }
 
 /**
- * Load who is signed in, if the app has `/me`; also when the page becomes visible or gets the focus,
- * as it may after a sign-in elsewhere. What the user has entered stays.
+ * Load who is signed in, if the app has `/me`; also when the page becomes visible or gets the
+ * focus, as it may after a sign-in elsewhere. What the user has entered stays.
  */
 async function identify() {
   if (document.hidden) return;

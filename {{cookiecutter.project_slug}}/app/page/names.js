@@ -2,7 +2,7 @@
 import { h, live, name } from "./dom.js";
 
 const INVISIBLE = /[\p{Default_Ignorable_Code_Point}\u2800]+/gu;
-// Each begins with a Latin letter, and goes on with Cyrillic and Greek ones that look like it (UTS 39)
+// Each begins with a Latin letter, and goes on with others that look like it (UTS 39)
 const LOOK_ALIKES =
   "aаα bЬ cс dԁ eе hһ lіιӏ|1i jј oоοσ0 pрρ qԛ sѕ uυ vνѵ wԝ xх yуγ" +
   " AАΑ BВΒ CС EЕΕ HНΗ LІΙӀ JЈ KКΚ MМΜ NΝ OОΟ PРΡ SЅ TТΤ XХΧ YУΥ ZΖ";

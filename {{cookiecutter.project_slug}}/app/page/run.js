@@ -17,7 +17,9 @@ export async function runView(view, { subject, signal }) {
   view.append(h("h1", { tabindex: -1 }, name(subject)));
   const run = await get(path, signal);
   const state = { run, action: ROOT, report: null, refusal: null, trouble: null };
-  const abort = abortDialog(path, (changes) => draw(changes));
+  const abort = abortDialog(path, (now, refusal = null) =>
+    draw({ run: now && !hasEnded(state.run) ? now : state.run, refusal }),
+  );
   const questions = questionsPanel("Questions");
   const tree = actionsPanel((action) => follow(action));
   const io = valuesPanel(path, signal);
@@ -139,14 +141,11 @@ const facts = (run) =>
     fact("Version", h("code", name(run.version ?? "–"))),
   );
 
-/** A dialog that aborts a run; `draw` gets the run afterwards, or why it was refused. */
-function abortDialog(path, draw) {
+/** A dialog that aborts a run; `done` gets the run afterwards, or nothing and why. */
+function abortDialog(path, done) {
   async function abort() {
     node.close();
-    await change(() => post(`${path}/abort`, {})).then(
-      (run) => draw({ run, refusal: null }),
-      (refusal) => draw({ refusal }),
-    );
+    await change(() => post(`${path}/abort`, {})).then(done, (refusal) => done(null, refusal));
   }
   const node = h(
     "dialog",

@@ -107,7 +107,7 @@ const item = (run) =>
     h("span.row-duration", runDuration(run)),
   );
 
-/** The filters, which are part of the URL; `draw` suggests the tasks of the runs that are listed. */
+/** The filters, which are part of the URL; `draw` suggests the tasks of the listed runs. */
 function filterForm(query) {
   const suggestions = h("datalist", { id: "tasks" });
   const task = h("input", {
