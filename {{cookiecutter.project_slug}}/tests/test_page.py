@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 
 from app.routers.page import FILES
+from app.settings import Settings
 
 
 def test_web_ui_loads_without_credentials(anonymous: httpx.Client) -> None:
@@ -37,3 +38,8 @@ def test_web_ui_serves_only_its_own_files(alice: httpx.Client) -> None:
     for path in ("/page", "/page/", "/page/none.js", "/page/../main.py", "/page/%2e%2e/main.py"):
         assert alice.get(path).status_code == 404, path
     assert alice.post("/page/main.js").status_code == 405
+
+
+def test_upload_limit_of_page_is_the_app_s(anonymous: httpx.Client) -> None:
+    limits = anonymous.get("/page/limits.json").json()
+    assert limits == {"max_upload_bytes": Settings.limits.max_upload_bytes}

@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/page/limits.json")
 async def limits() -> dict[str, int]:
     """Return the limits that the page checks before it sends a request."""
-    return {"max_upload_bytes": Settings.limits.file_bytes}
+    return {"max_upload_bytes": Settings.limits.max_upload_bytes}
 
 
 router.mount("/page", FILES)
