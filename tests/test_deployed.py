@@ -14,7 +14,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, wait_until
-from passthrough.http.exchange import SSE_RETRY
+from passthrough.http.response import SSE_RETRY
 
 from .baking import BIN, edit, run
 

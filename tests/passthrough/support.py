@@ -23,7 +23,7 @@ from local_flyte.testing import Event, bearer, events
 from passthrough import load_settings
 from passthrough.application import App
 from passthrough.calls.request_state import Deadline, RequestState, current_request
-from passthrough.http.middleware import ProjectDomain, passthrough_middleware
+from passthrough.http.forwarding import ProjectDomain, passthrough_middleware
 from passthrough.settings import Settings
 
 Received = Callable[[], list[ReceivedCall]]

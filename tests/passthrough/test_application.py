@@ -27,6 +27,19 @@ async def client(request: Request) -> list[str]:
     return [request.client.host if request.client else "", request.url.scheme]
 
 
+@router.get("/own")
+async def own(project: str = "") -> str:
+    return project
+
+
+def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.Client) -> None:
+    paths = alice.get("/openapi.json").json()["paths"]
+    for path in ("/own", "/client"):
+        named = [each["name"] for each in paths[path]["get"]["parameters"]]
+        assert named == ["project", "domain"], path
+    assert "parameters" not in paths["/health"]["get"]
+
+
 def test_nobody_can_name_another_address_of_the_client(alice: httpx.Client) -> None:
     sent = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
     assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]

@@ -5,9 +5,9 @@
 ``values`` with values; ``extras`` has what the SDK lacks.
 
 The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/middleware.py``,
-``http/exchange.py``, ``calls/request_state.py``, ``calls/turns.py``, ``calls/interceptor.py``,
-``calls/sessions.py``, ``calls/make_safe.py``. Values are ``calls/json_values.py`` and ``values/``.
-Look up the rest.
+``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``, ``calls/slots.py``,
+``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. Values are
+``calls/json_values.py`` and ``values/``. Look up the rest.
 
 - The *caller* is the person, or the application, as whom a request calls Flyte.
 - The *client* is the program that sends the request and may leave: a browser, a script, an agent.
@@ -23,10 +23,10 @@ What one asks first:
 - Where is a request refused? In ``http/middleware.py``, which lists all places in order.
 - Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
-- Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
+- Where is a disconnect noticed? In ``http/cancellation.py``; the endpoint and its calls end, too.
 - How does a watch end? ``extras/watching.py``: with its request; two seconds after the last news
   once the run's root action has ended; and, if it is of one action, with that action.
-- Where are headers added? In ``http/exchange.py``; an owner adds some by ``App(headers={…})``.
+- Where are headers added? In ``http/headers.py``; an owner adds some by ``App(headers={…})``.
 - Who says 413, and who 422? ``limits.py`` lists them all.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
 - What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
@@ -48,7 +48,7 @@ __version__ = "3.0.0"
 from .application import UVICORN, App, connect, load_settings, validate_env
 from .settings import Settings, setting, CredentialHeader, Name
 from .limits import Limits
-from .http.middleware import ProjectDomain, passthrough_middleware
+from .http.forwarding import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter
 from .http.public import PageFiles
 

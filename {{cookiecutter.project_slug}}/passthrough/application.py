@@ -20,18 +20,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .calls.make_safe import make_safe
-from .calls.request_state import cancelled_at_stop
+from .calls.request_state import called_at_stop
 from .calls.sdk import StartError
 from .http import public as public_routes
 from .http.bodies import RequestBodyMiddleware
 from .http.callers import ConcurrencyLimitMiddleware
+from .http.forwarding import ProjectDomain
 from .http.logging_setup import set_up_logging
 from .http.middleware import (
     PrivateRoutesMiddleware,
-    ProjectDomain,
     RequestMiddleware,
     for_trusted_origins,
     is_public,
@@ -56,6 +56,7 @@ PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     for name in ("project", "domain")
 ]
 """Parameters of every operation, if the app has `ProjectDomain`: agents' tools have them, too."""
+MAX_PIPELINED = 10  # requests that wait behind another on a connection; then it is closed
 WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -141,7 +142,7 @@ class App(FastAPI):
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
             headers: For every response that does not set them itself, instead of those of the
-                same name in ``http/exchange.py``.
+                same name in ``http/headers.py``.
             options: FastAPI's.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
@@ -163,14 +164,14 @@ class App(FastAPI):
         self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the door outside of the owner's middleware, whose exceptions it answers, too."""
+        """Put `RequestMiddleware` outside of the developer's middleware, to answer its errors."""
         # Routes are tried in order: the owner's come first, because they are asked for more often.
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
-            Middleware(RequestMiddleware, self.settings, self.public, self._headers),
+            Middleware(RequestMiddleware, self.settings, self._headers),
             *self.user_middleware,
-            Middleware(PrivateRoutesMiddleware, self._inner),
+            Middleware(PrivateRoutesMiddleware, self.public, self._inner),
             Middleware(RequestBodyMiddleware, self.settings.max_body_size),
         ]
         return super().build_middleware_stack()
@@ -207,7 +208,7 @@ class App(FastAPI):
         security: list[Any] = [{name: []} for name in schemes]
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                is_open = is_public({"path": path}, self.public)
+                is_open = is_public(path, self.public)
                 operation["security"] = [] if is_open else security
                 if ProjectDomain in self._inner and not is_open:
                     parameters = operation.setdefault("parameters", [])
@@ -243,25 +244,47 @@ def prepare_the_process(settings: Settings) -> None:
 
 
 class Protocol(HttpToolsProtocol):
-    """The server's side of a connection, with what uvicorn lacks."""
+    """The server's side of a connection, with corrections of uvicorn's."""
+
+    _running: RequestResponseCycle | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_headers_complete(self) -> None:
+        """Go on reading after a pipelined request; otherwise a disconnect would stay unnoticed."""
+        super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.close()
+        elif self.pipeline:
+            self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Keep nothing of a connection that was reset, as some proxies end theirs.
+        """Tell the running request that its client has left, and free the last request.
 
-        uvicorn keeps its last request, with credentials, until ``timeout_keep_alive`` is over: six
-        clients whom nobody knows took 38 MB a second.
+        uvicorn tells only the request that was received last. After a reset, it keeps the last
+        request, with credentials, until ``timeout_keep_alive`` is over: six clients whom nobody
+        knows took 38 MB a second.
         """
         super().connection_lost(exc)
+        if self._running and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self._running = None
         if timer := self.timeout_keep_alive_task:
             timer.cancel()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: the request is served, and `RequestMiddleware` refuses WebSockets."""
+
     def shutdown(self) -> None:
-        """Cancel streams and long waits: the server, which stops, waits for open requests."""
+        """End requests: the server, which stops, waits for those that are open."""
         super().shutdown()
-        for scope, loop in list(cancelled_at_stop.items()):
+        for call, loop in list(called_at_stop.items()):
             if loop is self.loop:  # another thread may have another server
-                del cancelled_at_stop[scope]
-                scope.cancel()
+                del called_at_stop[call]
+                call()
 
 
 UVICORN: dict[str, Any] = {

@@ -6,7 +6,7 @@ Developers change a `Limits` value in ``app/settings.py``. The settings ``MAX_BO
 These places respond with 413:
 
 - Starlette, if a body is larger than ``MAX_BODY_SIZE`` or than its route's ``max_body_size``, which
-  for files is ``max_upload_bytes``. ``http/exchange.py`` makes the response a problem.
+  for files is ``max_upload_bytes``. ``http/response.py`` makes the response a problem.
 - ``calls/request_state.py``, if Flyte sends more than ``max_message_bytes`` or
   ``max_received_bytes``. For a list, the app then asks for a smaller page
   (``calls/interceptor.py``).

@@ -19,8 +19,6 @@ from pydantic import (
 from .limits import Limits
 from .passthrough_auth import _ORIGIN, _SETTABLE
 
-SETTINGS = "passthrough.settings"
-"""The key of ASGI's scope for the settings. In a mounted app, ``scope["app"]`` has others."""
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 INJECTED = {

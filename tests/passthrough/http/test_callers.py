@@ -20,7 +20,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
 from passthrough.dependencies import RequestBody
-from passthrough.http import exchange
+from passthrough.http import response
 
 from ..agents.calling import calling
 from ..support import build_app, connected, head
@@ -196,7 +196,7 @@ def test_two_large_json_bodies_are_parsed_at_the_same_time(
 def test_a_large_response_is_given_up_if_its_client_does_not_read(
     url: str, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(response, "UNREAD_SECONDS", 0.2)
     with connected(url, head("/unread"), 4096) as slow:
         assert slow.recv(12) == b"HTTP/1.1 200"
         assert len(alice.get("/unread").content) == 10_000_000

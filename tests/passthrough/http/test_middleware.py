@@ -1,83 +1,22 @@
 """Requests that are refused, and credentials that are taken."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
-from passthrough.http.exchange import HEADERS
-from passthrough.http.middleware import passthrough_middleware
+from passthrough.http.headers import HEADERS
 from passthrough.settings import Settings
 
 from ..support import build_app
 
 router = APIRouter()
-
-
-def forwarded(settings: dict[str, Any], sent: list[tuple[str, str]]) -> Any:
-    """Return the credentials that are forwarded, or the status of the refusal."""
-    kind, _, options = passthrough_middleware(Settings.model_construct(**settings))
-    middleware: Any = kind(Response(), **options)
-    headers = [(name.lower().encode(), value.encode()) for name, value in sent]
-    try:
-        return middleware.credentials(
-            {"type": "http", "method": "GET", "path": "", "headers": headers}
-        )
-    except HTTPException as refused:
-        return refused.status_code
-
-
-SENT = [
-    ("cookie", "theme=dark; flyte_at=one"),
-    ("Authorization", "Bearer two"),
-    ("x-key", "three"),
-    ("x-token", " four "),
-    ("x-token", ""),
-]
-DEFAULT = {"cookie": "flyte_at=one", "authorization": "Bearer two"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, DEFAULT),
-        ({"cookie_names": None}, DEFAULT | {"cookie": "theme=dark; flyte_at=one"}),
-        ({"credential_headers": ("x-key", "x-none")}, DEFAULT | {"x-key": "three"}),
-        # A proxy may put another token in Authorization: oauth2-proxy can send the ID token there.
-        ({"token_header": "x-token"}, DEFAULT | {"authorization": "Bearer four"}),
-        ({"token_header": "x-none"}, {"cookie": "flyte_at=one"}),
-        ({"flyte_plaintext": True}, DEFAULT | {"x-flyte-caller": "nobody"}),
-    ],
-)
-def test_the_settings_decide_where_credentials_come_from(
-    settings: dict[str, Any], expected: dict[str, str]
-) -> None:
-    assert forwarded(settings, SENT) == expected
-
-
-@pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
-def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
-    sent = [*SENT, *(("x-token", token) for token in tokens)]
-    assert forwarded({"token_header": "x-token"}, sent) == 400
-
-
-@pytest.mark.parametrize("values", [[], [""]])
-def test_without_the_proxys_header_authorization_is_ignored(values: list[str]) -> None:
-    sent = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
-    assert forwarded({"token_header": "X-Token"}, sent) == 401
-
-
-def test_by_default_no_proxy_is_trusted() -> None:
-    assert forwarded({}, [("X-Forwarded-Access-Token", "four")]) == 401
 
 
 LARGEST = Settings.model_fields["max_body_size"].default
@@ -92,20 +31,10 @@ async def things() -> str:
     return "things"
 
 
-@router.get("/events", response_class=EventSourceResponse)
-async def events() -> AsyncGenerator[ServerSentEvent]:
-    yield ServerSentEvent(data=1)
-
-
 @router.post("/read-more", max_body_size=2 * LARGEST, operation_id="read_more")
 @router.post("/read")
 async def read(request: Request) -> int:
     return len(await request.body())
-
-
-@router.get("/own")
-async def own(project: str = "") -> str:
-    return project
 
 
 @router.websocket("/watch")
@@ -121,34 +50,23 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         yield url
 
 
-def of_everywhere(headers: Any) -> dict[str, str]:
-    return {name: headers[name] for name in HEADERS}
-
-
-@pytest.mark.parametrize(
-    ("path", "status"), [("/things", 200), ("/events", 200), ("/openapi.json", 200), ("/none", 404)]
-)
-def test_no_response_can_be_framed_cached_or_sniffed(
-    alice: httpx.Client, path: str, status: int
-) -> None:
-    response = alice.get(path)
-    assert response.status_code == status
-    assert of_everywhere(response.headers) == HEADERS
-
-
-def test_an_owner_may_add_headers_and_change_ours(local_flyte: LocalFlyte) -> None:
-    added = {"Strict-Transport-Security": "max-age=1", "Referrer-Policy": "same-origin"}
-    with serving(build_app(router, headers=added)) as url, client_of(url, "alice") as client:
-        for path in ("/things", "/events", "/health", "/none"):
-            sent = client.get(path).headers
-            assert {name: sent[name] for name in added} == added
-
-
 def test_a_query_has_a_limited_length(alice: httpx.Client, anonymous: httpx.Client) -> None:
     assert alice.get("/things?" + "x" * 8192).status_code == 200
+    assert alice.get("/things?a" + "&a" * 199).status_code == 200
     for path in ("/things?", "/health?"):
-        refused = anonymous.get(path + "x" * 8193)
-        assert (refused.status_code, refused.json()["title"]) == (414, "Request-URI Too Long")
+        for query in ("x" * 8193, "a" + "&a" * 200):
+            refused = anonymous.get(path + query)
+            assert (refused.status_code, refused.json()["title"]) == (414, "Request-URI Too Long")
+
+
+def test_more_than_300_cookies_are_refused(url: str) -> None:
+    """In one header, or in several, as HTTP/2 allows."""
+    with client_of(url, "alice") as client:
+        assert client.get("/things", headers={"Cookie": "a=1;" * 299 + "a=1"}).is_success
+        for several in ([("Cookie", "a=1;" * 300)], [("Cookie", "a=1;" * 150)] * 2):
+            refused = client.get("/things", headers=several)
+            assert refused.status_code == 431
+            assert refused.json()["detail"] == "a request may have up to 300 cookies"
 
 
 JSON = {"Content-Type": "application/json"}  # whose values are counted
@@ -167,49 +85,7 @@ def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
             refused = client.post(path, content=content, headers=JSON)
             assert refused.status_code == 413
             assert refused.json()["detail"] == "the body of the request is too large"
-            assert of_everywhere(refused.headers) == HEADERS
-
-
-def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.Client) -> None:
-    paths = alice.get("/openapi.json").json()["paths"]
-    for path in ("/own", "/things"):
-        named = [each["name"] for each in paths[path]["get"]["parameters"]]
-        assert named == ["project", "domain"], path
-    assert "parameters" not in paths["/health"]["get"]
-
-
-@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
-def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
-    url: str, header: str
-) -> None:
-    value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
-    # A browser too old for Sec-Fetch-Site still sends an Origin.
-    for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
-        with client_of(url, None) as client:
-            refused = client.post("/things", headers={**origin, header: value})
-        assert refused.status_code == 403
-        assert refused.headers["Content-Type"] == "application/problem+json"
-        assert "Access-Control-Allow-Origin" not in refused.headers
-
-
-SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
-
-
-@pytest.mark.parametrize(
-    ("values", "status"),
-    [
-        (("cross-site", "no-cors", "image"), 403),  # <img src=...>, timed by its page
-        (("cross-site", "navigate", "iframe"), 403),
-        (("cross-site", "navigate", "document"), 200),  # a link
-        (("same-origin", "cors", "empty"), 200),
-    ],
-)
-def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
-    alice: httpx.Client, values: tuple[str, ...], status: int
-) -> None:
-    sent = dict(zip(SEC_FETCH, values, strict=True))
-    assert alice.get("/things", headers=sent).status_code == status
-    assert alice.get("/health", headers=sent).status_code == 200
+            assert refused.headers.items() >= HEADERS.items()
 
 
 @pytest.mark.parametrize("options", [{}, {"ws": "auto"}], ids=["as deployed", "by hand"])

@@ -15,7 +15,7 @@ from fastapi.routing import iter_route_contexts
 from pydantic_core import from_json
 from starlette.datastructures import Headers
 
-from ..http.exchange import SSE_RETRY
+from ..http.response import SSE_RETRY
 
 MESSAGE_BYTES = 256 * 1024  # of an agent: files and large inputs are given by URI
 RESULT_BYTES = 50_000

@@ -5,17 +5,19 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
-
-import anyio
+from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
 from .slots import MemorySlot
 
+if TYPE_CHECKING:
+    from ..models import Caller
+    from ..settings import Settings
+
 CALLS = 2  # a response may take as long to begin as two calls to Flyte
-cancelled_at_stop = dict[anyio.CancelScope, asyncio.AbstractEventLoop]()
-"""The scopes of streams and long waits. The server would wait for them, and then cut them off."""
+called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
+"""Functions that end requests and long waits, called in their loops when the server stops."""
 
 
 class Deadline:
@@ -71,15 +73,24 @@ class Deadline:
 class RequestState:
     """A request's caller, deadline and memory slots; its open calls to Flyte, and their bytes."""
 
-    def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
+    settings: "Settings"  # of the app that serves the request
+
+    def __init__(
+        self,
+        deadline: Deadline | None = None,
+        request_id: str = "",
+        settings: "Settings | None" = None,
+    ) -> None:
         """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
+        if settings:
+            self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.credentials: tuple[tuple[str, str], ...] = ()  # its credential headers
         self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.caller_hash: str | None = None
-        self.caller: Any = None  # what Flyte has told of the person, if the app has asked
+        self.caller: Caller | None = None  # if the app has asked Flyte
         self.received = 0  # bytes, since something was last sent to the client
         self.seconds = 0.0  # in calls with a single answer
         self.omitted_count = 0  # entries of lists, because they are too large

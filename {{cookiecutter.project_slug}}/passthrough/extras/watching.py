@@ -19,7 +19,7 @@ from flyteidl2.common.identifier_pb2 import RunIdentifier
 from flyteidl2.workflow.run_definition_pb2 import Action, Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActionsResponse
 
-from ..calls.request_state import cancelled_at_stop, this_request
+from ..calls.request_state import called_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
 from ..models import FAILED, WAITING, is_answered, phase_of
 from . import reading
@@ -122,11 +122,11 @@ def _time_limit(seconds: float) -> Generator[None]:
     deadline = this_request().deadline
     left = 0.9 * deadline.seconds_left()  # a tenth is left to write the response
     with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
-        cancelled_at_stop[limit] = asyncio.get_running_loop()
+        called_at_stop[limit.cancel] = asyncio.get_running_loop()
         try:
             yield
         finally:
-            cancelled_at_stop.pop(limit, None)
+            called_at_stop.pop(limit.cancel, None)
 
 
 async def watch_details(

@@ -1,6 +1,7 @@
 """Limits of request bodies: their size, their senders, and how many are in memory or on disk."""
 
 import asyncio
+import math
 from contextlib import nullcontext
 from weakref import WeakValueDictionary
 
@@ -13,13 +14,16 @@ from ..calls.request_state import this_request
 from ..calls.slots import LARGE_BODY, MANY_VALUES
 from ..limits import limits
 from .callers import find_caller
-from .exchange import size_of_body
-from .middleware import IS_PUBLIC
 
-MAX_UNAUTHENTICATED_BODY = (
-    4 * 1024
-)  # bytes; before a larger body, the app asks Flyte for the caller
+MAX_UNAUTHENTICATED_BODY = 4 * 1024
+"""In bytes. Before a larger body is read, the app asks Flyte for the caller."""
 BEFORE_VALUES = b"[", b"{", b",", b":"  # in JSON: a cheap count of values, before they are parsed
+
+
+def size_of_body(scope: Scope) -> float:
+    """Return the number of bytes of a request's body; infinity if the client has not told it."""
+    headers = dict(scope["headers"])
+    return math.inf if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
 
 
 class RequestBodyMiddleware:
@@ -45,7 +49,7 @@ class RequestBodyMiddleware:
         size, state, received, values = size_of_body(scope), this_request(), 0, 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         whose = state.caller_hash
-        if size > MAX_UNAUTHENTICATED_BODY and not scope[IS_PUBLIC]:
+        if size > MAX_UNAUTHENTICATED_BODY and whose:
             whose = (await find_caller(HTTPConnection(scope))).subject or whose
 
         async def receive_json() -> Message:
@@ -56,7 +60,9 @@ class RequestBodyMiddleware:
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
             if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
-                await state.body_slot.acquire()  # until the response begins: `Exchange` releases it
+                await (
+                    state.body_slot.acquire()
+                )  # until the response begins: `ResponseSender` releases it
             return message
 
         uploads = self._uploads.setdefault(whose, asyncio.Semaphore(limits().max_uploads_per_user))

@@ -17,23 +17,21 @@ from ..calls.redaction import secrets_in
 from ..calls.request_state import this_request
 from ..calls.sdk import forwarded_credentials
 from ..models import Caller
-from ..settings import SETTINGS, Settings
+from ..settings import Settings
 
 IS_INNER = "passthrough.is_inner"
 """The key of ASGI's scope that is set in a tool call's request: its agent's message is counted."""
 _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 
-async def find_caller(connection: HTTPConnection) -> Caller:
+async def find_caller(_: HTTPConnection) -> Caller:
     """Ask Flyte who the caller is, once in a request; it refuses invalid credentials."""
     state = this_request()
-    state.caller = state.caller or await _ask_for_caller(connection)
-    found: Caller = state.caller
-    return found
+    state.caller = state.caller or await _ask_for_caller(state.settings)
+    return state.caller
 
 
-async def _ask_for_caller(connection: HTTPConnection) -> Caller:
-    settings: Settings = connection.scope[SETTINGS]
+async def _ask_for_caller(settings: Settings) -> Caller:
     known: Any = {
         "anonymous": settings.flyte_plaintext,
         "sign_in": settings.sign_in_url,

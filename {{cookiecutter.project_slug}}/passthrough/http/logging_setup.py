@@ -84,8 +84,14 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
+    """Drop the server's record of an incomplete response, which the app logs if it is a bug."""
+    return record.msg != "ASGI callable returned without completing response."
+
+
 def set_up_logging(settings: Settings) -> None:
     """Log what the app says, and warnings of others, unless the owner has configured logging."""
+    logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(CONSOLE)

@@ -27,7 +27,6 @@ from starlette.types import Scope
 from ..calls.redaction import ERROR_CHARS, redact
 from ..calls.request_state import this_request
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
-from ..settings import SETTINGS
 from ..values.inputs import InvalidInputs
 
 logger = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     if problem.status in {500, 501, 502, 503} and not isinstance(error, HTTPException):
         problem.detail = None
     if problem.status == 401:
-        problem.sign_in = connection.scope[SETTINGS].sign_in_url
+        problem.sign_in = this_request().settings.sign_in_url
     if problem.status == 504 and (run := this_request().run):
         problem.detail = f"{problem.detail or problem.title}; the run {run} goes on"
     return problem

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from .exchange import HEADERS
+from .headers import HEADERS
 
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 """Paths that need no credentials: they reveal no more than the app's source code."""

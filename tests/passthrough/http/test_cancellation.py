@@ -20,6 +20,7 @@ from app.routers import streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import request_state
+from passthrough.http import cancellation
 
 from .. import naive_endpoints
 from ..support import build_app, connected, head, router_of
@@ -168,6 +169,72 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(url: str) -> No
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])
     wait_until(lambda: heard == ["2", "ended"])
+
+
+@router.post("/uploads", max_body_size=10_000_000)
+async def upload_to_flyte(request: Request) -> None:
+    await request.body()
+    await remote.User.get.aio()
+
+
+@pytest.mark.parametrize(
+    ("header", "rest"),
+    [
+        ("Content-Length: 70000", bytes(70_000)),
+        ("Content-Length: 1", b""),
+        ("Content-Length: 1", b"x"),
+        ("Accept: */*", head("/mark") * 3),
+        ("Accept: */*", head("/mark", "Content-Length: 9") + bytes(9)),
+        ("Accept: */*", head("/mark") * 100),
+    ],
+    ids=["body", "nothing of a byte", "byte", "pipelined", "pipelined with body", "many pipelined"],
+)
+def test_unread_bytes_do_not_hide_that_the_client_left(
+    url: str, local_flyte: LocalFlyte, counting: str, header: str, rest: bytes
+) -> None:
+    with connected(url, head(f"/runs/{counting}/wait-sync", header)) as client:
+        wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 1)
+        time.sleep(2 * cancellation.LISTEN_AFTER)  # the app listens then
+        client.sendall(rest)
+        time.sleep(0.1)  # the server reads it before it can see the end
+    wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 0, 60)
+
+
+@pytest.mark.parametrize("size", [5_000, 100_000, 9_000_000])
+def test_uploads_end_with_their_clients_while_flyte_hangs(
+    url: str, local_flyte: LocalFlyte, size: int
+) -> None:
+    """Flyte is asked who the caller is before the body is read."""
+    sent = head("/uploads", f"Content-Length: {size}", method="POST") + bytes(min(size, 50_000))
+    with local_flyte.hang("UserInfo"):
+        with ExitStack() as clients:
+            for _ in range(VIEWERS):
+                clients.enter_context(connected(url, sent))
+            wait_until(lambda: local_flyte.open_calls("UserInfo") == VIEWERS)
+        wait_until(lambda: local_flyte.open_calls("UserInfo") == 0)
+
+
+@router.post("/start")
+async def start(request: Request) -> None:
+    heard.append(f"started with {len(await request.body())} bytes")
+
+
+@pytest.mark.parametrize("size", [70_000, 900_000])
+def test_nothing_starts_for_clients_who_left_before_their_body_was_read(
+    url: str, local_flyte: LocalFlyte, size: int, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    sent = head("/start", f"Content-Length: {size}", method="POST") + bytes(size)
+    with local_flyte.hang("UserInfo"), ExitStack() as clients:
+        for _ in range(5):
+            clients.enter_context(connected(url, sent))
+        wait_until(lambda: local_flyte.open_calls("UserInfo") == 5)
+        time.sleep(2 * cancellation.LISTEN_AFTER)  # the body is late then
+        clients.close()
+    wait_until(lambda: len(caplog.records) == 5)
+    assert {vars(one)["fields"]["status"] for one in caplog.records} == {499}
+    assert heard == []
 
 
 @router.get("/mark")

@@ -1,0 +1,127 @@
+"""Which credentials are taken, and which requests of other sites are refused."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, client_of, serving
+from passthrough.http.forwarding import passthrough_middleware
+from passthrough.settings import Settings
+
+from ..support import build_app
+
+router = APIRouter()
+ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+TRUSTED = "https://trusted.example"
+TOKEN = bearer("alice").removeprefix("Bearer ")
+
+
+@router.get("/things")
+@router.post("/things", operation_id="act")
+async def things() -> str:
+    return "things"
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The URL of an app that trusts the pages of one other origin."""
+    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
+    with serving(build_app(router, **changed)) as url:
+        yield url
+
+
+def forwarded(settings: dict[str, Any], sent: list[tuple[str, str]]) -> Any:
+    """Return the credentials that are forwarded, or the status of the refusal."""
+    kind, _, options = passthrough_middleware(Settings.model_construct(**settings))
+    middleware: Any = kind(Response(), **options)
+    headers = [(name.lower().encode(), value.encode()) for name, value in sent]
+    try:
+        return middleware.credentials(
+            {"type": "http", "method": "GET", "path": "", "headers": headers}
+        )
+    except HTTPException as refused:
+        return refused.status_code
+
+
+SENT = [
+    ("cookie", "theme=dark; flyte_at=one"),
+    ("Authorization", "Bearer two"),
+    ("x-key", "three"),
+    ("x-token", " four "),
+    ("x-token", ""),
+]
+DEFAULT = {"cookie": "flyte_at=one", "authorization": "Bearer two"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, DEFAULT),
+        ({"cookie_names": None}, DEFAULT | {"cookie": "theme=dark; flyte_at=one"}),
+        ({"credential_headers": ("x-key", "x-none")}, DEFAULT | {"x-key": "three"}),
+        # A proxy may put another token in Authorization: oauth2-proxy can send the ID token there.
+        ({"token_header": "x-token"}, DEFAULT | {"authorization": "Bearer four"}),
+        ({"token_header": "x-none"}, {"cookie": "flyte_at=one"}),
+        ({"flyte_plaintext": True}, DEFAULT | {"x-flyte-caller": "nobody"}),
+    ],
+)
+def test_the_settings_decide_where_credentials_come_from(
+    settings: dict[str, Any], expected: dict[str, str]
+) -> None:
+    assert forwarded(settings, SENT) == expected
+
+
+@pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
+def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
+    sent = [*SENT, *(("x-token", token) for token in tokens)]
+    assert forwarded({"token_header": "x-token"}, sent) == 400
+
+
+@pytest.mark.parametrize("values", [[], [""]])
+def test_without_the_proxys_header_authorization_is_ignored(values: list[str]) -> None:
+    sent = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
+    assert forwarded({"token_header": "X-Token"}, sent) == 401
+
+
+def test_by_default_no_proxy_is_trusted() -> None:
+    assert forwarded({}, [("X-Forwarded-Access-Token", "four")]) == 401
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
+def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
+    url: str, header: str
+) -> None:
+    value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
+    # A browser too old for Sec-Fetch-Site still sends an Origin.
+    for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
+        with client_of(url, None) as client:
+            refused = client.post("/things", headers={**origin, header: value})
+        assert refused.status_code == 403
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        (("cross-site", "no-cors", "image"), 403),  # <img src=...>, timed by its page
+        (("cross-site", "navigate", "iframe"), 403),
+        (("cross-site", "navigate", "document"), 200),  # a link
+        (("same-origin", "cors", "empty"), 200),
+    ],
+)
+def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
+    alice: httpx.Client, values: tuple[str, ...], status: int
+) -> None:
+    sent = dict(zip(SEC_FETCH, values, strict=True))
+    assert alice.get("/things", headers=sent).status_code == status
+    assert alice.get("/health", headers=sent).status_code == 200

@@ -1,0 +1,59 @@
+"""Headers of responses."""
+
+from collections.abc import Mapping
+
+from starlette.types import Message
+
+from ..calls.request_state import RequestState
+
+HEADERS = {
+    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
+    "cache-control": "no-store",
+    # Pages load only the app's files and cannot be framed.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Other sites cannot embed a response, or keep a reference to a window that they open.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # URLs contain names of runs and tasks, which linked sites must not see.
+    "referrer-policy": "no-referrer",
+    # Browsers must never run task output as a script or show it as a page.
+    "x-content-type-options": "nosniff",
+}
+"""Default headers of every response. An endpoint's own header of the same name replaces one."""
+
+
+class ResponseHeaders:
+    """Adds headers to each response: the defaults, the request's identifier, omitted entries."""
+
+    def __init__(self, changed: Mapping[str, str]) -> None:
+        """Take the developer's headers, which replace defaults of the same name."""
+        headers = HEADERS | {name.lower(): value for name, value in changed.items()}
+        self._defaults = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    def add(self, start: Message, state: RequestState) -> Message:
+        """Return the start of a response with its headers; the endpoint's own ones stay."""
+        own = start.get("headers", ())
+        names = dict(own)
+        if is_event_stream(start):
+            # FastAPI sets "no-cache", with which a cache may store the stream.
+            own = [pair for pair in own if pair[0] != b"cache-control"]
+            names.pop(b"cache-control", None)
+        more = [*self._defaults, (b"x-request-id", state.request_id.encode())]
+        if state.omitted_count:
+            more.append((b"x-omitted-count", b"%d" % state.omitted_count))
+        return {**start, "headers": [*own, *(pair for pair in more if pair[0] not in names)]}
+
+
+def content_type(start: Message) -> bytes:
+    """Return the content type at the start of a response."""
+    kind: bytes = dict(start.get("headers", ())).get(b"content-type", b"")
+    return kind
+
+
+def is_event_stream(start: Message) -> bool:
+    """Tell whether a response is an event stream."""
+    return content_type(start).startswith(b"text/event-stream")

@@ -1,0 +1,112 @@
+"""Sends a response: an event stream starts with its first event, and a slow client is given up."""
+
+import asyncio
+
+from anyio.lowlevel import checkpoint_if_cancelled
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Send
+
+from .cancellation import Cancellation
+from .headers import ResponseHeaders, content_type, is_event_stream
+
+UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
+PIECE_BYTES = 64 * 1024  # of a large body
+SSE_RETRY = b"retry: 1000\n\n"
+"""The end of an unfinished event stream: the client reconnects after this many milliseconds."""
+
+
+class EventStream:
+    """Frames a response that is an event stream.
+
+    The stream starts with its first event: if an endpoint fails before that, for example because
+    Flyte knows no such run, the response has the status of its error. The stream does not end when
+    the app returns, but with `end`, so that an error of the endpoint can still be its last event.
+    """
+
+    def __init__(self, start: Message, send: Send) -> None:
+        self._start: Message | None = start  # until the first event
+        self._send = send
+
+    async def send(self, body: bytes) -> None:
+        """Send events."""
+        if body:
+            await self._send_body(body, more_body=True)
+
+    async def end(self, last: bytes = b"") -> None:
+        """Send the last event, or `SSE_RETRY`, and end the stream."""
+        await self._send_body(last, more_body=False)
+
+    async def _send_body(self, body: bytes, *, more_body: bool) -> None:
+        if start := self._start:
+            self._start = None
+            await self._send(start)
+        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+
+class ResponseSender:
+    """Sends a response to the client.
+
+    A large body is sent in pieces, and a client that does not read one in time is given up.
+    """
+
+    def __init__(self, send: Send, headers: ResponseHeaders, cancellation: Cancellation) -> None:
+        self.status = 0  # 0 before the response has begun
+        self.events: EventStream | None = None
+        self._send, self._headers, self._cancellation = send, headers, cancellation
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the app's.
+
+        Raises:
+            ClientDisconnect: The client has left.
+            HTTPException: It is Starlette's own 413, to be sent as a problem.
+        """
+        self._cancellation.state.received = 0
+        if message["type"] == "http.response.start":
+            message = await self._begin(message)
+            if self.events:
+                return
+        elif not message.get("more_body"):
+            self._cancellation.is_complete = True
+        if self.events:
+            await self.events.send(message.get("body", b""))
+        else:
+            await self._send_in_pieces(message)
+
+    async def _begin(self, start: Message) -> Message:
+        state = self._cancellation.state
+        if self._cancellation.reason:
+            # An answer that was cut off, such as a log, must not begin as if it were whole.
+            await checkpoint_if_cancelled()
+        if start["status"] == 413 and content_type(start).startswith(b"text/plain"):
+            raise HTTPException(413, "Content Too Large")
+        start = self._headers.add(start, state)
+        state.deadline.remove()
+        # The app has used what it has received, or parsed, to make the response.
+        state.message_slot.release()
+        state.body_slot.release()
+        self.events = None
+        if is_event_stream(start):
+            self.events = EventStream(start, self._send_in_pieces)
+            self._cancellation.stop_seconds = 0.0
+        return start
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+        body, more = message.get("body", b""), message.get("more_body", False)
+        is_limited = len(body) > PIECE_BYTES or self._cancellation.reason
+        try:
+            for start in range(0, len(body) or 1, PIECE_BYTES):
+                if len(body) > PIECE_BYTES:
+                    end = start + PIECE_BYTES
+                    more_body = more or end < len(body)
+                    message = {**message, "body": body[start:end], "more_body": more_body}
+                async with asyncio.timeout(UNREAD_SECONDS if is_limited else None):
+                    await self._send(message)
+        except (OSError, RuntimeError) as error:  # a TimeoutError is an OSError
+            # If the client has left, uvloop raises a RuntimeError, which says so.
+            if isinstance(error, RuntimeError) and "closed" not in str(error):
+                raise
+            self._cancellation.leave()
+            raise ClientDisconnect from None
