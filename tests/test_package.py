@@ -38,7 +38,7 @@ def of_the_package(project: Path) -> dict[str, bytes]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel as the page says, and put it where an index would have it."""
     index = tmp_path_factory.mktemp("index") / "simple/flyte-passthrough"
-    (command,) = code_blocks(PAGE, "Publish it once", "sh")
+    (command,) = code_blocks(PAGE, "Publish the package", "sh")
     _, *arguments = command.split()
     run([BIN / "uv", *arguments, "--quiet", "--out-dir", index], ROOT)
     (wheel,) = index.glob("*.whl")
@@ -61,15 +61,15 @@ def test_wheel_has_files_and_requirements_of_project(
     assert needed == {(each.name, str(each.specifier)) for each in dependencies}
     local = {each.name for each in requires if "local" in str(each)}
     assert local <= {Requirement(each).name for each in theirs["dependency-groups"]["dev"]}
-    dependency, _ = code_blocks(PAGE, "In each app", "toml")
+    dependency, _ = code_blocks(PAGE, "Use the package in an app", "toml")
     assert Requirement(dependency.strip(' ",\n')).specifier.contains(package.version)
 
 
 def move(project: Path, address: str = EXAMPLE) -> None:
     """Do what the page says in each app, with an index at this address."""
-    (delete,) = code_blocks(PAGE, "In each app", "sh")
+    (delete,) = code_blocks(PAGE, "Use the package in an app", "sh")
     run(["sh", "-c", delete], project)
-    dependency, origin = code_blocks(PAGE, "In each app", "toml")
+    dependency, origin = code_blocks(PAGE, "Use the package in an app", "toml")
     pyproject = project / "pyproject.toml"
     edit(pyproject, "dependencies = [\n    ", f"dependencies = [\n{dependency}    ")
     with pyproject.open("a", encoding="utf-8") as file:
@@ -113,7 +113,7 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
     """A moved project, which make has set up."""
     folder = tmp_path_factory.mktemp("moved")
     project = baker(folder)
-    (test,) = code_blocks(PAGE, "The middleware in sight", "python")
+    (test,) = code_blocks(PAGE, "Review changes of the middleware", "python")
     (project / "tests/test_middleware.py").write_text(test, "utf-8")
     shutil.copy(project / "passthrough/passthrough_auth.py", project / "docs")
     move(project, index)
@@ -137,7 +137,7 @@ def test_project_can_move_to_package_and_back(
     assert of_the_package(moved) == {}
     move(project)
     (project / ".venv").symlink_to(moved / ".venv")
-    (copy,) = code_blocks(PAGE, "Back again", "sh")
+    (copy,) = code_blocks(PAGE, "Return to folders in the project", "sh")
     run(["sh", "-c", copy], project)
     assert of_the_package(project) == of_the_package(default_project)
 

@@ -186,7 +186,7 @@ def webhook() -> str:
     rows = (
         (", ".join(map(code, row["operations"])), row["here"]) for row in data("webhook")["rows"]
     )
-    return table("| operations | here |", rows)
+    return table("| Operations | In this app |", rows)
 
 
 FROM_CODE = [settings, limits]
