@@ -87,7 +87,7 @@ class Chain:
         Flags take precedence over the file.
         """
         port = port or free_port()
-        url, config = f"https://{HOST}:{port}", self.folder / f"oauth2-proxy-{port}.cfg"
+        url, config = f"https://{HOST}:{port}", self.folder / "oauth2-proxy.cfg"
         redirect = f"{url}/oauth2/callback"
         PROXY["redirect_uris"].append(redirect)
         values = {
@@ -106,7 +106,9 @@ class Chain:
         config.write_text(text.replace('":443"', f'"{HOST}:{port}"'), "utf-8")
         command = f"{self.programs}/oauth2-proxy --config {config} {' '.join(flags)}"
         trust = {"SSL_CERT_FILE": str(self.folder / "ca.pem")}
-        with started(command, self.folder, f"{url}/ping", trust, config.with_suffix(".log")):
+        with started(
+            command, self.folder, f"{url}/ping", trust, self.folder / f"oauth2-proxy-{port}.log"
+        ):
             yield replace(self, url=url)
 
 

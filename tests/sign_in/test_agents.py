@@ -80,7 +80,9 @@ class Agent:
             redirect_uris=[AnyUrl(CALLBACK)], token_endpoint_auth_method="none"
         )
         url = f"{self.chain.url}/mcp"
-        auth = OAuthClientProvider(url, metadata, self, self.open_browser, self.wait_for_callback)
+        self.auth = auth = OAuthClientProvider(
+            url, metadata, self, self.open_browser, self.wait_for_callback
+        )
         options: dict[str, Any] = {"verify": self.chain.trust, "event_hooks": {}, "timeout": 60}
         options["event_hooks"] = {"response": [self._note]}
         async with (
@@ -95,11 +97,12 @@ class Agent:
         return result.structured_content
 
     def wait_until_expired(self) -> None:
-        """Wait until oauth2-proxy refuses its token."""
+        """Wait until oauth2-proxy refuses its token, and it knows that the token has expired."""
         assert self.tokens
         headers = {"Authorization": f"Bearer {self.tokens.access_token}"}
         with self.chain.client() as client:
             wait_until(lambda: client.get("/me", headers=headers).status_code == 401)
+        wait_until(lambda: not self.auth.context.is_token_valid())
 
     def requests(self, path: str) -> int:
         return sum(path == called for called, _ in self.responses)
