@@ -19,7 +19,7 @@ from flyte import remote
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
-from passthrough.dependencies import RequestBody
+from passthrough.dependencies import CallerDep, RequestBody
 from passthrough.http import response
 
 from ..agents.calling import calling
@@ -125,6 +125,51 @@ def test_a_caller_has_a_limited_number_of_open_requests(
         assert bob.get("/thread").json() == "served"
         streams.close()
         wait_until(lambda: alice.get("/thread").status_code == 200)
+
+
+@router.get("/whoami")
+async def whoami(caller: CallerDep) -> str | None:
+    return caller.subject
+
+
+def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: LocalFlyte) -> None:
+    with client_of(url, None) as client, ExitStack() as streams:
+        streams.enter_context(local_flyte.hang("UserInfo"))
+        for number in range(MOST):
+            headers = {"Authorization": f"Bearer header.payload.signature-{number}"}
+            streams.enter_context(client.stream("GET", "/events", headers=headers))
+        headers = {"Authorization": "Bearer header.payload.another"}
+        assert client.get("/thread", headers=headers).status_code == 429
+        headers = {"Authorization": "Bearer header.another.signature-1"}
+        assert client.get("/thread", headers=headers).status_code == 200
+
+
+def test_tokens_of_a_known_user_count_as_one_caller(
+    url: str,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    with (
+        client_of(url, "alice") as alice,
+        client_of(url, None) as also_alice,
+        ExitStack() as streams,
+    ):
+        also_alice.headers["Cookie"] = PEOPLE["alice"].cookie
+        clients = [alice, also_alice]
+        (subject,) = {client.get("/whoami").json() for client in clients}
+        streams.enter_context(local_flyte.hang("UserInfo"))
+        for number in range(MOST):
+            stream = streams.enter_context(clients[number % 2].stream("GET", "/events"))
+            assert stream.status_code == 200
+        for client in clients:
+            assert client.get("/thread").status_code == 429
+    lines: list[Any] = [vars(one)["fields"] for one in caplog.records if one.name == "app.access"]
+    refused = [line for line in lines if line["status"] == 429]
+    assert [line["subject"] for line in refused] == [subject] * 2
+    assert len({line["caller_hash"] for line in refused}) == 1
 
 
 @pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])

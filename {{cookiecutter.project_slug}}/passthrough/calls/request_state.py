@@ -91,6 +91,7 @@ class RequestState:
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.caller_hash: str | None = None
         self.caller: Caller | None = None  # if the app has asked Flyte
+        self.subject = ""  # of the caller, if Flyte has told it now or for an earlier request
         self.received = 0  # bytes, since something was last sent to the client
         self.seconds = 0.0  # in calls with a single answer
         self.omitted_count = 0  # entries of lists, because they are too large

@@ -1,4 +1,4 @@
-"""Who the caller is, and how many requests one may have open at once."""
+"""Who the caller is, and the limit of concurrent requests per caller (429)."""
 
 import hashlib
 import math
@@ -21,6 +21,7 @@ from ..settings import Settings
 
 IS_INNER = "passthrough.is_inner"
 """The key of ASGI's scope that is set in a tool call's request: its agent's message is counted."""
+MAX_REMEMBERED = 10_000  # credentials whose subject is known
 _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 
 
@@ -28,6 +29,7 @@ async def find_caller(_: HTTPConnection) -> Caller:
     """Ask Flyte who the caller is, once in a request; it refuses invalid credentials."""
     state = this_request()
     state.caller = state.caller or await _ask_for_caller(state.settings)
+    state.subject = state.caller.subject or ""
     return state.caller
 
 
@@ -55,23 +57,26 @@ async def _ask_for_caller(settings: Settings) -> Caller:
 
 
 class ConcurrencyLimitMiddleware:
-    """Middleware that refuses a caller who has too many requests open, streams included.
+    """Limits the requests that one caller may have open at the same time, streams included.
 
-    It stands inside the passthrough middleware, which has chosen the credentials. A caller is a
-    hash of a secret, with a key that is new at each start: nobody can find credentials by it.
+    It stands inside the passthrough middleware, which has chosen the credentials. A request counts
+    for each of its tokens and chosen cookies, so another cookie gives no second allowance; without
+    any, for all that is forwarded. It also counts for its user if Flyte has told the subject for
+    one of these credentials, so a user with several tokens is one caller.
 
-    A request counts for each of its tokens and chosen cookies, so another cookie gives no second
-    allowance. Without any, its caller is known by all that is forwarded.
+    Counts are kept by hashes, with a key that is new at each start: nobody can find credentials by
+    them. The signature of a JWT is not hashed, because base64url can spell it in 16 ways.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        # In plaintext nobody has credentials, so all callers are one: then there is no limit.
+        # Without TLS to Flyte nobody has credentials, so all callers are one: there is no limit.
         most = math.inf if settings.flyte_plaintext else settings.max_concurrent_requests_per_caller
         self._app, self._most = app, most
-        # If all cookies are forwarded, some are no secrets, and many people have them.
+        # If all cookies are forwarded, many users have the same values of some.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
+        self._subjects = dict[str, str]()  # by the hashes of credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -81,7 +86,10 @@ class ConcurrencyLimitMiddleware:
         forwarded = forwarded_credentials()
         more = [("authorization", value.decode("latin-1")) for value in sent]
         state.credentials = (*forwarded, *more)
-        callers = self._callers(forwarded)
+        hashes = self._hashes(forwarded)
+        subjects = {self._subjects[each] for each in hashes if each in self._subjects}
+        state.subject = min(subjects, default="")
+        callers = hashes + [self._hash(subject, b"subject") for subject in subjects]
         # The highest count decides; its hash is logged.
         state.caller_hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
@@ -90,19 +98,35 @@ class ConcurrencyLimitMiddleware:
         if self._open[fullest] >= self._most:
             detail = f"you may have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        for caller in callers:
-            self._open[caller] += 1
+        self._open.update(callers)
         try:
             await self._app(scope, receive, send)
         finally:
+            self._open.subtract(callers)
             for caller in callers:
-                self._open[caller] -= 1
                 if not self._open[caller]:
                     del self._open[caller]
+            if state.subject:
+                self._remember(hashes, state.subject)
 
-    def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
+    def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        return [
-            hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
-            for secret in counted or [repr(credentials)]
-        ]
+        return [self._hash(_unsigned(secret)) for secret in counted or [repr(credentials)]]
+
+    def _hash(self, text: str, kind: bytes = b"") -> str:
+        hashed = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
+        return hashed.hexdigest()
+
+    def _remember(self, hashes: list[str], subject: str) -> None:
+        """Remember whose credentials these are, to count requests. It authorizes nothing."""
+        for each in hashes:
+            self._subjects.pop(each, None)
+            self._subjects[each] = subject
+        while len(self._subjects) > MAX_REMEMBERED:
+            del self._subjects[next(iter(self._subjects))]
+
+
+def _unsigned(token: str) -> str:
+    """Return a JWT without its signature, and any other text as it is."""
+    unsigned, _, _ = token.rpartition(".")
+    return unsigned if unsigned.count(".") == 1 else token

@@ -161,7 +161,7 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
         "flyte_duration_ms": round(1000 * state.seconds, 1),
         "request_id": state.request_id,
         "caller_hash": state.caller_hash or "-",
-        "subject": (state.caller and state.caller.subject) or "-",
+        "subject": state.subject or "-",
     }
     # `logger.info` would look for the line of code that has called it.
     text = " ".join(map(str, line.values()))
