@@ -123,6 +123,8 @@ def test_a_malicious_url_of_the_page_does_no_harm(visit: Visit) -> None:
         "runs?phase=__proto__&task=%3Cb%3E",
     ):
         go(page, place)
-        shown = page.locator("main .problem, h1:text('not found'), main .hint:not(:empty):not(:text('Loading'))")
+        shown = page.locator(
+            "main .problem, h1:text('not found'), main .hint:not(:empty):not(:text('Loading'))"
+        )
         expect(shown.first).to_be_visible()
         check_harmless(page)

@@ -58,7 +58,9 @@ def test_what_no_longer_waits_stays_until_the_view_is_left(page: Page) -> None:
     expect(asked.first.get_by_role("button")).to_have_count(2)
     draw(page, question("3"))
     expect(asked.locator(".question-prompt")).to_have_text(["1", "2", "3"])
-    expect(asked.locator("p[data-key=result]")).to_have_text(["This no longer waits for an answer"] * 2)
+    expect(asked.locator("p[data-key=result]")).to_have_text(
+        ["This no longer waits for an answer"] * 2
+    )
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
 
 

@@ -233,7 +233,9 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
         lines = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
         own = [line for line in lines if line.startswith(("b ", "Attempt"))]
         assert own == ["b begins", "Attempt 2", "b begins", "b ends"]
-        expect(page.locator(".log-mark:not(:empty)")).to_have_text("Attempt 2")  # not a task's own line
+        expect(page.locator(".log-mark:not(:empty)")).to_have_text(
+            "Attempt 2"
+        )  # not a task's own line
         expect(page.get_by_text("The log will continue")).to_have_count(0)
         page.get_by_role("button", name="family").click()
     with alice.context.expect_page() as opened:

@@ -326,7 +326,10 @@ def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path:
 def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
     files: Page, visit: Visit, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    text, progress = files.get_by_label("text file"), files.get_by_role("progressbar", name="Upload")
+    text, progress = (
+        files.get_by_label("text file"),
+        files.get_by_role("progressbar", name="Upload"),
+    )
 
     def says(words: str, field: Locator = text) -> None:
         expect(field).to_have_accessible_description(re.compile(words))

@@ -205,9 +205,11 @@ def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
     log(*[lines(*["x" * 49_000] * 100)] * 3)
     before = messages(counted)
     with ExitStack() as clients:
-        for person in ("alice", "bob", "victor"):  # one alone has one large log at a time
-            sent = head(f"/runs/{counting}/logs", person=person)
-            assert clients.enter_context(connected(str(counted.base_url), sent, 4096)).recv(12)
+        sent = head(f"/runs/{counting}/logs")
+        first, *_ = (
+            clients.enter_context(connected(str(counted.base_url), sent, 4096)) for _ in range(3)
+        )
+        assert first.recv(12)
         wait_until(lambda: (messages(counted) - before).total() < SMALL)
     wait_until(lambda: not local_flyte.open_calls("WatchActions"))
 

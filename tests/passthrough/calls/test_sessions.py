@@ -11,6 +11,8 @@ import pytest
 from app.routers import streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, events, wait_until
+from passthrough.calls import slots
+from passthrough.http.response import SSE_RETRY
 from passthrough.limits import Limits
 
 from .. import naive_endpoints
@@ -134,6 +136,27 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
         with bob.stream("GET", f"/runs/{greeting}/logs") as log_of_bob:
             assert next(events(log_of_bob)).id == "1-1"
         assert len({call["client"] for call in elsewhere.received}) == VIEWERS + 1
+
+
+def test_a_slow_client_of_a_large_log_is_told_to_reconnect(
+    *,
+    url: str,
+    bob: httpx.Client,
+    log: Callable[..., None],
+    greeting: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It holds the memory slot for a while, and then another client gets the log."""
+    monkeypatch.setattr(slots, "HOLD_SECONDS", 0.5)
+    log(lines(*["x" * 40_000] * 100), envelope(b"{}", 2))
+    with connected(url, head(f"/runs/{greeting}/logs"), 4096) as slow:
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        assert bob.get(f"/runs/{greeting}/logs").text.count("x") == 4_000_000
+        received = b""
+        while SSE_RETRY not in received[-100:] and (part := slow.recv(1 << 20)):
+            received += part
+        assert received.count(b"x") < 4_000_000
+        assert SSE_RETRY in received
 
 
 def test_a_message_of_a_stream_that_is_too_large_is_not_read(

@@ -67,7 +67,7 @@ class Deadline:
     def end(self) -> None:
         """Have no deadline any more: the request ends."""
         self.remove()
-        self._end = None  # it refers to the exchange, which refers to this
+        self._end = None  # it refers to the request's `Cancellation`, which refers to this
 
 
 class RequestState:

@@ -60,9 +60,7 @@ class RequestBodyMiddleware:
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
             if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
-                await (
-                    state.body_slot.acquire()
-                )  # until the response begins: `ResponseSender` releases it
+                await state.body_slot.acquire()  # `ResponseSender` releases it
             return message
 
         uploads = self._uploads.setdefault(whose, asyncio.Semaphore(limits().max_uploads_per_user))

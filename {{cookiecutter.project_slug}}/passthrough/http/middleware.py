@@ -35,7 +35,7 @@ from starlette.websockets import WebSocketClose
 from ..calls.request_state import RequestState, current_request
 from ..limits import current_limits
 from ..settings import Settings
-from .cancellation import Cancellation, StoppingError
+from .cancellation import Cancellation
 from .headers import ResponseHeaders
 from .problems import logged_problem, problem_response, route_of
 from .response import SSE_RETRY, ResponseSender
@@ -141,7 +141,7 @@ async def _finish(
     if isinstance(cancellation.reason, ClientDisconnect):
         if error:
             logged_problem(connection, error)
-    elif response.events and isinstance(error, StoppingError):
+    elif response.events and error and error is cancellation.reason:
         await response.events.end(SSE_RETRY)
     elif error and not response.status:
         await problem_response(connection, error)(scope, cancellation.receive, response.send)
