@@ -48,7 +48,7 @@ def test_copied_files_work_in_empty_project(tmp_path: Path) -> None:
             shutil.copytree(SOURCE / name, package / name)
         else:
             shutil.copy(SOURCE / name, package)
-    [code] = code_blocks(PAGE, "The SDK made safe, too", "python")
+    [code] = code_blocks(PAGE, "Patch the SDK, too", "python")
     (tmp_path / "main.py").write_text(code, "utf-8")
     printed = visited(tmp_path, "-c", VISIT, _U_EP_OVERRIDE="dns:///flyte.example.com")
     assert printed == ["401", "404", "NotForManyCallersError"]
@@ -83,7 +83,7 @@ def test_refused_token_is_401_with_documented_handler(
 ) -> None:
     """Without the handler of the page it is a 500."""
     shutil.copy(SOURCE / "passthrough_auth.py", tmp_path)
-    [handler] = code_blocks(PAGE, "What to do", "python")
+    [handler] = code_blocks(PAGE, "Replace the SDK's class", "python")
     program = [COPIED_ALONE, ASK, COPIED_ALONE, handler, ASK]
     (tmp_path / "main.py").write_text("\n".join(program), "utf-8")
     callers = (bearer("alice"), "Bearer no-such-token")

@@ -116,7 +116,9 @@ def calls() -> str:
 
 def faults() -> str:
     """Return the table of responses while Flyte has a fault."""
-    header = "| Flyte, or the connection to it, | answer | still served | start of a run |"
+    header = (
+        "| Fault of Flyte or the connection | Status | Requests still served | Start of a run |"
+    )
     return table(header, (tuple(map(str, row.values())) for row in data("faults")["rows"]))
 
 
@@ -157,7 +159,7 @@ def copies() -> str:
     """Return the table of files to copy, and their requirements."""
     copying = data("copying")
     rows = [(", ".join(map(code, copying[key])) for key in ("copies", "needs"))]
-    return table("| copy | they need |", map(tuple, rows))
+    return table("| Files to copy | Requirements |", map(tuple, rows))
 
 
 def sdk_findings() -> str:
@@ -166,19 +168,19 @@ def sdk_findings() -> str:
     for number, row in enumerate(data("sdk_findings")["rows"], 1):
         script = f"[{number}](sdk-findings/{row['script']})"
         rows.append((script, row["what"], row["severity"], row["delete"]))
-    return table("| | What happens | Severity | What to delete once it is fixed |", rows)
+    return table("| | Defect | Severity | Code to delete after a fix |", rows)
 
 
 def works_with() -> str:
     """Return the table of versions that the middleware supports."""
     rows = (tuple(row.values()) for row in data("copying")["works_with"])
-    return table("| it works with | from | to |", rows)
+    return table("| Supported | from | to |", rows)
 
 
 def versions() -> str:
     """Return the table of versions of the middleware with hashes."""
     rows = ((row["version"], code(row["sha256"])) for row in data("copying")["versions"])
-    return table("| version | SHA-256 |", rows)
+    return table("| Version | SHA-256 |", rows)
 
 
 def webhook() -> str:

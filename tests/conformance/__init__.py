@@ -1,1 +1,1 @@
-"""The expected answers of a Flyte, as data, and a runner that compares them; see README.md."""
+"""Conformance tests, which compare responses of a Flyte with expected ones; see README.md."""

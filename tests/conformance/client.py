@@ -1,4 +1,4 @@
-"""A Flyte, and people who call it with the stubs of the SDK alone."""
+"""Clients of a Flyte, which use only the stubs of the SDK."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ from flyteidl2.project.project_service_connect import ProjectServiceClientSync
 from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
 from flyteidl2.task.task_definition_pb2 import TaskIdentifier
 from flyteidl2.task.task_service_connect import TaskServiceClientSync
-from flyteidl2.workflow import run_definition_pb2 as shown
+from flyteidl2.workflow import run_definition_pb2 as definitions
 from flyteidl2.workflow import run_service_pb2 as runs
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 from flyteidl2.workflow.run_service_connect import RunServiceClientSync
@@ -46,10 +46,10 @@ class Flyte:
     """A Flyte, and the project in it where the cases run."""
 
     file: Path
-    """The config of the ``flyte`` command, whose person deploys the tasks."""
+    """Config file of the ``flyte`` command; its user deploys the tasks."""
     kind: str
     tokens: Mapping[str, str] = field(repr=False)
-    """Tokens by the name of the person: alice, bob, victor, carol, expired."""
+    """Tokens by user name: alice, bob, victor, carol, expired."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables for the ``flyte`` command."""
 
@@ -65,7 +65,7 @@ class Flyte:
 
     @cached_property
     def http(self) -> SyncClient:
-        """The client of all people, which trusts the config's authorities, or the machine's."""
+        """HTTP client of all users; trusts the authority of the config, or those of the system."""
         file = self._config.platform.ca_cert_file_path
         trusted = Path(file).read_bytes() if file else None
         return SyncClient(
@@ -78,7 +78,7 @@ class Flyte:
 
     @property
     def place(self) -> dict[str, str]:
-        """The fields that the identifiers of runs and tasks have in common."""
+        """Common fields of identifiers of runs and tasks."""
         of = self._config.task
         return {"org": of.org or "", "project": self.project, "domain": of.domain or ""}
 
@@ -89,7 +89,7 @@ class Flyte:
 
     @cached_property
     def version(self) -> str:
-        """The version of the tasks of ``tasks.py``, which are deployed at the first use."""
+        """Version of the tasks in ``tasks.py``. The first access deploys them."""
         version = secrets.token_hex(8)
         program = Path(sys.executable).with_name("flyte")
         result = subprocess.run(
@@ -113,14 +113,14 @@ class Flyte:
         return RunIdentifier(**self.place, name=name)
 
     def until(self, ask: Callable[[], T], expected: Callable[[T], object] = bool) -> T:
-        """Ask until the answer is as expected; return it, or fail."""
+        """Call ``ask`` until the result is as expected; return it, or fail after a timeout."""
         __tracebackhide__ = True
         deadline = time.monotonic() + WAIT_SECONDS
-        while not expected(answer := ask()):
+        while not expected(result := ask()):
             if time.monotonic() > deadline:
-                pytest.fail(f"not as expected after {WAIT_SECONDS} seconds: {answer}")
+                pytest.fail(f"not as expected after {WAIT_SECONDS} seconds: {result}")
             time.sleep(POLL_SECONDS)
-        return answer
+        return result
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Credentials:
 
 
 class Person:
-    """Somebody who calls a Flyte, with a token or without credentials."""
+    """A user who calls a Flyte with a token, or an anonymous caller."""
 
     def __init__(self, flyte: Flyte, token: str | None) -> None:
         options: dict[str, Any] = {
@@ -157,14 +157,14 @@ class Person:
         return self.create(project_id=scope, task_id=self.flyte.task(task), inputs=inputs(**values))
 
     def create(self, **request: Any) -> RunIdentifier:
-        answer = self.runs.create_run(runs.CreateRunRequest(**request))
-        self.started.append(self.flyte.run(answer.run.action.id.run.name))
+        response = self.runs.create_run(runs.CreateRunRequest(**request))
+        self.started.append(self.flyte.run(response.run.action.id.run.name))
         return self.started[-1]
 
     def abort(self, run: RunIdentifier, reason: str | None = None) -> None:
         self.runs.abort_run(runs.AbortRunRequest(run_id=run, reason=reason))
 
-    def details(self, run: RunIdentifier) -> shown.RunDetails:
+    def details(self, run: RunIdentifier) -> definitions.RunDetails:
         return self.runs.get_run_details(runs.GetRunDetailsRequest(run_id=run)).details
 
     def action(self, run: RunIdentifier, name: str = "a0") -> ActionDetails:
@@ -172,10 +172,10 @@ class Person:
         return self.runs.get_action_details(request).details
 
     def until(self, phase: str, run: RunIdentifier, name: str = "a0") -> ActionDetails:
-        """Wait until an action of a run, and its last attempt, are in a phase; return it."""
+        """Wait until an action and its last attempt are in a phase; return the action."""
         return self.flyte.until(
             lambda: self.action(run, name),
-            lambda known: {phase_of(known), *map(phase_of, known.attempts[-1:])} == {phase},
+            lambda action: {phase_of(action), *map(phase_of, action.attempts[-1:])} == {phase},
         )
 
     def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
@@ -184,7 +184,7 @@ class Person:
         return [*self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=page)).actions]
 
     def child(self, run: RunIdentifier) -> Action:
-        """Return the only action beside the first one, as old as it: the list may begin with it."""
+        """Return the only child action. It may be the first one, because start times are equal."""
         (child,) = (action for action in self.actions(run) if action.id.name != "a0")
         return child
 
@@ -192,23 +192,23 @@ class Person:
         self, *filters: Filter, paused_actions_only: bool = False, **page: Any
     ) -> tuple[list[Action], str]:
         """Return the first actions of a page of runs, and the token of the next page."""
-        asked = ListRequest(filters=filters, **page)
-        request = runs.ListRunsRequest(project_id=self.flyte.scope, request=asked)
+        list_request = ListRequest(filters=filters, **page)
+        request = runs.ListRunsRequest(project_id=self.flyte.scope, request=list_request)
         request.paused_actions_only = paused_actions_only
-        answer = self.runs.list_runs(request)
-        return [run.action for run in answer.runs], answer.token
+        response = self.runs.list_runs(request)
+        return [run.action for run in response.runs], response.token
 
     def watch(self, run: RunIdentifier) -> Iterator[ActionDetails]:
         action = ActionIdentifier(run=run, name="a0")
         request = runs.WatchActionDetailsRequest(action_id=action)
-        return (answer.details for answer in self.runs.watch_action_details(request))
+        return (message.details for message in self.runs.watch_action_details(request))
 
-    def watch_all(self, run: RunIdentifier) -> Iterator[dict[str, shown.EnrichedAction]]:
-        """Yield the known actions of a run by their names, after each message."""
-        known: dict[str, shown.EnrichedAction] = {}
-        for answer in self.runs.watch_actions(runs.WatchActionsRequest(run_id=run)):
-            known |= {enriched.action.id.name: enriched for enriched in answer.enriched_actions}
-            yield known
+    def watch_all(self, run: RunIdentifier) -> Iterator[dict[str, definitions.EnrichedAction]]:
+        """Yield all actions of a run by name, after each message."""
+        actions: dict[str, definitions.EnrichedAction] = {}
+        for message in self.runs.watch_actions(runs.WatchActionsRequest(run_id=run)):
+            actions |= {enriched.action.id.name: enriched for enriched in message.enriched_actions}
+            yield actions
 
     def values(self, run: RunIdentifier, name: str = "a0") -> data.GetActionDataResponse:
         action = ActionIdentifier(run=run, name=name)
@@ -216,13 +216,15 @@ class Person:
 
     def log(self, run: RunIdentifier, attempt: int = 1) -> str:
         action = ActionIdentifier(run=run, name="a0")
-        answers = self.data.tail_logs(data.TailLogsRequest(action_id=action, attempt=attempt))
-        logs = [log for answer in answers for log in answer.logs]
+        messages = self.data.tail_logs(data.TailLogsRequest(action_id=action, attempt=attempt))
+        logs = [log for message in messages for log in message.logs]
         return "".join(line.message for log in logs for line in log.lines)
 
 
-def phase_of(known: Action | ActionDetails | shown.ActionAttempt | shown.PhaseTransition) -> str:
-    phase = known.status.phase if isinstance(known, Action | ActionDetails) else known.phase
+def phase_of(
+    item: Action | ActionDetails | definitions.ActionAttempt | definitions.PhaseTransition,
+) -> str:
+    phase = item.status.phase if isinstance(item, Action | ActionDetails) else item.phase
     return ActionPhase.Name(phase).removeprefix("ACTION_PHASE_")
 
 
@@ -245,7 +247,7 @@ def where(field: str, *values: str, function: str = "EQUAL") -> Filter:
 
 
 def code_of(call: Callable[..., object], *arguments: object, **options: object) -> str:
-    """Make a call, and return "ok" or the code of its error: not_found."""
+    """Make a call, and return "ok" or the code of the error, such as "not_found"."""
     try:
         call(*arguments, **options)
     except ConnectError as error:

@@ -1,4 +1,4 @@
-"""The Flyte of the cases: the one of the options, or else a local one of each kind."""
+"""Fixtures: the Flyte of the command-line options, or local Flyte servers."""
 
 import functools
 import os
@@ -19,16 +19,16 @@ PEOPLE = ("alice", "bob", "victor", "carol", "expired")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
-    group.addoption("--flyte", type=Path, help="a config of the flyte command, of a real Flyte")
-    group.addoption("--kind", choices=KINDS, help="the kind of that Flyte")
+    group.addoption("--flyte", type=Path, help="config file of the flyte command for a real Flyte")
+    group.addoption("--kind", choices=KINDS, help="kind of the real Flyte")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "only(kinds): the kinds of Flyte that a case is for")
+    config.addinivalue_line("markers", "only(kinds): kinds of Flyte for a case")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a case on each kind of Flyte that it is for, or on the real one."""
+    """Run each case on the matching kinds of Flyte, or on the real Flyte."""
     if "flyte" not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker("only")
@@ -55,13 +55,13 @@ def _local(kind: str, stack: ExitStack) -> Flyte:
 
     flyte = stack.enter_context(LocalFlyte(mode=Mode(kind)))
     tokens = {name: flyte.people[name].token for name in PEOPLE}
-    # The SDK remembers uploads there by the address, which an earlier local Flyte may have had.
+    # The SDK caches uploads there by endpoint, which an earlier local server may have used.
     home = {"HOME": str(flyte.home)}
     return Flyte(flyte.config_file(), kind, tokens, home)
 
 
 def _real(kind: str, config: Path) -> Flyte:
-    """Return the Flyte of the options, if it answers and has the tasks."""
+    """Return the Flyte of the options; exit if it is unreachable or tasks cannot be deployed."""
     tokens = {name: os.environ.get(f"FLYTE_TEST_TOKEN_{name.upper()}", "") for name in PEOPLE}
     flyte = Flyte(config, kind, {name: token for name, token in tokens.items() if token})
     try:
@@ -89,7 +89,7 @@ def unique() -> str:
 
 
 def _fixture(name: str) -> object:
-    """Make a fixture of a person, whose runs are aborted when the case ends."""
+    """Create a fixture for a user, which aborts the user's runs at the end of a case."""
 
     @pytest.fixture(name=name)
     def person(flyte: Flyte) -> Iterator[Person]:

@@ -1,4 +1,4 @@
-"""The tasks for the cases, written with the SDK."""
+"""Tasks for the conformance cases."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def fails(x: int) -> int:
 
 @env.task(report=True)
 async def family(x: int) -> None:
-    """Start a child in a group, draw a report, and fail if the number is 0."""
+    """Start a child action in a group, write a report, and fail if ``x`` is 0."""
     with flyte.group("pair"):
         await succeeds(x)
     await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)
@@ -39,7 +39,7 @@ async def family(x: int) -> None:
 
 @env.task
 async def asks(kind: str, seconds: float) -> str:
-    """Ask a question with an answer of this type, for this time if it is not 0."""
+    """Create a condition of this type; ``seconds`` is the timeout, or 0 for none."""
     types: dict[str, Any] = {"bool": bool, "float": float}
     condition = await flyte.new_condition.aio(
         "approval",
@@ -56,7 +56,7 @@ async def asks(kind: str, seconds: float) -> str:
 
 @env.task
 async def asks_and_fails() -> None:
-    """Ask a question, and fail without waiting for an answer."""
+    """Create a condition, and fail without waiting for an answer."""
     condition: Any = await flyte.new_condition.aio("approval", prompt="?", data_type=bool)
     asking = asyncio.ensure_future(condition.wait.aio())
     await asyncio.wait({asking}, timeout=2)

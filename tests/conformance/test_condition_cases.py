@@ -1,4 +1,4 @@
-"""Conditions: what runs ask people."""
+"""Conformance cases for conditions, which wait for a user's answer."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.usefixtures("deployed")
 
 PAUSED = "9"
 OF_CONDITIONS = where("action_type", str(ACTION_TYPE_CONDITION))
-"""Filters take the numbers."""
+"""Filters use numbers of enum values."""
 
 
-def ask(person: Person, kind: str = "bool", seconds: float = 0) -> RunIdentifier:
+def start_with_condition(person: Person, kind: str = "bool", seconds: float = 0) -> RunIdentifier:
     return person.start("asks", kind=kind, seconds=float(seconds))
 
 
-def asked(person: Person, run: RunIdentifier, phase: str = "PAUSED") -> str:
+def condition_name(person: Person, run: RunIdentifier, phase: str = "PAUSED") -> str:
     (action,) = person.flyte.until(
         lambda: person.actions(run, OF_CONDITIONS),
         lambda actions: [phase_of(action) for action in actions] == [phase],
@@ -39,7 +39,7 @@ def answer(person: Person, run: RunIdentifier, action: str, **payload: Any) -> N
     person.runs.signal_event(request)
 
 
-def waits(person: Person, run: RunIdentifier) -> bool:
+def is_paused(person: Person, run: RunIdentifier) -> bool:
     return bool(person.list_runs(where("run_name", run.name), paused_actions_only=True)[0])
 
 
@@ -47,13 +47,13 @@ def test_condition_is_paused_until_answered(
     flyte: Flyte, alice: Person, bob: Person, request: pytest.FixtureRequest
 ) -> None:
     """A viewer may not answer, and another user's answer names that user."""
-    run = ask(alice)
-    name = asked(alice, run)
-    known = next(actions for actions in alice.watch_all(run) if name in actions)
-    assert phase_of(known["a0"].action) == "RUNNING"
-    metadata = known[name].action.metadata
+    run = start_with_condition(alice)
+    name = condition_name(alice, run)
+    actions = next(actions for actions in alice.watch_all(run) if name in actions)
+    assert phase_of(actions["a0"].action) == "RUNNING"
+    metadata = actions[name].action.metadata
     assert (metadata.parent, metadata.condition.name) == ("a0", "approval")
-    assert phase_of(known[name].action) == "PAUSED"
+    assert phase_of(actions[name].action) == "PAUSED"
 
     action = alice.action(run, name)
     assert action.metadata.action_type == ACTION_TYPE_CONDITION
@@ -66,7 +66,7 @@ def test_condition_is_paused_until_answered(
     assert not condition.HasField("timeout")
 
     alice.until("RUNNING", run)
-    assert waits(alice, run)
+    assert is_paused(alice, run)
     assert alice.list_runs(where("run_name", run.name), where("phase", PAUSED)) == ([], "")
 
     if flyte.kind == "union":
@@ -83,13 +83,13 @@ def test_condition_is_paused_until_answered(
         assert action.signal_info.signalled_by.user.id.subject == subject
     alice.until("SUCCEEDED", run)
     assert alice.values(run).outputs.literals[0].value == literal("True")
-    assert not waits(alice, run)
+    assert not is_paused(alice, run)
 
 
 def test_answer_must_match_condition_and_earlier_answer(alice: Person, unique: str) -> None:
     """Repeating the same answer has no effect."""
-    run = ask(alice, "float")
-    name = asked(alice, run)
+    run = start_with_condition(alice, "float")
+    name = condition_name(alice, run)
     assert code_of(answer, alice, run, "a0", bool_value=True) == "failed_precondition"
     assert code_of(answer, alice, run, unique, bool_value=True) == "not_found"
     wrong: list[dict[str, object]] = [{"bool_value": True}, {"int_value": 1}, {}]
@@ -106,8 +106,8 @@ def test_answer_must_match_condition_and_earlier_answer(alice: Person, unique: s
 
 
 def test_condition_times_out_in_task_and_api(alice: Person) -> None:
-    run = ask(alice, seconds=1)
-    name = asked(alice, run, "TIMED_OUT")
+    run = start_with_condition(alice, seconds=1)
+    name = condition_name(alice, run, "TIMED_OUT")
     action = alice.action(run, name)
     assert action.condition.timeout.seconds == 1
     assert not fields(action) & {"error_info", "signal_info"}
@@ -118,17 +118,17 @@ def test_condition_times_out_in_task_and_api(alice: Person) -> None:
 
 def test_condition_ends_if_run_is_aborted(alice: Person) -> None:
     """If the run fails, the condition stays paused."""
-    aborted, failed = ask(alice), alice.start("asks_and_fails")
-    name = asked(alice, aborted)
-    assert waits(alice, aborted)
+    aborted, failed = start_with_condition(alice), alice.start("asks_and_fails")
+    name = condition_name(alice, aborted)
+    assert is_paused(alice, aborted)
     alice.abort(aborted)
     action = alice.until("ABORTED", aborted, name)
     assert action.status.HasField("end_time")
     assert not action.HasField("signal_info")
-    assert not waits(alice, aborted)
-    name = asked(alice, failed)
+    assert not is_paused(alice, aborted)
+    name = condition_name(alice, failed)
     alice.until("FAILED", failed)
     action = alice.action(failed, name)
     assert phase_of(action) == "PAUSED"
     assert not action.status.HasField("end_time")
-    assert waits(alice, failed)
+    assert is_paused(alice, failed)

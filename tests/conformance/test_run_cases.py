@@ -1,4 +1,4 @@
-"""Runs: how they start and end, their data and logs, how they are found, and their actions."""
+"""Conformance cases for runs: start, end, data, logs, lists and actions."""
 
 import re
 import time
@@ -38,7 +38,7 @@ def test_succeeded_run_has_data_until_aborted(flyte: Flyte, alice: Person) -> No
     assert (output.name, output.value) == ("o0", literal(1))
     assert values.outputs_uri.endswith("/outputs.pb")
 
-    (found,), token = alice.list_runs(
+    (listed,), token = alice.list_runs(
         where("run_name", run.name),
         where("phase", "5", "6", function="VALUE_IN"),  # succeeded, failed
         where("task_name", "conformance.succeeds"),
@@ -47,7 +47,7 @@ def test_succeeded_run_has_data_until_aborted(flyte: Flyte, alice: Person) -> No
         where("updated_at", "2126-01-01T00:00:00Z", function="LESS_THAN"),
         limit=1,
     )
-    assert (found.id.run.name, token) == (run.name, "")  # there is no page after the last
+    assert (listed.id.run.name, token) == (run.name, "")  # there is no page after the last
     assert alice.list_runs(where("run_name", run.name), where("phase", "6")) == ([], "")
 
     assert "hello" in alice.log(run)
@@ -100,8 +100,8 @@ def test_runs_are_shared_between_users(
     assert action.status.HasField("end_time")
     assert fields(action.abort_info) == {"reason"}
     assert action.abort_info.reason == "enough"
-    *_, last_told = alice.watch(first)  # it ends when the executor has reported the end
-    assert (phase_of(last_told), phase_of(last_told.attempts[0])) == ("ABORTED", "ABORTED")
+    *_, last_message = alice.watch(first)  # it ends when the executor has reported the end
+    assert (phase_of(last_message), phase_of(last_message.attempts[0])) == ("ABORTED", "ABORTED")
 
 
 def test_each_attempt_has_its_own_log(flyte: Flyte, alice: Person) -> None:
@@ -122,7 +122,7 @@ def test_each_attempt_has_its_own_log(flyte: Flyte, alice: Person) -> None:
     assert "attempt 2" not in log
     if flyte.kind == "union":
         assert "attempt 2" in alice.log(run, attempt=2)
-    else:  # it is gone with its pod
+    else:  # the log is deleted with the pod
         flyte.until(lambda: code_of(alice.log, run, attempt=2) == "not_found")
     assert code_of(alice.log, run, attempt=4) == "not_found"
     values = alice.values(run)
@@ -171,19 +171,23 @@ def test_child_actions_are_listed_and_watched(
 
     details = alice.until("SUCCEEDED", run, child.id.name)
     assert details.id.run.org == flyte.place["org"]
-    known = details.metadata
-    assert (known.parent, known.group, known.action_type) == ("a0", "pair", ACTION_TYPE_TASK)
-    assert (known.task.short_name, known.task.id.name) == ("succeeds", "conformance.succeeds")
+    metadata = details.metadata
+    assert (metadata.parent, metadata.group, metadata.action_type) == (
+        "a0",
+        "pair",
+        ACTION_TYPE_TASK,
+    )
+    assert (metadata.task.short_name, metadata.task.id.name) == ("succeeds", "conformance.succeeds")
     (attempt,) = details.attempts
     phases = {phase_of(change): change for change in attempt.phase_transitions}
     for phase in ("QUEUED", "SUCCEEDED"):
         assert fields(phases[phase]) >= {"start_time", "end_time"}
 
     watched = next(alice.watch_all(run))  # it goes on after the run's end
-    for name, told in (("a0", ("", "", "family")), (child.id.name, ("a0", "pair", "succeeds"))):
-        enriched, known = watched[name], watched[name].action.metadata
+    for name, expected in (("a0", ("", "", "family")), (child.id.name, ("a0", "pair", "succeeds"))):
+        enriched, metadata = watched[name], watched[name].action.metadata
         assert enriched.meets_filter
-        assert (known.parent, known.group, known.task.short_name) == told
+        assert (metadata.parent, metadata.group, metadata.task.short_name) == expected
         assert (phase_of(enriched.action), enriched.action.status.attempts) == ("SUCCEEDED", 1)
 
     def link(person: Person, action: str = "a0", attempt: int = 1, kind: str = "REPORT") -> Any:

@@ -1,4 +1,4 @@
-"""What needs no run: who calls, projects, tasks, uploads, lists."""
+"""Conformance cases without runs: identity, projects, tasks, uploads and lists."""
 
 import hashlib
 import re
@@ -19,17 +19,17 @@ from .client import Flyte, Person, code_of, where
 
 @pytest.mark.only("union", "open-source")
 def test_user_info_returns_identity_of_caller(flyte: Flyte, alice: Person) -> None:
-    known = alice.identity.user_info(UserInfoRequest())
-    assert known.subject
+    user = alice.identity.user_info(UserInfoRequest())
+    assert user.subject
     if flyte.kind == "union":  # elsewhere, a JWT may have no other claims
-        assert known.name
-        assert re.fullmatch(".+@.+", known.email)
+        assert user.name
+        assert re.fullmatch(".+@.+", user.email)
 
 
 def test_missing_or_invalid_token_is_unauthenticated(
     flyte: Flyte, request: pytest.FixtureRequest
 ) -> None:
-    people = [Person(flyte, "of-nobody"), Person(flyte, None)]
+    people = [Person(flyte, "unknown-token"), Person(flyte, None)]
     if flyte.kind == "union":
         people.append(request.getfixturevalue("expired"))
     for person in people:
@@ -39,10 +39,10 @@ def test_missing_or_invalid_token_is_unauthenticated(
 
 
 def list_projects(person: Person, state: int = 0) -> list[str]:
-    """Return the projects, as the SDK asks for those that are active, 0, or archived, 1."""
+    """Return active (0) or archived (1) projects, with the filters that the SDK sends."""
     first: dict[str, Any] = {"key": "created_at", "direction": "ASCENDING"}
     request = ListProjectsRequest(limit=100, filters=f"eq(state, {state})", sort_by=first)
-    return [known.id for known in person.projects.list_projects(request).projects.projects]
+    return [project.id for project in person.projects.list_projects(request).projects.projects]
 
 
 def test_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
@@ -100,8 +100,8 @@ def list_tasks(person: Person, *filters: Filter, **of: Any) -> tuple[list[tuple[
     """Return the names and versions of a page of tasks, and the token of the next page."""
     page = ListRequest(filters=filters, **of)
     request = tasks.ListTasksRequest(project_id=person.flyte.scope, request=page)
-    answer = person.tasks.list_tasks(request)
-    return [(task.task_id.name, task.task_id.version) for task in answer.tasks], answer.token
+    response = person.tasks.list_tasks(request)
+    return [(task.task_id.name, task.task_id.version) for task in response.tasks], response.token
 
 
 def test_list_tasks_returns_latest_versions(flyte: Flyte, alice: Person, unique: str) -> None:
