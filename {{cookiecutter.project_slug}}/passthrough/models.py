@@ -1,4 +1,7 @@
-"""Models of what the SDK returns. Their texts are other people's: never show one as HTML."""
+"""Models of responses, made from the SDK's objects.
+
+Users of Flyte have written the texts, such as names and errors: never show a text as HTML.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,70 +23,156 @@ from .values.outputs import to_json
 WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
 """Phases in which an action waits for the cluster."""
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
-"""Phases of an action that has ended with an error."""
+"""Phases of an action that has ended with an error.
+
+Example:
+    >>> ActionPhase.TIMED_OUT in FAILED, ActionPhase.ABORTED in FAILED
+    (True, False)
+"""
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
-"""Phases of an action that has ended well."""
+"""Phases of an action that has outputs.
+
+Example:
+    >>> phase_of(ActionPhase.SUCCEEDED.to_protobuf_value()) in HAS_OUTPUTS
+    True
+"""
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     if len(text) <= limits().max_text_chars:
         return text
     end = f"… (cut off, {len(text):,} characters)"
     return text[: limits().max_text_chars - len(end)] + end
 
 
-TruncatedText = Annotated[str, AfterValidator(_cut)]
-"""A text of at most ``Limits.max_text_chars``. A longer one is cut off, and its end says so."""
+TruncatedText = Annotated[str, AfterValidator(_truncate)]
+"""A text of at most `Limits.max_text_chars` characters. The end of a truncated text says so.
+
+Example:
+    >>> class Note(BaseModel):
+    ...     text: TruncatedText
+    >>> Note(text="x" * 30_000).text[-31:]
+    'x… (cut off, 30,000 characters)'
+"""
 
 
 def location(request: Request, *path: str, **query: str) -> str:
-    """Return where something is in this API, as the client sees it, for a Location header."""
+    """Return the path of a resource of this API, for a Location header.
+
+    Args:
+        request: The current request. The prefix of a reverse proxy (``root_path``) comes first.
+        path: The segments of the path, which are escaped.
+        query: The parameters of the query, such as the project and the domain of a run.
+
+    Returns:
+        The path with its query, as the client must send it.
+
+    Example:
+        @router.post("/greetings", status_code=201)
+        async def greet(request: Request, response: Response) -> None:
+            task = remote.Task.get("tests.greet", auto_version="latest")
+            run = await flyte.run.aio(task, name="Ada")
+            response.headers["Location"] = location(request, "runs", run.name)
+    """
     prefix = request.scope["root_path"]  # of a proxy
     return "/".join([prefix, *(quote(part, safe="") for part in path)]) + f"?{urlencode(query)}"
 
 
 def time_of(timestamp: Any) -> datetime | None:
-    """Return a time of Flyte's; None for 0 (a missing one), before the year 1, and after 9999."""
+    """Convert a time of Flyte to UTC.
+
+    Args:
+        timestamp: A protobuf timestamp, such as ``run.pb2.action.status.start_time``.
+
+    Returns:
+        The time; None if it is missing (0), before the year 1 or after the year 9999.
+
+    Example:
+        @router.get("/runs/{name}/started")
+        async def started(run: RunDep) -> datetime | None:
+            return time_of(run.pb2.action.status.start_time)
+    """
     with suppress(ValueError):
         return timestamp.ToDatetime(UTC) if timestamp.seconds else None
     return None
 
 
 def phase_of(raw: int) -> ActionPhase | None:
-    """Return a phase; None if it is missing, or unknown to this version of the SDK."""
+    """Convert a phase of Flyte.
+
+    Args:
+        raw: The number of the phase, such as ``run.raw_phase``.
+
+    Returns:
+        The phase; None if it is missing, or unknown to this version of the SDK. The SDK's own
+        ``run.phase`` raises an error then.
+
+    Example:
+        >>> phase_of(ActionPhase.RUNNING.to_protobuf_value())
+        <ActionPhase.RUNNING: 'running'>
+        >>> phase_of(99) is None
+        True
+    """
     with suppress(ValueError):
         return ActionPhase.from_protobuf(raw)
     return None
 
 
 def attempts_of(details: ActionDetails) -> int:
-    """Return the number of attempts; the status of a parent says 0."""
+    """Return the number of attempts. The status of an action with children has 0 instead."""
     last = details.attempts[-1:]  # in their order
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
 class Caller(BaseModel):
-    """A person, or an application with its own identity, as far as Flyte knows."""
+    """The caller of a request, a user or an application, as Flyte knows it."""
 
-    subject: TruncatedText | None = Field(default=None, examples=["00u1alice"])
-    name: TruncatedText | None = Field(default=None, examples=["Alice Liddell"])
-    email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
-    anonymous: bool = Field(description="Everybody is, if Flyte is called in plaintext")
-    sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
-    sign_out: str | None = Field(description="Where to sign out, if the app knows")
+    subject: TruncatedText | None = Field(
+        default=None,
+        examples=["00u1alice"],
+        description="Flyte's identifier of the caller; null if Flyte does not know the caller",
+    )
+    name: TruncatedText | None = Field(
+        default=None, examples=["Alice Liddell"], description="Full name of the caller"
+    )
+    email: TruncatedText | None = Field(
+        default=None, examples=["alice@example.com"], description="Email address of the caller"
+    )
+    anonymous: bool = Field(
+        description="Whether the app calls Flyte without TLS, so that no caller has credentials"
+    )
+    sign_in: str | None = Field(
+        description="URL to sign in as another user; null if the app has none"
+    )
+    sign_out: str | None = Field(description="URL to sign out; null if the app has none")
 
 
 class Identity(BaseModel):
-    """Who did something: a person, or an application with its own identity."""
+    """A user or an application that has started a run or answered a condition."""
 
-    subject: TruncatedText = Field(examples=["00u1alice"], description="Flyte's identifier")
+    subject: TruncatedText = Field(
+        examples=["00u1alice"], description="Flyte's identifier of the user or application"
+    )
     name: TruncatedText | None = Field(
-        examples=["Alice Liddell"], description="Null if the token has no name"
+        examples=["Alice Liddell"],
+        description="Name of the user or application; null if the token has no name",
     )
 
     @classmethod
     def of(cls, identity: Any) -> Self | None:
-        """Convert an identity of Flyte's, such as ``executed_by``; None if there is none."""
+        """Convert an identity of Flyte.
+
+        Args:
+            identity: The protobuf message, such as ``run.pb2.action.metadata.executed_by``.
+
+        Returns:
+            The identity; None if the message contains none.
+
+        Example:
+            @router.get("/runs/{name}/starter")
+            async def starter(run: RunDep) -> Identity | None:
+                return Identity.of(run.pb2.action.metadata.executed_by)
+        """
         kind = identity.WhichOneof("principal")
         if kind not in {"user", "application"}:
             return None
@@ -99,38 +188,84 @@ ANSWERS = {INTEGER: "integer", FLOAT: "number", STRING: "string", BOOLEAN: "bool
 
 
 def is_answered(details: remote.ActionDetails) -> bool:
-    """Tell whether Flyte has recorded an answer to a condition."""
+    """Return whether Flyte has recorded the answer to a condition.
+
+    Args:
+        details: The details of the condition's action, from `fetch_condition`.
+
+    Returns:
+        False also if the answer was sent a moment ago: see `wait_for_answer`.
+
+    Example:
+        @router.get("/runs/{name}/questions/{action}/answered")
+        async def answered(name: str, action: str) -> bool:
+            return is_answered(await fetch_condition(name, action))
+    """
     return bool(details.pb2.HasField("signal_info"))
 
 
 def answer_of(details: remote.ActionDetails) -> Answer | None:
-    """Return the answer that Flyte has recorded; None if it is no boolean, number or text."""
+    """Return the answer to a condition that Flyte has recorded.
+
+    Args:
+        details: The details of the condition's action, from `fetch_condition`.
+
+    Returns:
+        The answer; None if there is none, or if it is no boolean, number or text.
+
+    Example:
+        @router.get("/runs/{name}/questions/{action}/answer")
+        async def answer(name: str, action: str) -> bool | int | float | str | None:
+            return answer_of(await fetch_condition(name, action))
+    """
     output = details.pb2.signal_info.output
-    if not output.scalar.HasField("primitive"):  # who answers may send anything
+    if not output.scalar.HasField("primitive"):  # a caller may send any value as an answer
         return None
     value = to_json([("", output)])[""]
     return value if isinstance(value, Answer) else None
 
 
 class Condition(BaseModel):
-    """What a run asks people, and the answer. Show no buttons below a text that is cut off."""
+    """A condition: a question of a run that a user or an agent answers. Flyte calls it a signal."""
 
-    run: TruncatedText
-    action: TruncatedText = Field(description="The name of its action")
-    name: TruncatedText
-    prompt: TruncatedText = Field(description="Other people's text: never show it as HTML")
-    prompt_is_cut: bool = Field(description="Or the description is")
-    description: TruncatedText | None
-    type: AnswerType | None
-    phase: ActionPhase | None
-    asked_at: datetime | None
-    answered_at: datetime | None
-    answered_by: Identity | None = Field(description="Null also if Flyte does not know")
-    value: bool | int | float | TruncatedText | None
+    run: TruncatedText = Field(description="Name of the run that asks the question")
+    action: TruncatedText = Field(description="Name of the condition's action, needed to answer it")
+    name: TruncatedText = Field(description="Name of the condition in the task's code")
+    prompt: TruncatedText = Field(
+        description="The question. The author of the task has written it: never show it as HTML"
+    )
+    prompt_is_cut: bool = Field(
+        description="Whether the prompt or the description is truncated. Do not answer then"
+    )
+    description: TruncatedText | None = Field(description="Further text about the question")
+    type: AnswerType | None = Field(
+        description="Type that the answer must have; null if the app does not know it"
+    )
+    phase: ActionPhase | None = Field(description="`paused` while the condition waits")
+    asked_at: datetime | None = Field(description="Time when the run asked the question")
+    answered_at: datetime | None = Field(description="Time of the answer; null without an answer")
+    answered_by: Identity | None = Field(
+        description="The user or application that answered; null if Flyte does not know"
+    )
+    value: bool | int | float | TruncatedText | None = Field(
+        description="The answer; null without an answer"
+    )
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
-        """Convert the details of a condition's action."""
+        """Convert the details of a condition's action.
+
+        Args:
+            details: The details, from `fetch_condition` or within `fetch_details`.
+
+        Returns:
+            The condition, with the answer if there is one.
+
+        Example:
+            @router.get("/runs/{name}/questions/{action}")
+            async def read_question(name: str, action: str) -> Condition:
+                return Condition.of(await fetch_condition(name, action))
+        """
         pb2, asked = details.pb2, details.pb2.condition
         return cls(
             run=details.run_name,
@@ -149,45 +284,77 @@ class Condition(BaseModel):
 
 
 class Event(BaseModel):
-    """What happened on the cluster to an action that waits for it."""
+    """An event on the cluster, such as a pod that cannot start."""
 
-    message: TruncatedText = Field(examples=["Back-off pulling image"])
-    last_at: datetime | None
+    message: TruncatedText = Field(
+        examples=["Back-off pulling image"], description="Text of the event"
+    )
+    last_at: datetime | None = Field(description="Time when the event happened last")
 
 
 class PhaseOfAttempt(BaseModel):
-    """A phase that an attempt was in, or is in as long as it has no end."""
+    """A period in which an attempt of an action was in one phase."""
 
-    attempt: int
-    phase: ActionPhase | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    attempt: int = Field(description="Number of the attempt, from 1")
+    phase: ActionPhase | None = Field(description="The phase; null if the app does not know it")
+    started_at: datetime | None = Field(description="Time when the phase began")
+    ended_at: datetime | None = Field(description="Time when the phase ended; null until then")
 
 
 class Action(BaseModel):
-    """A part of a run, from its details: listings lack the names of tasks."""
+    """An action of a run: a task, a trace or a condition."""
 
-    name: TruncatedText = Field(examples=["a0"])
-    type: Literal["task", "trace", "condition"] | None
-    title: TruncatedText | None = Field(examples=["greet"], description="A short name")
-    task: TruncatedText | None = Field(description="The task's full name")
-    parent: TruncatedText | None = Field(description="What started it; null for the root")
-    group: TruncatedText | None
-    phase: ActionPhase | None
-    attempts: int = Field(description="The number of attempts so far")
-    started_at: datetime | None
-    ended_at: datetime | None
-    error: TruncatedText | None = Field(description="Why it failed")
-    abort_reason: TruncatedText | None = Field(description="Why it was aborted")
-    cached: bool = Field(description="Whether its result comes from Flyte's cache")
-    phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
-    events: list[Event] = Field(description="The cluster's last, if it waits")
-    condition: Condition | None = Field(description="What it asks, if it is a condition")
-    has_report: bool = Field(description="Whether it is of a task with `report=True`")
+    name: TruncatedText = Field(
+        examples=["a0"], description="Name of the action; the root action is `a0`"
+    )
+    type: Literal["task", "trace", "condition"] | None = Field(description="Kind of the action")
+    title: TruncatedText | None = Field(
+        examples=["greet"], description="Short name to show, such as the function's name"
+    )
+    task: TruncatedText | None = Field(description="Full name of the task; null for other kinds")
+    parent: TruncatedText | None = Field(
+        description="Name of the action that started this one; null for the root action"
+    )
+    group: TruncatedText | None = Field(description="Name of the action's group, if it has one")
+    phase: ActionPhase | None = Field(description="The phase; null if the app does not know it")
+    attempts: int = Field(description="Number of attempts so far")
+    started_at: datetime | None = Field(description="Time when the action started")
+    ended_at: datetime | None = Field(description="Time when the action ended; null until then")
+    error: TruncatedText | None = Field(description="Error message, if the action has failed")
+    abort_reason: TruncatedText | None = Field(
+        description="Reason that a caller gave when aborting the action"
+    )
+    cached: bool = Field(description="Whether the result comes from Flyte's cache")
+    phases: list[PhaseOfAttempt] = Field(
+        description="Up to 20 latest phases of the action's attempts, oldest first"
+    )
+    events: list[Event] = Field(
+        description="Up to 5 latest events of the cluster, while the action waits for the cluster"
+    )
+    condition: Condition | None = Field(
+        description="The question, if the action is a condition; otherwise null"
+    )
+    has_report: bool = Field(
+        description="Whether the task creates a report (`report=True`): GET /runs/{name}/report"
+    )
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
-        """Convert the details of an action."""
+        """Convert the details of an action.
+
+        Args:
+            details: The details, within `fetch_details` or `watch_details`. Lists of actions lack
+                the names of tasks.
+
+        Returns:
+            The action.
+
+        Example:
+            @router.get("/runs/{name}/root")
+            async def root(name: str) -> Action:
+                details = await remote.RunDetails.get.aio(name=name)
+                return Action.of(details.action_details)
+        """
         pb2, metadata, status = details.pb2, details.pb2.metadata, details.pb2.status
         title = metadata.task.short_name or metadata.trace.name or metadata.condition.name
         phase = phase_of(status.phase)
@@ -228,10 +395,13 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last five, each once: Flyte repeats some. Those before a restart say its cause."""
+    """Return the last five different events of the last two attempts.
+
+    Flyte repeats events. An event of the attempt before often says why there is another attempt.
+    """
     last: dict[str, Any] = {}
     for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
-        last.pop(message, None)  # the last comes last
+        last.pop(message, None)  # the order is by the last occurrence
         last[message] = event.occurred_at
     return [Event(message=text, last_at=time_of(at)) for text, at in [*last.items()][-5:]]
