@@ -64,7 +64,7 @@ def make(page: Page, script: str, *given: object) -> None:
 def question(name: str, **facts: object) -> dict[str, Any]:
     """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
     unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
-    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_is_cut": False}
+    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_truncated": False}
     return {**unknown, **told, "phase": "paused", "type": "boolean", **facts}
 
 

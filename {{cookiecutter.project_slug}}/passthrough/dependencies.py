@@ -1,4 +1,4 @@
-"""What endpoints take: dependencies, types of queries, and bodies."""
+"""Parameters of endpoints: dependencies, types of query parameters, and request bodies."""
 
 import re
 from datetime import UTC, datetime
@@ -28,13 +28,15 @@ from .http.problems import MOST_ERRORS
 from .models import Caller
 from .values.schemas import inputs_schema
 
-RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
+RunName = Annotated[str, Path(description="Name of the run", examples=["r4f7d1c02"])]
 
 
 async def _subject(
     connection: HTTPConnection,
-    subject: Annotated[str | None, Query(min_length=1, description="Only this subject's.")] = None,
-    mine: Annotated[bool, Query(description="Only the caller's.")] = False,
+    subject: Annotated[
+        str | None, Query(min_length=1, description="Flyte's identifier (subject) of a user")
+    ] = None,
+    mine: Annotated[bool, Query(description="Whether to list only the caller's own")] = False,
 ) -> str | None:
     if not mine:
         return subject
@@ -58,27 +60,79 @@ async def _action(name: RunName, action: str = "a0") -> remote.Action:
 
 
 async def _task(
-    name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
-    version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
+    name: Annotated[str, Path(description="Full name of the task", examples=["app.greet"])],
+    version: Annotated[
+        str | None, Query(min_length=1, description="Version of the task; default: the latest")
+    ] = None,
 ) -> Any:
     return remote.Task.get(name, version=version, auto_version=None if version else "latest")
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller: for endpoints without other calls to Flyte. Flyte refuses invalid credentials."""
+"""The caller, for an endpoint that makes no other call to Flyte, because Flyte checks credentials.
+
+Raises:
+    ConnectError: Flyte refuses the credentials; the response has the status 401.
+
+Example:
+    @router.get("/hello")
+    async def hello(caller: CallerDep) -> str:
+        return f"Hello, {caller.name or caller.subject}."
+"""
 SubjectDep = Annotated[str | None, Depends(_subject)]
-"""Whose things to list: the query's ``subject``, with ``mine`` the caller; None means everybody."""
+"""Subject to filter a list by: the caller with ``?mine=true``, otherwise ``?subject=``, or None.
+
+Raises:
+    HTTPException: 422 if ``mine`` and another ``subject`` are given, or Flyte does not know the
+        caller.
+
+Example:
+    @router.get("/my-runs")
+    async def my_runs(subject: SubjectDep) -> list[str]:
+        runs = remote.Run.listall.aio(created_by_subject=subject)
+        return [run.name for run in await take(runs, 10)]
+"""
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the name in the path, as the caller may see it, without its details: those may be
-large, and a request may last for minutes."""
+"""The run with the ``{name}`` in the path, as the caller may see it.
+
+It has the state of the run, without the details, which may be large.
+
+Raises:
+    ConnectError: Flyte has no such run (404), or the caller may not see it (403).
+
+Example:
+    @router.get("/runs/{name}/phase")
+    async def read_phase(run: RunDep) -> str:
+        return run.phase.value
+"""
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action in the path, else in the query, else the root action, in the same way."""
+"""The action with the ``{action}`` in the path or the query; default: the root action.
+
+It has the state of the action, without the details, like `RunDep`.
+
+Raises:
+    ConnectError: Flyte has no such action (404), or the caller may not see it (403).
+
+Example:
+    @router.get("/runs/{name}/done")
+    async def is_done(action: ActionDep) -> bool:
+        return action.done()
+"""
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task with the name in the path, not fetched yet: ``flyte.run`` does that, and
-``await task.fetch.aio()`` returns its details."""
+"""The task with the ``{name}`` in the path, in the ``version`` of the query or the latest one.
+
+It is not fetched yet: ``flyte.run`` does that, and ``await task.fetch.aio()`` returns its details.
+Both raise an error with the status 404 if Flyte has no such task.
+
+Example:
+    @router.get("/tasks/{name}/version")
+    async def latest_version(task: TaskDep) -> str:
+        details = await task.fetch.aio()
+        return details.version
+"""
 
 NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
-NOT_INPUTS -= {"inputs"}  # the parameter ``**inputs`` of flyte.rerun
+NOT_INPUTS -= {"inputs"}  # flyte.rerun has the parameter ``**inputs``
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +142,22 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
-"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
+"""Inputs of a task by name, as keyword arguments for ``flyte.run`` or ``flyte.rerun``.
+
+An input with the name of one of their own arguments is refused with the status 422, and so is a
+value that does not have the type that the task declares.
+
+Example:
+    @router.post("/greetings")
+    async def greet(inputs: Annotated[Inputs, Body()]) -> str:
+        task = remote.Task.get("tests.greet", auto_version="latest")
+        run = await flyte.run.aio(task, **inputs)
+        return run.name
+"""
 
 
 def _reject_number(value: Any) -> Any:
-    """Reject what Pydantic would read as seconds since 1970."""
+    """Reject a number, which Pydantic would read as seconds since 1970."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
     return value
@@ -103,15 +168,47 @@ QueryTime = Annotated[
     BeforeValidator(_reject_number),
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
-"""A time in a query, which the SDK can convert to UTC."""
+"""A date-time with a time zone, for query parameters.
+
+A number, a date, and a time that the SDK cannot convert to UTC are refused with the status 422.
+
+Example:
+    @router.get("/recent")
+    async def recent(after: QueryTime = datetime(2026, 1, 1, tzinfo=UTC)) -> list[str]:
+        runs = remote.Run.listall.aio(created_at=remote.TimeFilter(after=after))
+        return [run.name for run in await take(runs, 10)]
+"""
 WaitQuery = Annotated[
     float,
-    Query(ge=0, description="Seconds to wait for the run's end; at most FLYTE_TIMEOUT count."),
+    Query(
+        ge=0,
+        description="Maximum seconds to wait for the end of the run, up to the app's own limit"
+        " (`FLYTE_TIMEOUT`)",
+    ),
 ]
+"""Query parameter with a number of seconds, for `wait_for`.
+
+Example:
+    @router.get("/runs/{name}/wait")
+    async def wait(run: RunDep, wait: WaitQuery = 30) -> bool:
+        await wait_for(run, wait)
+        return run.done()
+"""
 
 
 class RequestBody(BaseModel, extra="forbid"):
-    """A JSON object with no other keys than its fields."""
+    """Base class for request bodies: a JSON object that may have no other keys than the fields.
+
+    A body with another key is refused with the status 422.
+
+    Example:
+        class Greeting(RequestBody):
+            name: str
+
+        @router.post("/greet-by-name")
+        async def greet_by_name(greeting: Greeting) -> str:
+            return f"Hello, {greeting.name}."
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +220,20 @@ class RequestBody(BaseModel, extra="forbid"):
 
 
 async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
-    """Return the JSON Schema of an object with a task's inputs."""
+    """Return the JSON Schema (2020-12) of an object with a task's inputs.
+
+    Args:
+        task: The details of the task, from ``task.fetch.aio()``.
+
+    Returns:
+        The schema. An input that JSON cannot hold has a schema that no value fits (``not: {}``),
+        with the reason as its description.
+
+    Example:
+        @router.get("/tasks/{name}/schema")
+        async def read_schema(task: TaskDep) -> dict[str, Any]:
+            return await schema_of(await task.fetch.aio())
+    """
     spec = task.pb2.spec
     interface, defaults = spec.task_template.interface, spec.default_inputs
     return await translated(lambda budget: inputs_schema(interface, defaults, budget))

@@ -234,7 +234,7 @@ class Condition(BaseModel):
     prompt: TruncatedText = Field(
         description="The question. The author of the task has written it: never show it as HTML"
     )
-    prompt_is_cut: bool = Field(
+    prompt_truncated: bool = Field(
         description="Whether the prompt or the description is truncated. Do not answer then"
     )
     description: TruncatedText | None = Field(description="Further text about the question")
@@ -272,7 +272,7 @@ class Condition(BaseModel):
             action=details.name,
             name=asked.name,
             prompt=asked.prompt,
-            prompt_is_cut=max(len(asked.prompt), len(asked.description)) > limits().max_text_chars,
+            prompt_truncated=max(len(asked.prompt), len(asked.description)) > limits().max_text_chars,
             description=asked.description or None,
             type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),

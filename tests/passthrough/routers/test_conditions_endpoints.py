@@ -63,13 +63,13 @@ def test_a_question_is_cut_off_if_its_text_or_its_description_is_and_says_so(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     long, short = asked(alice, prompts=["x" * 50_000, "May I?"])
-    assert (short["prompt"], short["prompt_is_cut"]) == ("May I?", False)
+    assert (short["prompt"], short["prompt_truncated"]) == ("May I?", False)
     assert long["prompt"].endswith("… (cut off, 50,000 characters)")
-    assert long["prompt_is_cut"]
+    assert long["prompt_truncated"]
     record_of(local_flyte, short).details.condition.description = "x" * 50_000
     listed = {(each["run"], each["name"]): each for each in alice.get("/conditions").json()}
     assert listed[long["run"], long["name"]] == long
-    assert listed[short["run"], short["name"]]["prompt_is_cut"]
+    assert listed[short["run"], short["name"]]["prompt_truncated"]
 
 
 def test_nobodys_many_or_long_questions_hide_those_of_others(

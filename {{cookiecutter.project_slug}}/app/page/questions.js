@@ -182,7 +182,7 @@ function about(condition, everywhere) {
   return facts.filter(Boolean).flatMap((fact, index) => (index ? [" · ", fact] : [fact]));
 }
 
-function answerControls({ type, prompt_is_cut: isCut }, send, still) {
+function answerControls({ type, prompt_truncated: isCut }, send, still) {
   // Nobody answers what they could not read.
   if (isCut) return h("p.hint", "It is too long to be shown here, so it can’t be answered here.");
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
