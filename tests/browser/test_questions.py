@@ -137,7 +137,10 @@ def test_an_answer_that_is_refused_is_told_and_can_be_sent_again(page: Page) -> 
 
 
 def test_a_question_that_cannot_be_answered_has_no_controls(page: Page) -> None:
-    for facts, why in (({"type": None}, "type is unknown"), ({"prompt_truncated": True}, "too long")):
+    for facts, why in (
+        ({"type": None}, "type is unknown"),
+        ({"prompt_truncated": True}, "too long"),
+    ):
         asked = ask(page, question("a1", **facts))
         expect(asked).to_contain_text(why)
         expect(asked.get_by_role("button")).to_have_count(0)

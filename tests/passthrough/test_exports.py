@@ -1,10 +1,129 @@
-"""The public names of the package: old ones, and the examples in docstrings."""
+"""The public names of the package: old names, and the examples in docstrings."""
 
+import ast
+import doctest
 import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
+import httpx
 import pytest
+from fastapi import APIRouter
 
 import passthrough
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving, start, wait_until
+from passthrough import agents, dependencies, models
+from passthrough.extras import following, reading, watching
+
+from .support import build_app
+
+MODULES = (agents, dependencies, models, following, reading, watching)
+IMPORTS = """
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import flyte
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import Body, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from flyte.models import ActionPhase
+from pydantic import BaseModel
+
+from passthrough import *
+from passthrough.agents import serve_agents
+"""
+"""The imports that the examples leave out."""
+
+
+def docstrings(module: ModuleType) -> Iterator[tuple[str, str]]:
+    """Yield the names of a module with their docstrings; a model's includes that of `of`."""
+    body = ast.parse(inspect.getsource(module)).body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        match node, after:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef(), _:
+                methods = [of for of in node.body if getattr(of, "name", "") == "of"]
+                texts = [ast.get_docstring(of) for of in (node, *methods)]  # type: ignore[arg-type]
+                yield node.name, "\n\n".join(filter(None, texts))
+            case ast.Assign(targets=[ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+                yield name, inspect.cleandoc(text)
+
+
+EXPORTS = {
+    name: text
+    for module in MODULES
+    for name, text in docstrings(module)
+    if name in {*vars(passthrough), "serve_agents"} - {"Caller"}
+}
+EXAMPLES = {
+    name: textwrap.dedent(text.partition("Example:\n")[2]) for name, text in EXPORTS.items()
+}
+
+
+@pytest.fixture(scope="module")
+def routers(local_flyte: LocalFlyte) -> dict[str, APIRouter]:
+    """The endpoints that the examples define, by the export."""
+    made = {}
+    for name, code in EXAMPLES.items():
+        namespace: dict[str, Any] = {}
+        exec(IMPORTS, namespace)
+        namespace["router"] = APIRouter()
+        namespace["settings"] = passthrough.load_settings(passthrough.Settings)
+        if ">>>" in code:
+            test = doctest.DocTestParser().get_doctest(code, namespace, name, None, None)
+            assert doctest.DocTestRunner().run(test).failed == 0
+        else:
+            exec(code, namespace)
+            made[name] = namespace["router"]
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(routers: dict[str, APIRouter]) -> Iterator[httpx.Client]:
+    app = build_app()
+    for name, router in routers.items():
+        app.include_router(router, prefix=f"/{name}")
+    with serving(app) as url, client_of(url, "alice") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def asking(client: httpx.Client) -> tuple[str, str]:
+    """A run that waits for an answer, and its condition's action."""
+    run = start("tests.ask", prompts=["May I?"])
+    questions = f"/fetch_conditions/runs/{run}/questions"
+    wait_until(lambda: client.get(questions).json())
+    return run, client.get(questions).json()[0]["action"]
+
+
+def test_each_export_has_an_example() -> None:
+    assert [name for name, code in EXAMPLES.items() if not code] == []
+
+
+def test_examples_work(
+    routers: dict[str, APIRouter],
+    client: httpx.Client,
+    greeting: str,
+    asking: tuple[str, str],
+) -> None:
+    for name, router in routers.items():
+        for route in router.routes:
+            path: Any = route.path  # type: ignore[attr-defined]
+            run = "tests.greet" if "/tasks/" in path else greeting
+            run, action = asking if "/questions" in path else (run, "a0")
+            [method] = route.methods  # type: ignore[attr-defined]
+            body = {"name": "Ada"} if method == "POST" else None
+            url = f"/{name}{path.format(name=run, action=action)}"
+            response = client.request(method, url, json=body)
+            assert response.is_success, (url, response.text)
+            assert "event: problem" not in response.text
 
 
 def test_old_names_warn_and_are_the_new_ones() -> None:

@@ -272,7 +272,8 @@ class Condition(BaseModel):
             action=details.name,
             name=asked.name,
             prompt=asked.prompt,
-            prompt_truncated=max(len(asked.prompt), len(asked.description)) > limits().max_text_chars,
+            prompt_truncated=max(len(asked.prompt), len(asked.description))
+            > limits().max_text_chars,
             description=asked.description or None,
             type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),

@@ -1,8 +1,8 @@
 """Every endpoint as a tool for AI agents: the Model Context Protocol (MCP) at ``/mcp``.
 
 A tool call is a request to the endpoint, made inside the app with the headers of the agent's own
-request. It passes the same middleware, so it acts as the same caller, and is refused in the same
-words. It has a deadline of its own, and ends when the agent leaves.
+request. It passes the same middleware, so it acts as the same caller and gets the same errors. It
+has a deadline of its own, and ends when the agent disconnects.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from .resource_metadata import OAuthScope as OAuthScope
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
 
 KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
-# These headers describe the agent's message. All others go along: they say who sent it.
+# These headers describe the agent's message. All others are forwarded, such as the credentials.
 LEFT_OUT = b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
 INVALID_PARAMS = -32602  # JSON-RPC's code, also for the name of an unknown tool
 TEXT = Headers({"content-type": "text/plain"})
@@ -43,23 +43,30 @@ def serve_agents(
 ) -> None:
     """Offer the app's operations as tools, except for those that need no credentials.
 
+    Call it after all routers have been added to the app.
+
     Args:
-        app: The app, with all its routers.
-        only: Operation ids or tags of the operations to offer; default: all. No security boundary:
-            an agent holds its person's credentials.
+        app: The app.
+        only: Operation ids or tags of the operations to offer; default: all. This is no security
+            boundary, because an agent has the credentials of its user.
         issuer: The URL of the issuer where agents sign in; default: the one that Flyte names.
         scopes: The scopes that agents ask for; default: those that Flyte names.
+
+    Example:
+        app = App(settings, middleware=[passthrough_middleware(settings)])
+        app.include_router(router)
+        serve_agents(app, only={"runs", "tasks"})
     """
     metadata = ResourceMetadata(app.settings, issuer, scopes)
     agents = Route(PATH, Agents(app, only), methods=["POST"], max_body_size=MESSAGE_BYTES)
-    # First, so that no catch-all route of the owner gets there before.
+    # These routes come first, because the app may have a catch-all route.
     app.router.routes[:0] = [agents, Route(METADATA, metadata.respond)]
     app.challenges[PATH] = metadata.challenge
     app.public.add(METADATA)
 
 
 class Agents:
-    """An ASGI application that answers one message of an agent, without sessions."""
+    """An ASGI application that responds to one message of an agent, without sessions."""
 
     def __init__(self, app: App, only: Collection[str] | None) -> None:
         self._app, self._only = app, only
@@ -68,7 +75,9 @@ class Agents:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        await find_caller(HTTPConnection(scope))  # a 401 tells the agent to sign in
+        await find_caller(
+            HTTPConnection(scope)
+        )  # without valid credentials, a 401 tells the agent to sign in
         if self._new_manager is None:
             self._tools = tools_of(self._app, self._only)
             self._new_manager = await asyncio.to_thread(self._load)
@@ -77,11 +86,13 @@ class Agents:
             await manager.handle_request(scope, receive, send)
 
     def _load(self) -> Callable[[], Any]:
-        """Import the package, which takes a third of a second; return what makes its manager."""
+        """Import the package ``mcp``, which takes 0.3 seconds, and return a factory of managers."""
         from mcp.server.lowlevel import Server  # noqa: PLC0415
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
 
-        logging.getLogger("mcp.server").setLevel(logging.WARNING)  # not three lines a request
+        logging.getLogger("mcp.server").setLevel(
+            logging.WARNING
+        )  # otherwise it logs three lines per request
         server: Any = Server(
             self._app.title,
             version=self._app.version,
@@ -90,7 +101,7 @@ class Agents:
             on_call_tool=self._call_tool,
             get_tool_input_schema=lambda _: None,
         )
-        server.middleware.clear()  # its spans would hold what the client wrote
+        server.middleware.clear()  # its spans would contain texts of the client
         return lambda: StreamableHTTPSessionManager(server, json_response=True, stateless=True)
 
     async def _list_tools(self, *_: Any) -> Any:
@@ -115,11 +126,11 @@ class Agents:
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope[IS_INNER] = True
-        return await _answer(self._app, scope, body)
+        return await _call_app(self._app, scope, body)
 
 
-async def _answer(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
-    """Let the app answer a request whose client takes only what comes in time and fits."""
+async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
+    """Return the app's response as a result, with what arrives in time and fits into a result."""
     unread, done = [body], asyncio.Event()
     status, headers, content, is_whole = 500, Headers(), b"", False
 
@@ -132,7 +143,7 @@ async def _answer(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
     async def send(message: Message) -> None:
         nonlocal status, headers, content, is_whole
         if done.is_set():
-            raise OSError("the agent reads no more of this")
+            raise OSError("the agent reads no more of this response")
         if message["type"] == "http.response.start":
             status, headers = message["status"], Headers(raw=message["headers"])
             asyncio.get_running_loop().call_later(RESULT_SECONDS, done.set)

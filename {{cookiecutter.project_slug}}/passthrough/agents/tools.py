@@ -1,4 +1,4 @@
-"""Translates for `agents`: operations to tools, arguments to requests, and responses to results."""
+"""Converts operations to tools, arguments to requests, and responses to results."""
 
 import json
 import re
@@ -17,9 +17,9 @@ from starlette.datastructures import Headers
 
 from ..http.response import SSE_RETRY
 
-MESSAGE_BYTES = 256 * 1024  # of an agent: files and large inputs are given by URI
-RESULT_BYTES = 50_000
-RESULT_SECONDS = 5.0  # from the beginning of a response, such as a stream's
+MESSAGE_BYTES = 256 * 1024  # maximum size of an agent's message; large inputs are sent by URI
+RESULT_BYTES = 50_000  # maximum size of a result
+RESULT_SECONDS = 5.0  # maximum time from the start of a response, such as an event stream
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}

@@ -1,1 +1,1 @@
-"""What the SDK lacks for an app."""
+"""Functions that the SDK lacks: reading lists and details, watching runs, following logs."""

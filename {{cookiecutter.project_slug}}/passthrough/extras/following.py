@@ -1,4 +1,4 @@
-"""Following an action's log, over all its attempts."""
+"""Following the log of an action over all attempts."""
 
 import asyncio
 from collections import deque
@@ -19,58 +19,78 @@ from ..models import phase_of
 from .watching import watch_action
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""The pattern of an event's id: the attempt; and the number of the message or part, or "gone"."""
+"""Pattern of the ``id`` of an event of `follow_log`: the attempt and the number of the event.
+
+Example:
+    >>> import re
+    >>> bool(re.match(LOG_ID, "1-0")), bool(re.match(LOG_ID, "0-1"))
+    (True, False)
+"""
 
 PART_CHARS = 6 * 1024  # a longer message is yielded in parts
-LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
-PARTS_AT_ONCE = 1000  # the same while they are copied
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # before a missing log is asked for again
+LINES_AT_ONCE = 20  # before other requests are served; Flyte may send 100,000 lines in one message
+PARTS_AT_ONCE = 1000  # the same while the lines of a message are copied
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # before a further call for a missing log
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
-    """Yield an action's log over all attempts, as it is written, until the action has ended.
-
-    An event is a message, or a part of a long one; ``attempt``: a further attempt has begun; or
-    ``unavailable``: Flyte no longer has the log of an attempt that has ended, or the rest of it.
+    """Follow the log of an action over all attempts while it is written.
 
     Args:
-        action: The action, in any state.
-        after: The ``id`` of the event yielded last, to go on after it.
+        action: The action in any state, such as an `ActionDep`.
+        after: The ``id`` of the event that the client received last (`LOG_ID`), to resume there.
+
+    Yields:
+        An event without a name for each message of the log, or for each part of a long message; an
+        event ``attempt`` when a further attempt has begun; and an event ``unavailable`` if Flyte no
+        longer has the log of an attempt that has ended, or the rest of this log. The iterator ends
+        when the action has ended and its log has been read.
+
+    Raises:
+        ConnectError: Flyte refuses the call (401 or 403), or fails (503). After the first event of
+            an event stream, the error is sent as its last event.
+
+    Example:
+        @router.get("/runs/{name}/log", response_class=EventSourceResponse)
+        async def log(action: ActionDep) -> AsyncGenerator[ServerSentEvent]:
+            async with aclosing(follow_log(action)) as events:
+                async for event in events:
+                    yield event
     """
-    attempt, _, shown = after.partition("-")
+    attempt, _, position = after.partition("-")
     log = _Log(action, int(attempt))
     while True:
-        if shown != "gone":
-            async with aclosing(log.of_attempt(int(shown))) as sent:
-                async for event in sent:
+        if position != "gone":
+            async with aclosing(log.of_attempt(int(position))) as events:
+                async for event in events:
                     yield event
         await log.until(log.has_ended)
         if not log.has_next():
             return
-        log.attempt, shown = log.attempt + 1, "0"
+        log.attempt, position = log.attempt + 1, "0"
         yield ServerSentEvent(event="attempt", id=f"{log.attempt}-0", data={"attempt": log.attempt})
 
 
 class _Log:
-    """The log of an attempt. While it waits for the cluster, only the action's state is watched."""
+    """The log of one attempt of an action. It is fetched once the attempt runs or has ended."""
 
     def __init__(self, action: remote.Action, attempt: int) -> None:
         self.attempt = attempt
         self._action, self._is_over = action, False
 
     def has_next(self) -> bool:
-        """Tell whether a further attempt has begun."""
+        """Return whether a further attempt has begun."""
         return bool(self._action.pb2.status.attempts > self.attempt)
 
     def has_ended(self) -> bool:
-        """Tell whether the attempt has ended."""
+        """Return whether the attempt has ended."""
         return self._is_over or self._action.done() or self.has_next()
 
     def _may_have_begun(self) -> bool:
         return phase_of(self._action.raw_phase) is ActionPhase.RUNNING or self.has_ended()
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
-        """Watch the action until its state meets a condition, or until the time is over."""
+        """Watch the action until its state meets a condition, or until the time has passed."""
         if condition():
             return
         with suppress(TimeoutError):
@@ -78,10 +98,10 @@ class _Log:
                 async for self._action in states:
                     if condition():
                         return
-            self._is_over = True  # nothing more will come
+            self._is_over = True  # the watch has ended, so there are no further updates
 
     async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log after this many events, or say that it is gone."""
+        """Yield the log after this many events; the last event is `unavailable` without a log."""
         place, pause = after, PAUSE_SECONDS
         while True:
             await self.until(self._may_have_begun)
@@ -100,15 +120,15 @@ class _Log:
                     event="unavailable", id=f"{self.attempt}-gone", data={"attempt": self.attempt}
                 )
                 return
-            # The attempt's pod has not begun, or has just gone.
+            # The pod of the attempt has not started, or has just been removed.
             await self.until(self.has_ended, pause)
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
-    async def _texts(self, shown: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield the messages, or parts of long ones, after so many, with their numbers."""
+    async def _texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
+        """Yield messages, and parts of long messages, with their numbers, from ``after`` + 1."""
         texts, place = deque[str](), 0
-        asked = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
-        messages = initialised().client.dataproxy_service.tail_logs(asked)
+        request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
+        messages = initialised().client.dataproxy_service.tail_logs(request)
         async with aclosing(messages):
             with this_request().at_end(texts.clear):
                 while message := await anext(messages, None):
@@ -117,13 +137,13 @@ class _Log:
                         if number % PARTS_AT_ONCE == 0:
                             await asyncio.sleep(0)
                     message = None
-                    await anext(messages)  # an empty one: the SDK keeps the last
+                    await anext(messages)  # an empty message, because the SDK keeps the last one
                     this_request().received = 0
                     while texts:
                         place, text = place + 1, texts.popleft()
                         if place % LINES_AT_ONCE == 0:
                             await asyncio.sleep(0)
-                        if place > shown:
+                        if place > after:
                             yield place, text
 
 

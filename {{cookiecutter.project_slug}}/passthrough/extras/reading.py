@@ -1,4 +1,4 @@
-"""Reading lists with few calls at once; attempts, questions and reports, which the SDK lacks."""
+"""Functions that fetch lists, details, data, conditions and reports from Flyte."""
 
 import asyncio
 import sys
@@ -23,31 +23,57 @@ from ..calls.sdk import TooLargeError, initialised
 from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
-CALLS_AT_ONCE = 10  # for the details of a list's entries
-MOST_RUNS = 500  # that ask, whose owners take turns
-NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+"""Order of a list, for the ``sort_by`` of the SDK.
+
+Example:
+    @router.get("/newest")
+    async def newest() -> list[str]:
+        runs = remote.Run.listall.aio(sort_by=NEWEST_FIRST, limit=5)
+        return [run.name for run in await take(runs, 5)]
+"""
+CALLS_AT_ONCE = 10  # concurrent calls for the details of the entries of one list
+MAX_PAUSED_RUNS = 500  # whose conditions `fetch_paused_actions` considers
+ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
-    """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
-    taken = list[T]()
-    async for entry in found:
+async def take(entries: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
+    """Read some entries of one of the SDK's lists.
+
+    Args:
+        entries: The list, such as ``remote.Run.listall.aio()``.
+        count: The maximum number of entries to return.
+        skip: The number of entries to omit first, for pagination.
+
+    Returns:
+        The entries. Pages of the list that are not needed are not fetched.
+
+    Raises:
+        ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
+
+    Example:
+        @router.get("/names-of-runs")
+        async def names(offset: int = 0) -> list[str]:
+            runs = await take(remote.Run.listall.aio(), 10, skip=offset)
+            return [run.name for run in runs]
+    """
+    result = list[T]()
+    async for entry in entries:
         if skip:
             skip -= 1
         else:
-            taken.append(entry)
-        if len(taken) == count:
+            result.append(entry)
+        if len(result) == count:
             break
-    return taken
+    return result
 
 
 async def call_each(
     function: Callable[[T], Awaitable[Result]], arguments: Iterable[T]
 ) -> list[Result]:
-    """Call a function with each argument, some at once, and return the results in order.
+    """Call a function with each argument, some concurrently, and return the results in order.
 
     If one call fails, the others are cancelled.
     """
@@ -57,7 +83,7 @@ async def call_each(
         async with at_once:
             return await function(argument)
 
-    # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
+    # A cancelled TaskGroup has its exception in a reference cycle, which keeps messages.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
     try:
         return await asyncio.gather(*calls)
@@ -68,35 +94,50 @@ async def call_each(
 
 @contextmanager
 def skip_unreadable() -> Generator[None]:
-    """Skip the rest of the block if Flyte cannot answer for one entry of a list."""
+    """Skip the rest of the block if Flyte reports an error about one entry of a list."""
     try:
         yield
     except ConnectError as error:
-        # A MessageTooLargeError is about one entry; a TooLargeError is about all that has come.
-        if error.code in NOT_ABOUT_ONE_ENTRY or type(error) is TooLargeError:
+        # A MessageTooLargeError is about one entry, a TooLargeError about all received entries.
+        if error.code in ERRORS_OF_ALL_ENTRIES or type(error) is TooLargeError:
             raise
 
 
 def listed_details(action: Any) -> remote.ActionDetails:
-    """Return a copy of what a list has of an action: a part would keep the page in memory."""
+    """Copy the fields that a list has of an action.
+
+    Args:
+        action: An action from a list of actions, conditions or runs.
+
+    Returns:
+        Details without attempts, error and task. It is a copy, because a reference to one entry
+        would keep the whole page of the list in memory.
+
+    Example:
+        @router.get("/runs/{name}/quick")
+        async def quick(name: str) -> list[Action]:
+            actions = await take(remote.Action.listall.aio(name), 10)
+            return [Action.of(listed_details(action)) for action in actions]
+    """
     pb2 = action.pb2
-    leave_out_large(pb2.metadata)
+    remove_unbounded(pb2.metadata)
     return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
 
 
-def leave_out_large(metadata: ActionMetadata) -> None:
-    """Remove what people can make large, by many small parts, and nobody shows."""
+def remove_unbounded(metadata: ActionMetadata) -> None:
+    """Remove metadata of any size that no endpoint returns."""
     metadata.ClearField("trigger_type")
-    if metadata.condition.HasField("type"):  # of which the SDK needs only simple
+    if metadata.condition.HasField("type"):  # the SDK needs only the field `simple`
         metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
 
 
 async def read_details(
     action: remote.Action | remote.ActionDetails, read: Callable[[remote.ActionDetails], Result]
 ) -> Result:
-    """Fetch the details of a listed action, and return what is read from them.
+    """Fetch the details of a listed action, and return the result of ``read``.
 
-    If Flyte has none yet, as for a child just enqueued, read what the list has.
+    If Flyte has no details yet, as for an action that has just been enqueued, ``read`` gets the
+    fields that the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -109,10 +150,26 @@ async def read_details(
 async def fetch_details(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, and return what is read from them.
+    """Fetch the details of listed actions, some concurrently.
 
-    `Limits.max_received_bytes` holds for each action alone, so large details of one action do not
-    hide the others.
+    Args:
+        actions: Actions from a list, or of runs.
+        read: Returns the result for the details of one action, such as ``Action.of``. It must copy
+            what it needs, because details can be large.
+
+    Returns:
+        The results of ``read``, in the order of the actions. `Limits.max_received_bytes` holds for
+        each action alone. If Flyte has no details of an action, or they are too large, ``read``
+        gets the fields that the list has.
+
+    Raises:
+        ConnectError: Flyte fails for all actions; the response has the status 401, 503 or 504.
+
+    Example:
+        @router.get("/runs/{name}/parts")
+        async def parts(name: str) -> list[Action]:
+            actions = await take(remote.Action.listall.aio(name), 10)
+            return await fetch_details(actions, Action.of)
     """
     listed = [listed_details(action) for action in actions]
     this_request().received = 0
@@ -120,48 +177,106 @@ async def fetch_details(
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
-    """Return a copy of an action's state, with its attempts: its details may be large."""
+    """Copy the state of an action from its details, which may be large.
+
+    Args:
+        details: The details of the action.
+
+    Returns:
+        The action with its phase, its times and the number of its attempts.
+
+    Example:
+        @router.get("/runs/{name}/state")
+        async def state(name: str) -> bool:
+            details = await remote.ActionDetails.get.aio(run_name=name, name="a0")
+            return state_of(details).done()
+    """
     pb2 = details.pb2
-    leave_out_large(pb2.metadata)
+    remove_unbounded(pb2.metadata)
     state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
     state.pb2.status.attempts = attempts_of(pb2)
     return state
 
 
 async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return a run's inputs, and its outputs once it has succeeded, as JSON by their names.
+    """Fetch the inputs and outputs of a run.
 
-    The SDK's ``run.inputs`` and ``run.outputs`` fetch the run's details, too, and keep them.
+    The SDK's ``run.inputs`` and ``run.outputs`` also fetch the run's details, and keep them.
+
+    Args:
+        run: The run, such as a `RunDep`.
+
+    Returns:
+        Its inputs and its outputs as JSON by name. The outputs are None unless the run has
+        succeeded. A value that JSON cannot hold is a reference: see docs/values.md.
+
+    Raises:
+        ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
+        TooLargeError: The data exceed `Limits.max_message_bytes`; the status is 413.
+
+    Example:
+        @router.get("/runs/{name}/result")
+        async def result(run: RunDep) -> dict[str, Any]:
+            inputs, outputs = await fetch_data(run)
+            return {"inputs": inputs, "outputs": outputs}
     """
-    asked = pb.GetActionDataRequest(action_id=run.action.action_id)
-    data = await initialised().client.dataproxy_service.get_action_data(asked)
+    request = pb.GetActionDataRequest(action_id=run.action.action_id)
+    data = await initialised().client.dataproxy_service.get_action_data(request)
     inputs, outputs = await json_of(data.inputs), await json_of(data.outputs)
     has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
     return inputs, (outputs or {"o0": None}) if has_outputs else None
 
 
 async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
-    """List the runs that wait for an answer, the newest first."""
+    """Fetch the runs with a condition that waits for an answer.
+
+    Args:
+        filters: Further arguments of ``remote.Run.listall``, such as ``task_name``.
+
+    Yields:
+        The runs, newest first, until Flyte has no more.
+
+    Raises:
+        ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
+
+    Example:
+        @router.get("/paused")
+        async def paused() -> list[str]:
+            return [run.name for run in await take(fetch_paused_runs(), 10)]
+    """
     runs = remote.Run.listall.aio(
         paused_actions_only=True, sort_by=NEWEST_FIRST, limit=sys.maxsize, **filters
     )
     async for run in runs:
-        if not run.done():  # Flyte also lists those that have failed while they asked
+        if not run.done():  # Flyte also lists runs that have failed while a condition waited
             yield run
 
 
 async def fetch_paused_actions(limit: int) -> list[remote.Action]:
-    """Return up to `limit` waiting actions of the newest 500 runs that ask, the newest first.
+    """Fetch actions of conditions that wait for an answer, of the newest 500 such runs.
 
-    If there are more, those who started the runs take turns: nobody's questions hide another's.
+    Args:
+        limit: The maximum number of actions to return.
+
+    Returns:
+        The actions, newest first. If there are more than ``limit``, they are selected round-robin
+        by run owner, so that the conditions of one owner do not hide those of another.
+
+    Raises:
+        ConnectError: Flyte refuses the call; the response has the status 401 or 403.
+
+    Example:
+        @router.get("/inbox")
+        async def inbox() -> list[Condition]:
+            return await fetch_details(await fetch_paused_actions(20), Condition.of)
     """
 
     async def paused(name: str) -> list[remote.Action]:
-        with skip_unreadable():  # a run that was deleted meanwhile hides no other
-            listed = remote.Action.listall.aio(
+        with skip_unreadable():  # a run may have been deleted since the list was made
+            actions = remote.Action.listall.aio(
                 name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
             )
-            return [state_of(listed_details(action)) for action in await take(listed, limit)]
+            return [state_of(listed_details(action)) for action in await take(actions, limit)]
         return []
 
     def newest_first(actions: Iterable[remote.Action]) -> list[remote.Action]:
@@ -169,45 +284,75 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
 
     owners = dict[str, str]()
     async for run in fetch_paused_runs():
-        person = run.pb2.action.metadata.executed_by
-        owners[run.name] = person.user.id.subject or person.application.id.subject
-        if len(owners) == MOST_RUNS:
+        owner = run.pb2.action.metadata.executed_by
+        owners[run.name] = owner.user.id.subject or owner.application.id.subject
+        if len(owners) == MAX_PAUSED_RUNS:
             break
-    found = await call_each(paused, _in_turns(owners, owners.__getitem__)[:limit])
-    newest = newest_first(chain.from_iterable(found))
-    return newest_first(_in_turns(newest, lambda action: owners[action.run_name])[:limit])
+    actions = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
+    newest = newest_first(chain.from_iterable(actions))
+    return newest_first(_round_robin(newest, lambda action: owners[action.run_name])[:limit])
 
 
-def _in_turns(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
-    """Return each owner's first entry, then each owner's second one, and so on."""
-    turns = Counter[str]()
+def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
+    """Return the first entry of each owner, then the second entry of each owner, and so on."""
+    counts = Counter[str]()
 
-    def turn(entry: T) -> int:
-        turns[owner_of(entry)] += 1
-        return turns[owner_of(entry)]
+    def round_of(entry: T) -> int:
+        counts[owner_of(entry)] += 1
+        return counts[owner_of(entry)]
 
-    return sorted(entries, key=turn)
+    return sorted(entries, key=round_of)
 
 
 async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.Action]:
-    """Return this many of a run's conditions: first those that wait, then the rest.
+    """Fetch the actions of a run's conditions.
 
-    A run may ask tens of thousands of questions, so a caller lists one run's at a time.
+    Args:
+        run: The name of the run.
+        count: The maximum number of actions to return.
+        skip: The number of actions to omit first, for pagination.
+
+    Returns:
+        The actions: first those that wait for an answer, then the others.
+
+    Raises:
+        ConnectError: Flyte has no such run (404), or the caller may not see it (403).
+
+    Example:
+        @router.get("/runs/{name}/questions")
+        async def questions(name: str) -> list[Condition]:
+            return await fetch_details(await fetch_conditions(name, 20), Condition.of)
     """
     paused = ActionPhase.PAUSED.to_protobuf_value()
     waiting, others = list[bytes](), list[bytes]()
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
-        found = waiting if state.raw_phase == paused else others
-        found.append(state.pb2.SerializeToString())  # 60 bytes; as a message it takes 1,700
+        states = waiting if state.raw_phase == paused else others
+        states.append(state.pb2.SerializeToString())  # takes 60 bytes, and a message 1,700
     chosen = (waiting + others)[skip : skip + count]
     return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
 async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
-    """Fetch the details of an action; a condition's without what people can make large."""
+    """Fetch the details of a condition's action, without unbounded fields that are not needed.
+
+    Args:
+        run: The name of the run.
+        action: The name of the action. It may also be an action of another kind.
+
+    Returns:
+        The details, for ``Condition.of``, `is_answered`, `answer_of` and `wait_for_answer`.
+
+    Raises:
+        ConnectError: Flyte has no such action (404), or the caller may not see it (403).
+
+    Example:
+        @router.get("/runs/{name}/questions/{action}/prompt")
+        async def prompt(name: str, action: str) -> str:
+            return Condition.of(await fetch_condition(name, action)).prompt
+    """
     pb2 = (await remote.ActionDetails.get.aio(run_name=run, name=action)).pb2
-    leave_out_large(pb2.metadata)
+    remove_unbounded(pb2.metadata)
     if pb2.HasField("condition"):
         pb2.condition.type.CopyFrom(LiteralType(simple=pb2.condition.type.simple))
     if pb2.HasField("signal_info") and not pb2.signal_info.output.scalar.HasField("primitive"):
@@ -219,19 +364,38 @@ async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
 
 
 async def fetch_report_url(action: remote.Action) -> str:
-    """Return the address of the report of an `ActionDep`, which Flyte signs for the caller.
+    """Fetch the URL of an action's report, which Flyte signs for the caller.
 
-    Redirect the browser there. Whoever has the address can read the report: don't log it. If there
-    is no report, the error is NOT_FOUND.
+    Redirect the browser to the URL, and do not log it, because anyone who has it can read the
+    report until it expires.
+
+    Args:
+        action: The action, such as an `ActionDep`.
+
+    Returns:
+        The URL.
+
+    Raises:
+        ConnectError: The action has no report; the response has the status 404.
+
+    Example:
+        @router.get("/runs/{name}/has-report")
+        async def has_report(action: ActionDep) -> bool:
+            try:
+                return bool(await fetch_report_url(action))
+            except ConnectError as error:
+                if error.code is Code.NOT_FOUND:
+                    return False
+                raise
     """
     number = action.pb2.status.attempts
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
-    answer = await initialised().client.dataproxy_service.create_download_link(
+    response = await initialised().client.dataproxy_service.create_download_link(
         pb.CreateDownloadLinkRequest(
             artifact_type=pb.ARTIFACT_TYPE_REPORT, action_attempt_id=attempt
         )
     )
-    address = next(iter(answer.pre_signed_urls.signed_url), "")
-    if not address:
+    url = next(iter(response.pre_signed_urls.signed_url), "")
+    if not url:
         raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")
-    return str(address)
+    return str(url)

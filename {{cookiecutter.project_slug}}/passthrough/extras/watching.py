@@ -1,4 +1,4 @@
-"""Watching a run and its actions, and waiting no longer than a request may."""
+"""Watching runs and their actions, and waiting for them within the deadline of the request."""
 
 import asyncio
 import math
@@ -26,47 +26,79 @@ from . import reading
 from .reading import (
     call_each,
     fetch_condition,
-    leave_out_large,
     listed_details,
     read_details,
+    remove_unbounded,
     state_of,
 )
 
 Result = TypeVar("Result")
 
-ROOT = "a0"  # a run's first action
-MAX_PENDING_BYTES = 256 * 1024  # of states that a viewer has still to get, in memory
-WATCHED_DETAILS = 500  # actions whose details a viewer of a run gets
-MERGED_SECONDS = 0.5  # between two looks at an action: Flyte may notify several times
-WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
-QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
-LOOK_AGAIN_SECONDS, MAX_LOOK_AGAIN_SECONDS = 0.1, 2.0  # whether an answer has been recorded
-REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened again
+ROOT = "a0"  # name of the root action of each run
+MAX_PENDING_BYTES = 256 * 1024  # states in memory that a viewer has not received yet
+WATCHED_DETAILS = 500  # maximum number of actions whose details `watch_details` fetches
+MERGED_SECONDS = 0.5  # between two calls for an action, because Flyte may notify several times
+WAITING_SECONDS = 10.0  # the same for an action that waits for the cluster, to fetch its events
+QUIET_SECONDS = 2.0  # without updates after the end of a run, because Flyte may record answers late
+POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # between two calls for an answer to a condition
+REOPEN_SECONDS = 1.0  # between the end of a watch and the next watch of a run that goes on
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
-    """Yield a run's state, without its details, now and whenever it changes, until its end."""
+    """Watch the state of a run.
+
+    Args:
+        run: The run, such as a `RunDep`.
+
+    Yields:
+        The run, first at once and then after each change, without its details. The iterator ends
+        with the run.
+
+    Raises:
+        ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
+            event of an event stream, the error is sent as its last event.
+
+    Example:
+        @router.get("/runs/{name}/phases", response_class=EventSourceResponse)
+        async def phases(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
+            async with aclosing(watch_run(run)) as states:
+                async for state in states:
+                    yield ServerSentEvent(data=phase_of(state.raw_phase))
+    """
     async with aclosing(watch_action(run.action)) as states:
         async for action in states:
             yield remote.Run(Run(action=action.pb2))
 
 
 async def watch_action(action: remote.Action) -> AsyncGenerator[remote.Action]:
-    """Yield an action's state, with its attempts, now and whenever it changes, until its end."""
-    seen = b""
+    """Yield the state of an action, at once and after each change, until the action ends."""
+    last = b""
     async with aclosing(_watch(action.action_id.run, action.name)) as messages:
         async for states in messages:
             for state in states.values():
-                if state != seen:
-                    seen = state
+                if state != last:
+                    last = state
                     yield await read_details(_action(state), state_of)
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
-    """Wait for a run's end, but not longer than this; then update ``run`` to its state.
+    """Wait for the end of a run for a limited time, then update ``run`` to its state.
 
-    If this request has started the run, Flyte's errors are ignored: the caller must learn of the
-    run in any case.
+    Args:
+        run: The run. It is changed in place.
+        seconds: The maximum time to wait. With 0, nothing is done. With ``math.inf``, the time is
+            limited by `FLYTE_TIMEOUT` and the deadline of the request, as always.
+
+    Raises:
+        ConnectError: Flyte fails while the function waits; the response has the status 503, for
+            example. If this request has started the run, errors are ignored instead, because the
+            response must name the run.
+
+    Example:
+        @router.get("/runs/{name}/finished")
+        async def finished(run: RunDep) -> bool:
+            await wait_for(run, 10)
+            return run.done()
     """
 
     async def until_its_end() -> None:
@@ -92,25 +124,54 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
 
 async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
-    """Wait until a condition's answer is recorded, or the condition ends; return the details.
+    """Wait until Flyte has recorded the answer to a condition, or the condition has ended.
 
-    Flyte records an answer a moment later, sometimes after the run's end, and without a change of
-    state for a watch to show.
+    Flyte records an answer a moment after it was sent, sometimes after the end of the run, and
+    without a change of state, so this function polls. Limit the time with `best_effort`.
+
+    Args:
+        condition: The details, from `fetch_condition`.
+
+    Returns:
+        The details with the answer, or of a condition that has ended without one.
+
+    Raises:
+        ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
+
+    Example:
+        @router.get("/runs/{name}/questions/{action}/wait")
+        async def wait(name: str, action: str) -> Condition:
+            details = await fetch_condition(name, action)
+            async with best_effort(0.1):
+                details = await wait_for_answer(details)
+            return Condition.of(details)
     """
-    pause = LOOK_AGAIN_SECONDS
+    pause = POLL_SECONDS
     while not is_answered(condition) and phase_of(condition.raw_phase) is ActionPhase.PAUSED:
         await asyncio.sleep(pause)
-        pause = min(2 * pause, MAX_LOOK_AGAIN_SECONDS)
+        pause = min(2 * pause, MAX_POLL_SECONDS)
         condition = await fetch_condition(condition.run_name, condition.name)
     return condition
 
 
 @asynccontextmanager
 async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
-    """Run the block for what it may add to an answer, which is given in any case.
+    """Run a block whose failure must not fail the response.
 
-    The block is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's
-    deadline, when the server is asked to stop, or at any error of Flyte's.
+    Args:
+        seconds: The maximum time for the block.
+
+    Yields:
+        Once. The block is also left at an error of Flyte, after ``FLYTE_TIMEOUT``, shortly before
+        the deadline of the request, and when the server shuts down.
+
+    Example:
+        @router.get("/runs/{name}/outputs")
+        async def outputs(run: RunDep) -> dict[str, Any] | None:
+            outputs = None
+            async with best_effort(5):
+                _, outputs = await fetch_data(run)
+            return outputs
     """
     with suppress(*FLYTE_ERRORS), _time_limit(seconds):
         yield
@@ -118,7 +179,7 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Generator[None]:
-    """Leave the block after these seconds or, if that is earlier, as `best_effort` says."""
+    """Leave the block after these seconds, or earlier as described in `best_effort`."""
     deadline = this_request().deadline
     left = 0.9 * deadline.seconds_left()  # a tenth is left to write the response
     with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
@@ -132,14 +193,33 @@ def _time_limit(seconds: float) -> Generator[None]:
 async def watch_details(
     run: remote.Run, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
-    """Yield what is read from the details of each action of a run, now and whenever it may differ.
+    """Watch the actions of a run.
 
-    Beyond the first `WATCHED_DETAILS` actions, only those that fail or ask are read from
-    their details; the others from what a list has. It ends soon after the run (`QUIET_SECONDS`).
+    Args:
+        run: The run, such as a `RunDep`.
+        read: Returns the result for the details of one action, such as ``Action.of``. It must copy
+            what it needs, because details can be large.
+
+    Yields:
+        The results of ``read``: first for each action of the run, then for each action that may
+        have changed. The details are fetched for the first 500 actions and for all that fail or
+        wait for an answer. For others, ``read`` gets the fields that a list has. The iterator ends
+        two seconds after the last update once the run has ended.
+
+    Raises:
+        ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
+            event of an event stream, the error is sent as its last event.
+
+    Example:
+        @router.get("/runs/{name}/changes", response_class=EventSourceResponse)
+        async def changes(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
+            async with aclosing(watch_details(run, Action.of)) as actions:
+                async for action in actions:
+                    yield ServerSentEvent(data=action)
     """
     viewer, request = _Viewer(read), this_request()
     listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
-    listening.add_done_callback(lambda _: viewer.news.set())
+    listening.add_done_callback(lambda _: viewer.updated.set())
     try:
         with request.at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
@@ -148,29 +228,29 @@ async def watch_details(
                     yield result
                 if not due:
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
-                        await viewer.news.wait()
-                    viewer.news.clear()
+                        await viewer.updated.wait()
+                    viewer.updated.clear()
             await listening  # it may have failed
     finally:
         listening.cancel()
         try:
             await asyncio.gather(listening, return_exceptions=True)
         finally:
-            del listening  # its exception may be in a cycle with this frame
+            del listening  # its exception may be in a reference cycle with this frame
 
 
 class _Viewer(Generic[Result]):
-    """What a viewer of a run knows of its actions, and which of them are still to be sent."""
+    """The actions of a run that one viewer has received, and those to send to this viewer next."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self.changed = dict[str, bytes]()  # the states of those that are still to be sent
-        self.news = asyncio.Event()
+        self.changed = dict[str, bytes]()  # states of the actions to send
+        self.updated = asyncio.Event()
         self._read = read
         self._known = KnownStates()
-        self._fetched_at = dict[str, float]()  # of those whose details are read
+        self._fetched_at = dict[str, float]()  # for actions whose details are fetched
 
     async def listen(self, run: RunIdentifier) -> None:
-        """Note what changes; pause while the viewer is behind."""
+        """Add changed actions; pause while too many wait to be sent."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
@@ -178,16 +258,20 @@ class _Viewer(Generic[Result]):
                     if is_new or (name in self._fetched_at and _is_waiting(state)):
                         self.changed[name] = state
                 states.clear()
-                self.news.set()
+                self.updated.set()
                 while self.is_full():  # noqa: ASYNC110 - hardly ever
                     await asyncio.sleep(MERGED_SECONDS)
 
     def is_full(self) -> bool:
-        """Tell whether too much is still to be sent to read another message."""
+        """Return whether no further message may be read before some actions are sent."""
         return sum(map(len, self.changed.values())) > MAX_PENDING_BYTES
 
     def due(self, *, at_once: bool) -> list[str]:
-        """Return the next actions to fetch, of those that may be fetched again, or of all."""
+        """Return the names of the next actions to fetch.
+
+        Args:
+            at_once: Whether to include actions that have been fetched a moment ago.
+        """
         now = time.monotonic()
 
         def may_be_fetched(name: str) -> bool:
@@ -197,28 +281,29 @@ class _Viewer(Generic[Result]):
         return [*islice(filter(may_be_fetched, self.changed), reading.CALLS_AT_ONCE)]
 
     async def fetch(self, name: str) -> Result:
-        """Return what is to be sent of an action."""
+        """Return the result to send for an action."""
         action = _action(self.changed.pop(name))
         has_room = len(self._fetched_at) < WATCHED_DETAILS
         if is_watched := has_room or name in self._fetched_at:
             self._fetched_at[name] = time.monotonic()
-        # Of an action that fails or asks, only the details say why, or what.
+        # Only the details have the error of an action and the question of a condition.
         if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             return await read_details(action, self._read)
         return self._read(listed_details(action))
 
 
 class KnownStates:
-    """Hashes of the states of actions that came last, in 16 bytes each.
+    """The latest state of each action, as hashes that take 16 bytes per action.
 
-    In a dict, each takes 220: 100 viewers of a run of 50,000 actions would take a gigabyte.
+    A dict takes 220 bytes per action, so 100 viewers of a run with 50,000 actions would need a
+    gigabyte.
     """
 
     def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # the names' hashes are sorted
+        self._names, self._states = array("q"), array("q")  # hashes; those of names are sorted
 
     def replace(self, name: str, state: bytes) -> bool:
-        """Note an action's state, and tell whether it is another than before."""
+        """Store the state of an action, and return whether it has changed."""
         key, new = hash(name), hash(state)
         place = bisect_left(self._names, key)
         if self._names[place : place + 1] != array("q", [key]):
@@ -238,15 +323,15 @@ def _is_waiting(state: bytes) -> bool:
 
 
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
-    """Yield all actions of a run, or ``only`` one, then those that Flyte notifies of.
+    """Yield all actions of a run, or ``only`` one, then the changed actions.
 
-    It ends with ``only``, or soon after the run (`QUIET_SECONDS`). Parents come before their
-    children. An action has its state, its parent, its group, and its task's short name. It is
-    serialised: a part of a message would keep all of it in memory.
+    The iterator ends with the action ``only``, or soon after the run (`QUIET_SECONDS`). Parents
+    come before their children. An action has its state, its parent, its group, and the short name
+    of its task. It is serialised, because a part of a message would keep the message in memory.
     """
-    seconds_left: float | None = None  # without news, until the watch ends
+    seconds_left: float | None = None  # without an update, until the watch ends
 
-    def copied(message: WatchActionsResponse) -> dict[str, bytes]:
+    def copy_states(message: WatchActionsResponse) -> dict[str, bytes]:
         nonlocal seconds_left
         states = dict[str, bytes]()
         for action in (enriched.action for enriched in message.enriched_actions):
@@ -254,29 +339,29 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
             if name in {ROOT, only} and remote.Action(action).done():
                 seconds_left = 0 if name == only else QUIET_SECONDS
             if only in {"", name}:
-                leave_out_large(action.metadata)
+                remove_unbounded(action.metadata)
                 states[name] = action.SerializeToString(deterministic=True)
         return states
 
     while seconds_left is None:
         has_begun = False
         try:
-            sent = initialised().client.run_service.watch_actions(WatchActionsRequest(run_id=run))
-            async with aclosing(sent) as messages:
+            watch = initialised().client.run_service.watch_actions(WatchActionsRequest(run_id=run))
+            async with aclosing(watch) as messages:
                 while True:
                     async with asyncio.timeout(seconds_left):
                         message = await anext(messages, None)
                     if message is None:
                         break
                     has_begun = True
-                    states = copied(message)
+                    states = copy_states(message)
                     message = None
                     this_request().release_messages()
                     yield states
         except TimeoutError:
             return
         except ConnectError as error:
-            # A proxy cuts off quiet streams; a notification of a child may overtake its parent's.
+            # A proxy cuts off idle streams. The notification of a child may come before its parent.
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise
