@@ -25,6 +25,7 @@ OWN_DEFAULTS = {
     "credential_headers": '`{{ cookiecutter.credential_headers or "none" }}`',
 }
 """Defaults that come from Flyte, or from the answers in ``app/settings.py``."""
+LIMITS_AMONG_SETTINGS = {"max_body_size", "max_concurrent_requests_per_caller"}
 
 
 def fields(file: Path, class_name: str) -> Iterator[tuple[str, ast.expr, str]]:
@@ -85,12 +86,15 @@ def number_of(default: ast.expr) -> float:
 
 
 def limits() -> str:
-    """Return the table of all limits."""
-    limit_fields = fields(PROJECT / "passthrough/limits.py", "Limits")
-    rows = (
-        (f"`{name}`", f"{number_of(value):,}", cell(text)) for name, value, text in limit_fields
-    )
-    return table("| `Limits` | Default | |", rows)
+    """Return the table of all limits: two settings, and the fields of `Limits`."""
+    rows = []
+    for field, value, docstring in fields(PROJECT / "passthrough/settings.py", "Settings"):
+        if field in LIMITS_AMONG_SETTINGS and isinstance(value, ast.Call):
+            (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
+            rows.append((f"`{field.upper()}`", f"{number_of(default):,}", cell(docstring)))
+    for field, value, docstring in fields(PROJECT / "passthrough/limits.py", "Limits"):
+        rows.append((f"`{field}`", f"{number_of(value):,}", cell(docstring)))
+    return table("| Limit | Default | Meaning |", rows)
 
 
 def data(name: str) -> Any:

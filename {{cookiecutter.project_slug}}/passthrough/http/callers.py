@@ -89,8 +89,8 @@ class ConcurrencyLimitMiddleware:
         hashes = self._hashes(forwarded)
         subjects = {self._subjects[each] for each in hashes if each in self._subjects}
         state.subject = min(subjects, default="")
-        callers = hashes + [self._hash(subject, b"subject") for subject in subjects]
-        # The highest count decides; its hash is logged.
+        callers = [self._hash(subject, b"subject") for subject in subjects] + hashes
+        # The highest count decides, and its hash is logged: if counts are equal, the subject's.
         state.caller_hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
             await self._app(scope, receive, send)
