@@ -19,7 +19,7 @@ from local_flyte.testing import client_of, serving, start, wait_until
 from passthrough import agents, dependencies, models
 from passthrough.extras import following, reading, watching
 
-from .support import build_app
+from ..support import build_app
 
 MODULES = (agents, dependencies, models, following, reading, watching)
 IMPORTS = """
