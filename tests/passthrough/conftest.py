@@ -22,8 +22,8 @@ from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls.make_safe import make_safe
 from passthrough.extras import watching
 
-from .elsewhere import Elsewhere
-from .played import playing
+from .fake_execution import playing
+from .stub_servers import StubServer
 from .support import Called, Received, build_app
 
 
@@ -117,29 +117,29 @@ def certificate(
 
 
 @pytest.fixture(scope="module")
-def elsewhere(certificate: Path) -> Iterator[Elsewhere]:
+def elsewhere(certificate: Path) -> Iterator[StubServer]:
     """Such a server with TLS, on Flyte's own host. It offers HTTP/2, which it does not know."""
 
     def tls(_: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         (context := default()).set_alpn_protocols(["h2", "http/1.1"])
         return context
 
-    server = Elsewhere()
+    server = StubServer()
     options: dict[str, Any] = {"ssl_certfile": certificate, "ssl_context_factory": tls}
     with serving(server, lifespan="off", timeout_keep_alive=300, **options) as server.address:
         yield server
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[Elsewhere]:
+def plain() -> Iterator[StubServer]:
     """Such a server without TLS."""
-    server = Elsewhere()
+    server = StubServer()
     with serving(server, lifespan="off") as server.address:
         yield server
 
 
 @pytest.fixture(scope="module")
-def there(request: Any, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
+def there(request: Any, elsewhere: StubServer) -> Iterator[httpx.Client]:
     """Alice's client of an app whose Flyte is that server."""
     app = build_app(request.module.router, flyte_endpoint=elsewhere.address)
     with serving(app) as url, client_of(url, "alice") as client:
@@ -152,7 +152,7 @@ def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.passthrough.counted", str(server.fileno())],
+            [sys.executable, "-m", "tests.passthrough.memory_probe", str(server.fileno())],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             pass_fds=[server.fileno()],
         ) as process,
@@ -171,7 +171,7 @@ def called(received: Received) -> Called:
 
 
 @pytest.fixture
-def log(local_flyte: LocalFlyte, elsewhere: Elsewhere) -> Iterator[Callable[..., None]]:
+def log(local_flyte: LocalFlyte, elsewhere: StubServer) -> Iterator[Callable[..., None]]:
     """Makes the cluster send a log as a stream of these pieces."""
     with local_flyte.cluster_at(elsewhere.address):
         yield functools.partial(elsewhere.answers, kind="connect+proto")

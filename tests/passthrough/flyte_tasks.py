@@ -1,4 +1,4 @@
-"""The tasks that the tests run; most of them are played: see played.py."""
+"""Tasks of the tests. Most run without a process, as fake_execution.py describes."""
 
 import asyncio
 import datetime as dt
@@ -18,7 +18,7 @@ UNPICKLED = Path(tempfile.gettempdir(), "a-gift-was-unpickled")
 
 
 def process() -> Any:
-    """Return what a task that is played has in place of a process: played.py replaces it."""
+    """Return the fake process of a task; fake_execution.py replaces this function."""
     raise NotImplementedError
 
 

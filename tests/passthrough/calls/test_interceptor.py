@@ -13,7 +13,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
 from .. import naive_endpoints
-from ..elsewhere import Elsewhere, envelope, lines
+from ..stub_servers import StubServer, envelope, lines
 from ..support import Called, Received, router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
@@ -94,7 +94,7 @@ def test_a_stream_has_a_deadline(
 )
 def test_a_log_that_is_cut_off_or_fails_does_not_look_whole_and_is_not_read_again(
     alice: httpx.Client,
-    elsewhere: Elsewhere,
+    elsewhere: StubServer,
     log: Callable[..., None],
     greeting: str,
     end: tuple[bytes, ...],

@@ -18,7 +18,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import ended, start, wait_until
 from passthrough.calls.request_state import Deadline, RequestState, this_request
 
-from ..elsewhere import lines
+from ..stub_servers import lines
 from ..support import connected, head, router_of, run_of
 
 router = router_of(tasks)

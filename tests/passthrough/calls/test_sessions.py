@@ -16,7 +16,7 @@ from passthrough.http.response import SSE_RETRY
 from passthrough.limits import Limits
 
 from .. import naive_endpoints
-from ..elsewhere import MEBIBYTE, Elsewhere, envelope, lines
+from ..stub_servers import MEBIBYTE, StubServer, envelope, lines
 from ..support import Received, connected, head, router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
@@ -25,7 +25,7 @@ VIEWERS = 4
 
 
 def test_a_redirect_is_not_followed(
-    there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere
+    there: httpx.Client, elsewhere: StubServer, plain: StubServer
 ) -> None:
     plain.answers()
     elsewhere.answers(location=f"{plain.address}/sign-in")
@@ -35,7 +35,7 @@ def test_a_redirect_is_not_followed(
 
 
 def test_reading_stops_at_an_answer_that_is_too_large(
-    there: httpx.Client, elsewhere: Elsewhere
+    there: httpx.Client, elsewhere: StubServer
 ) -> None:
     elsewhere.answers(*[MEBIBYTE] * 10, is_all=False)
     assert there.get("/runs/greet").status_code == 413
@@ -53,7 +53,7 @@ def ask(client: httpx.Client, run: str) -> list[int]:
 
 @pytest.mark.parametrize("scheme", ["https://", "", "dns:///"])
 def test_calls_to_the_address_that_flyte_names_share_a_connection(
-    alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str, scheme: str
+    alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: StubServer, greeting: str, scheme: str
 ) -> None:
     elsewhere.answers()
     with local_flyte.cluster_at(
@@ -70,7 +70,7 @@ def test_nothing_is_sent_to_a_cluster_without_tls(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
-    plain: Elsewhere,
+    plain: StubServer,
     greeting: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -111,7 +111,7 @@ def test_concurrent_callers_are_not_merged_and_share_no_cache(
 # Streams: the local Flyte, with a cluster at the other server
 
 
-def nothing_flows(elsewhere: Elsewhere) -> bool:
+def nothing_flows(elsewhere: StubServer) -> bool:
     """Tell whether logs were sent, and nothing more for a second: all buffers are full."""
     before = elsewhere.sent
     time.sleep(1)
@@ -122,7 +122,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
     *,
     url: str,
     bob: httpx.Client,
-    elsewhere: Elsewhere,
+    elsewhere: StubServer,
     log: Callable[..., None],
     greeting: str,
 ) -> None:

@@ -13,7 +13,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import Event, events, start, wait_until
 from passthrough.extras.following import PART_CHARS
 
-from ..elsewhere import Elsewhere, envelope, lines
+from ..stub_servers import StubServer, envelope, lines
 from ..support import router_of, sent
 
 pytestmark = pytest.mark.usefixtures("certificate")
@@ -75,7 +75,7 @@ def test_that_an_attempts_log_is_gone_is_told_once(
 
 
 def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
-    alice: httpx.Client, elsewhere: Elsewhere, log: Callable[..., None], greeting: str
+    alice: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
     told = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]

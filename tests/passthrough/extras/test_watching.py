@@ -18,7 +18,7 @@ from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough.extras import watching
 
 from .. import naive_endpoints
-from ..elsewhere import envelope, lines
+from ..stub_servers import envelope, lines
 from ..support import router_of, sent
 
 pytestmark = pytest.mark.usefixtures("certificate")

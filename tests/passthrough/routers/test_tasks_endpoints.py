@@ -6,7 +6,7 @@ from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from app.routers import tasks
 
-from ..elsewhere import Elsewhere
+from ..stub_servers import StubServer
 from ..support import router_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
@@ -22,7 +22,7 @@ def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client)
 
 
 def test_tasks_are_listed_in_the_largest_pages_that_flyte_allows(
-    there: httpx.Client, elsewhere: Elsewhere
+    there: httpx.Client, elsewhere: StubServer
 ) -> None:
     elsewhere.answers(b"")
     assert there.get("/tasks").json() == []

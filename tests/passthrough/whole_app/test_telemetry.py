@@ -17,7 +17,7 @@ from local_flyte.testing import client_of, serving
 from passthrough.agents import serve_agents
 
 from .. import naive_endpoints
-from ..elsewhere import Elsewhere
+from ..stub_servers import StubServer
 from ..support import build_app, router_of
 
 router = router_of(naive_endpoints)
@@ -32,7 +32,7 @@ async def raises(request: Request) -> None:
 
 
 @pytest.fixture(scope="module")
-def alice(local_flyte: LocalFlyte, plain: Elsewhere) -> Iterator[httpx.Client]:
+def alice(local_flyte: LocalFlyte, plain: StubServer) -> Iterator[httpx.Client]:
     """Her client of an app that exports, as do later ones in this process, but to nobody."""
     app = build_app(router, credential_headers=("x-api-key",))
     serve_agents(app)
@@ -44,7 +44,7 @@ def alice(local_flyte: LocalFlyte, plain: Elsewhere) -> Iterator[httpx.Client]:
         _runtime._shutdown()  # what FastAPI also calls at exit, once for each exporter
 
 
-def exported(plain: Elsewhere) -> dict[str, bytes]:
+def exported(plain: StubServer) -> dict[str, bytes]:
     """Return what has been exported, by path."""
     providers: list[Any] = [trace.get_tracer_provider(), metrics.get_meter_provider()]
     for provider in providers:
@@ -55,7 +55,7 @@ def exported(plain: Elsewhere) -> dict[str, bytes]:
     return found
 
 
-def spans(plain: Elsewhere, name: str) -> list[Any]:
+def spans(plain: StubServer, name: str) -> list[Any]:
     """Return the exported spans of a request, such as ``GET /me``."""
     # One after the other, messages of protobuf are one message with all of their items.
     traces = ExportTraceServiceRequest.FromString(exported(plain)["/v1/traces"])
@@ -64,7 +64,7 @@ def spans(plain: Elsewhere, name: str) -> list[Any]:
 
 
 def test_a_request_is_a_span_that_flytes_own_can_join(
-    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
 ) -> None:
     local_flyte.clear_calls()
     response = alice.get("/whoami?token=of-nobody")
@@ -78,7 +78,7 @@ def test_a_request_is_a_span_that_flytes_own_can_join(
 
 
 def test_no_span_metric_or_call_contains_a_credential(
-    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
 ) -> None:
     local_flyte.clear_calls()
     everywhere = {

@@ -1,6 +1,6 @@
-"""The app in a process of its own, which tells what of requests and Flyte's messages is in memory.
+"""Runs the app in a separate process, which reports requests and messages in memory.
 
-The collector is off: what is left is in a cycle, or is kept.
+The garbage collector is disabled, so objects remain only if they are referenced or in a cycle.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""A server that plays Flyte, or a cluster of Flyte's, and answers what a test says."""
+"""Stub server for Flyte, or for a cluster of Flyte, with responses that a test sets."""
 
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.requests import Request
@@ -7,8 +7,8 @@ from starlette.types import Message, Receive, Scope, Send
 MEBIBYTE = bytes(1024 * 1024)
 
 
-class Elsewhere:
-    """A server that records requests, and sends a given answer."""
+class StubServer:
+    """ASGI server that records requests, and sends a fixed response."""
 
     def __init__(self) -> None:
         self.address = ""

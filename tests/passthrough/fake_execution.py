@@ -1,6 +1,6 @@
-"""Tasks that are played: the local Flyte's loop calls their functions, in place of processes.
+"""Fake execution of tasks: the local Flyte server calls their functions instead of processes.
 
-What Flyte tells of the run is the same, and a process takes most of a second of a core.
+The API returns the same data about a run, and saves the start of a process (most of a second).
 """
 
 import secrets
@@ -26,7 +26,7 @@ from .support import run_of
 
 process = ContextVar["Played"]("process")
 PLAYED = {"greet", "split", "count", "ask", "stumble"}
-"""The others call the SDK, which needs a process."""
+"""Tasks without a process. All other tasks call the SDK, which needs a process."""
 
 
 class Played:
