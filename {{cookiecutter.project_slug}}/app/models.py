@@ -1,4 +1,4 @@
-"""The models of the runs API. ``passthrough/models.py`` has those of actions and conditions."""
+"""Models of runs. The models of actions and conditions are in ``passthrough/models.py``."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -26,17 +26,21 @@ from passthrough import (
 class Run(BaseModel):
     """A run and its state."""
 
-    name: TruncatedText = Field(examples=["r4f7d1c02"])
-    project: TruncatedText
-    domain: TruncatedText
-    task: TruncatedText | None = Field(description="The task's full name")
-    version: TruncatedText | None = Field(description="The task's version")
-    phase: ActionPhase | None = Field(description="Null until Flyte returns one")
-    attempts: int = Field(description="The number of attempts so far")
-    executed_by: Identity | None = Field(description="Who started it, if Flyte knows")
-    started_at: datetime | None
-    ended_at: datetime | None
-    url: TruncatedText = Field(description="The run's page in Flyte's console")
+    name: TruncatedText = Field(examples=["r4f7d1c02"], description="Name of the run")
+    project: TruncatedText = Field(description="Identifier of the run's project")
+    domain: TruncatedText = Field(description="Identifier of the run's domain")
+    task: TruncatedText | None = Field(description="Full name of the task")
+    version: TruncatedText | None = Field(description="Version of the task")
+    phase: ActionPhase | None = Field(
+        description="Phase of the run; null if the app does not know it"
+    )
+    attempts: int = Field(description="Number of attempts so far")
+    executed_by: Identity | None = Field(
+        description="User or application that started the run; null if Flyte does not know"
+    )
+    started_at: datetime | None = Field(description="Time when the run started")
+    ended_at: datetime | None = Field(description="Time when the run ended; null until then")
+    url: TruncatedText = Field(description="URL of the run in Flyte's console")
 
     @classmethod
     def of(cls, run: remote.Run, **more: Any) -> Self:
@@ -61,10 +65,12 @@ class Run(BaseModel):
 class RunWithResult(Run):
     """A run and its state, with its result once it has ended."""
 
-    error: TruncatedText | None = Field(description="Why it failed")
-    abort_reason: TruncatedText | None = Field(description="Why it was aborted")
+    error: TruncatedText | None = Field(description="Error message, if the run has failed")
+    abort_reason: TruncatedText | None = Field(
+        description="Reason that a caller gave when aborting the run"
+    )
     outputs: dict[str, Any] | None = Field(
-        description="Only with `wait`, and only if the run has succeeded",
+        description="Outputs by name, if the run has succeeded and the request had `wait`",
         examples=[{"o0": "Hello, Ada."}],
     )
 
@@ -72,7 +78,7 @@ class RunWithResult(Run):
     async def after(cls, run: remote.Run, *, with_outputs: bool) -> Self:
         """Convert a run of the SDK, and fetch its result.
 
-        If there are outputs but they can't be fetched, ``GET /runs/{name}/io`` returns the reason.
+        If the outputs cannot be fetched, they are None, and ``GET /runs/{name}/io`` has the reason.
         """
         phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
@@ -87,22 +93,29 @@ class RunWithResult(Run):
 class RunData(BaseModel):
     """A run's inputs and outputs, by name. Outputs without a name are called o0, o1, ..."""
 
-    inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}])
+    inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}], description="Inputs by name")
     outputs: dict[str, Any] | None = Field(
-        description="Only if the run succeeded", examples=[{"o0": "Hello, Ada."}]
+        description="Outputs by name; null unless the run has succeeded",
+        examples=[{"o0": "Hello, Ada."}],
     )
 
 
 class Rerun(RequestBody):
-    """What to change when running a run again."""
+    """Options of a rerun."""
 
-    inputs: Inputs = Field(default={}, description="Those to change", examples=[{"name": "Ada"}])
+    inputs: Inputs = Field(
+        default={}, description="Inputs to change, by name", examples=[{"name": "Ada"}]
+    )
     recover: bool = Field(
-        default=False, strict=True, description="Whether to take over what has succeeded"
+        default=False,
+        strict=True,
+        description="Whether to reuse the results of actions that have succeeded",
     )
 
 
 class Abort(RequestBody):
-    """Why a run is aborted."""
+    """Options of an abort."""
 
-    reason: str = Field(default="Aborted in the app", max_length=1000)
+    reason: str = Field(
+        default="Aborted in the app", max_length=1000, description="Reason to record in the run"
+    )

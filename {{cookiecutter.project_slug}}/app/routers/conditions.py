@@ -1,8 +1,8 @@
-"""Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
+"""Conditions: questions of runs. Every caller who may run tasks may answer; Flyte records it."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, HTTPException, Query, Response
+from fastapi import APIRouter, Body, HTTPException, Path, Query, Response
 from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -23,51 +23,58 @@ from passthrough import (
 
 router = APIRouter(tags=["conditions"])
 
-RECORDED_WITHIN = 5.0  # seconds; Flyte records an answer a moment later
+RECORDED_WITHIN = 5.0  # seconds, because Flyte records an answer a moment after it was sent
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 Answer = (
     StrictBool
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
     | Annotated[StrictFloat, AllowInfNan(False)]
-    | Annotated[StrictStr, Field(max_length=100_000)]  # Kubernetes keeps it: at most 1 MiB or so
+    | Annotated[StrictStr, Field(max_length=100_000)]  # Kubernetes stores at most 1 MiB
 )
-Limit = Annotated[int, Query(ge=1, le=100)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of conditions")]
+Offset = Annotated[int, Query(ge=0, le=10_000, description="Number of conditions to skip")]
+ActionName = Annotated[str, Path(description="Name of the condition's action")]
 
 
-@router.get("/conditions", summary="List what waits for an answer")
+@router.get("/conditions", summary="List paused conditions")
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
-    """List what waits for an answer in the project, newest first.
+    """List the conditions (questions) in the project that wait for an answer, newest first.
 
-    If there is more, those who started the runs take turns. `GET /runs?phase=paused` lists all runs
-    that ask, and `GET /runs/{name}/conditions` all that one of them asks.
+    If there are more than `limit`, they are selected round-robin by the owner of the run.
+    `GET /runs?phase=paused` lists all runs with such conditions, and `GET /runs/{name}/conditions`
+    the conditions of one run.
     """
-    waiting = await fetch_paused_actions(limit)
-    asked = await fetch_details(waiting, Condition.of)
-    return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
+    actions = await fetch_paused_actions(limit)
+    conditions = await fetch_details(actions, Condition.of)
+    return [one for one in conditions if one.name and one.phase is ActionPhase.PAUSED]
 
 
 @router.get("/runs/{name}/conditions", summary="List a run's conditions")
-async def list_conditions(
-    run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
-) -> list[Condition]:
-    """List what the run has asked so far, with the answers; what waits comes first."""
+async def list_conditions(run: RunDep, offset: Offset = 0, limit: Limit = 100) -> list[Condition]:
+    """List the conditions (questions) of a run with their answers, waiting conditions first."""
     return await fetch_details(await fetch_conditions(run.name, limit, offset), Condition.of)
 
 
 @router.post(
     "/runs/{name}/conditions/{action}",
     summary="Answer a condition",
-    responses={202: {"model": Condition, "description": "Sent, but not yet recorded"}},
+    responses={
+        202: {
+            "model": Condition,
+            "description": "The answer was sent, but Flyte has not recorded it yet",
+        }
+    },
 )
 async def answer_condition(
     run: RunDep,
-    action: str,
-    value: Annotated[Answer, Body(embed=True)],
+    action: ActionName,
+    value: Annotated[Answer, Body(embed=True, description="The answer, of the condition's `type`")],
     response: Response,
 ) -> Condition:
-    """Answer as the caller, and return the condition as Flyte has recorded it.
+    """Answer a condition (question) of a run as the caller, and return the condition.
 
-    If Flyte takes long to record the answer, the status is 202, and the condition is as before.
+    If Flyte has not recorded the answer within 5 seconds, the status is 202, and the condition in
+    the response has no answer yet. An answer that another caller has given before is a 409.
     """
     details = await fetch_condition(run.name, action)
     if not details.pb2.HasField("condition"):

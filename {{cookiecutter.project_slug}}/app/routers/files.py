@@ -24,7 +24,9 @@ BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYT
 class StoredFile(BaseModel):
     """A file in Flyte's storage."""
 
-    uri: str = Field(description="For an input", examples=["s3://bucket/uploads/X/towns.csv"])
+    uri: str = Field(
+        description="URI to pass as a task input", examples=["s3://bucket/uploads/X/towns.csv"]
+    )
 
 
 @router.post(
@@ -39,7 +41,9 @@ async def upload_file(
     _: CallerDep,  # asks Flyte who it is before the file is read
     name: Annotated[str, Query(description=NAME)] = "file",
 ) -> StoredFile:
-    """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
+    """Upload a file as the caller. The body of the request is the content of the file.
+
+    Pass the URI in the response as the input of a task.
 
     Send it as `application/octet-stream`, JSON too. Flyte keeps it as long as other uploads.
     """

@@ -1,4 +1,4 @@
-"""Who the caller is, according to Flyte, and which projects they may see."""
+"""The caller as Flyte knows them, and the projects that they may see."""
 
 from fastapi import APIRouter, Request
 from flyte import remote
@@ -9,24 +9,29 @@ from passthrough import Caller, TruncatedText, find_caller, take
 router = APIRouter()
 
 
-@router.get("/me", tags=["me"], summary="Who am I?")
+@router.get("/me", tags=["me"], summary="Get the caller")
 async def me(request: Request) -> Caller:
-    """Return the owner of the request's credentials."""
+    """Return the user or application whose credentials the request has, as Flyte knows them."""
     return await find_caller(request)
 
 
 class Project(BaseModel):
     """A Flyte project."""
 
-    id: TruncatedText = Field(examples=["flytesnacks"])
-    name: TruncatedText
-    description: TruncatedText
-    domains: list[TruncatedText] = Field(examples=[["development", "staging", "production"]])
+    id: TruncatedText = Field(
+        examples=["flytesnacks"], description="Identifier of the project, for `project` parameters"
+    )
+    name: TruncatedText = Field(description="Name of the project to show")
+    description: TruncatedText = Field(description="Description of the project")
+    domains: list[TruncatedText] = Field(
+        examples=[["development", "staging", "production"]],
+        description="Identifiers of the project's domains, for `domain` parameters",
+    )
 
 
 @router.get("/projects", tags=["projects"], summary="List projects")
 async def list_projects() -> list[Project]:
-    """List the active projects that the caller may see, oldest first, and at most 1,000."""
+    """List the active Flyte projects that the caller may see, oldest first, at most 1,000."""
     projects = await take(remote.Project.listall.aio(), 1000)
     return [
         Project(

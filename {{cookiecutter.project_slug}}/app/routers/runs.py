@@ -1,4 +1,4 @@
-"""Runs: list, show, repeat and abort them; their inputs, outputs, actions and reports."""
+"""Runs: list, get, rerun and abort runs; their inputs, outputs, actions and reports."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -39,57 +39,66 @@ router = APIRouter(tags=["runs"])
 @router.get("/runs", summary="List runs")
 async def list_runs(
     subject: SubjectDep,
-    task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
+    task: Annotated[str | None, Query(description="Full name of a task")] = None,
     phase: Annotated[
         list[ActionPhase],
-        Query(description="Only in these; `paused` alone: those that ask.", max_length=20),
+        Query(
+            description="Phases of the runs; `paused` alone lists runs with a condition that waits",
+            max_length=20,
+        ),
     ] = [],  # noqa: B006
-    after: Annotated[QueryTime | None, Query(description="Only runs started since.")] = None,
-    before: Annotated[QueryTime | None, Query(description="Only runs started earlier.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    after: Annotated[QueryTime | None, Query(description="Earliest start of the runs")] = None,
+    before: Annotated[
+        QueryTime | None, Query(description="Time before which the runs started")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Maximum number of runs")] = 20,
 ) -> list[Run]:
     """List the runs that the caller may see, newest first.
 
-    For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
-    be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
+    Pagination: pass the `started_at` of the last run as `before` to list older runs. A run that
+    started in the same second may be skipped or listed twice.
     """
     created_at = remote.TimeFilter(after=after, before=before)
     only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
     if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
-        found = fetch_paused_runs(**only)
+        runs = fetch_paused_runs(**only)
     else:
         states, order = tuple(phase), NEWEST_FIRST
-        found = remote.Run.listall.aio(in_phase=states, sort_by=order, limit=limit, **only)
-    return [Run.of(run) for run in await take(found, limit)]
+        runs = remote.Run.listall.aio(in_phase=states, sort_by=order, limit=limit, **only)
+    return [Run.of(run) for run in await take(runs, limit)]
 
 
 @router.get("/runs/{name}", summary="Get a run")
 async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
-    """Return a run's state, and the error if it failed."""
+    """Return the state of a run, and its error if it has failed.
+
+    With `wait`, the response comes when the run has ended or the time has passed, and has the
+    outputs if the run has succeeded.
+    """
     await wait_for(run, wait)
     return await RunWithResult.after(run, with_outputs=wait > 0)
 
 
 @router.get("/runs/{name}/io", summary="Get a run's inputs and outputs")
 async def get_run_io(run: RunDep) -> RunData:
-    """Return the run's inputs, and its outputs once it has succeeded.
+    """Return the inputs of a run, and its outputs if it has succeeded.
 
-    Values that cannot be written as JSON, such as files and pickles, are shown as references.
+    A value that JSON cannot hold, such as a file, is a reference: an object with `kind` and `uri`.
     """
     inputs, outputs = await fetch_data(run)
     return RunData(inputs=inputs, outputs=outputs)
 
 
-@router.post("/runs/{name}/rerun", status_code=201, summary="Run it again")
+@router.post("/runs/{name}/rerun", status_code=201, summary="Rerun a run")
 async def rerun(
     name: str,
     request: Request,
     response: Response,
     body: Annotated[Rerun | None, Body()] = None,
 ) -> Run:
-    """Start a new run of the same task and version, with some inputs changed."""
-    given = body or Rerun()
-    run = Run.of(await flyte.rerun.aio(name, recover=given.recover, **given.inputs))
+    """Start a new run of the same task and version as the caller, optionally with other inputs."""
+    options = body or Rerun()
+    run = Run.of(await flyte.rerun.aio(name, recover=options.recover, **options.inputs))
     at = location(request, "runs", run.name, project=run.project, domain=run.domain)
     response.headers["Location"] = at
     return run
@@ -97,7 +106,7 @@ async def rerun(
 
 @router.post("/runs/{name}/abort", status_code=202, summary="Abort a run")
 async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) -> Run:
-    """Ask Flyte to abort a run. Flyte decides whether the caller may do that."""
+    """Abort a run as the caller. Flyte decides whether the caller may abort it."""
     if run.done():  # Flyte would mark it as aborted and hide its outputs
         raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
@@ -109,10 +118,10 @@ async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) 
 @router.get("/runs/{name}/actions", summary="List a run's actions")
 async def list_actions(
     run: RunDep,
-    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=50)] = 50,
+    offset: Annotated[int, Query(ge=0, le=10_000, description="Number of actions to skip")] = 0,
+    limit: Annotated[int, Query(ge=1, le=50, description="Maximum number of actions")] = 50,
 ) -> list[Action]:
-    """List the tasks, traces and conditions that the run consists of, oldest first."""
+    """List the actions of a run (tasks, traces and conditions), oldest first."""
     listed = remote.Action.listall.aio(run.name)
     return await fetch_details(await take(listed, limit, offset), Action.of)
 
@@ -123,11 +132,12 @@ async def list_actions(
     response_class=EventSourceResponse,
 )
 async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
-    """Send each action of the run as an `action` event, now and whenever it changes, until the end.
+    """Watch the actions of a run as server-sent events, until the run has ended.
 
-    Its data is what `GET /runs/{name}/actions` returns of it. What happens to an action that waits
-    for the cluster comes every few seconds. A client that connects again gets all actions. If Flyte
-    fails after the first event, the last one is a `problem`.
+    Each action is sent as an `action` event, at once and after each change, with the data that
+    `GET /runs/{name}/actions` returns. An action that waits for the cluster is sent again every few
+    seconds. A client that reconnects gets all actions. If Flyte fails after the first event, the
+    last event is a `problem`.
     """
     async with aclosing(watch_details(run, Action.of)) as actions:
         async for action in actions:
@@ -136,7 +146,7 @@ async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
 
 @router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")
 async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()] = None) -> Action:
-    """Ask Flyte to abort an action. Flyte decides whether the caller may do that."""
+    """Abort an action of a run as the caller. Flyte decides whether the caller may abort it."""
     if action.done():
         raise HTTPException(409, f"the action {action.name!r} has already ended")
     await action.abort.aio((abort or Abort()).reason)
@@ -145,10 +155,15 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     return Action.of(listed_details(action))
 
 
-@router.get("/runs/{name}/report", response_class=RedirectResponse, status_code=303)
+@router.get(
+    "/runs/{name}/report",
+    summary="Open a report",
+    response_class=RedirectResponse,
+    status_code=303,
+)
 async def open_report(action: ActionDep) -> str:
-    """Redirect to the page that a task with `report=True` has drawn.
+    """Redirect to the report (an HTML page) of a task with `report=True`.
 
-    Flyte signs the address for the caller. Whoever knows it can open the report until it expires.
+    Flyte signs the URL for the caller. Anyone who has the URL can read the report until it expires.
     """
     return await fetch_report_url(action)

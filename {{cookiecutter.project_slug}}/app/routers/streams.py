@@ -1,7 +1,7 @@
-"""Watching a run: its phases as server-sent events, and its logs.
+"""Event streams of a run: its phases and its logs.
 
-Deployments and proxies cut streams off after some minutes. A client can resume one where it was cut
-off by sending ``Last-Event-ID``, as browsers do.
+Deployments and proxies cut streams off after some minutes. A client that sends ``Last-Event-ID``,
+as browsers do, resumes a stream there.
 """
 
 from collections.abc import AsyncGenerator
@@ -17,7 +17,7 @@ from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
-LAST_EVENT_ID = "The id of the last event received."
+LAST_EVENT_ID = "Id of the last event that the client has received, to resume there"
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
@@ -27,10 +27,11 @@ async def run_events(
         str, Header(pattern=r"^\d{1,9}-[a-z_]*$", description=LAST_EVENT_ID)
     ] = "1-",
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
+    """Watch a run as server-sent events, until it has ended.
 
-    When a further attempt begins, the run is sent as an `attempt` event. An id is `attempt-phase`.
-    If Flyte fails after the first event, the last one is a `problem`.
+    The run is sent as a `phase` event, at once and after each change of its phase, and as an
+    `attempt` event when a further attempt begins. The id of an event is `attempt-phase`. If Flyte
+    fails after the first event, the last event is a `problem`.
     """
     before, _, phase = last_event_id.partition("-")
     attempt = int(before)
@@ -45,16 +46,19 @@ async def run_events(
                 yield ServerSentEvent(event="phase", id=f"{attempt}-{phase}", data=now)
 
 
-@router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
+@router.get(
+    "/runs/{name}/logs", summary="Read the log of a run", response_class=EventSourceResponse
+)
 async def run_logs(
     action: ActionDep,
     last_event_id: Annotated[str, Header(pattern=LOG_ID, description=LAST_EVENT_ID)] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Send the log of a run, or of one action, over all attempts until it has ended.
+    """Read the log of a run, or of one action, as server-sent events, until the action has ended.
 
-    Each message, or part of a long one, is an event with the id `attempt-number`. An `attempt` event
-    comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log, or the
-    rest of it. If Flyte fails after the first event, the last one is a `problem`.
+    Each message, or part of a long message, is an event with the id `attempt-number`. An `attempt`
+    event comes before the log of a further attempt, and an `unavailable` event if Flyte no longer
+    has the log of an attempt, or the rest of it. If Flyte fails after the first event, the last
+    event is a `problem`.
     """
     async with aclosing(follow_log(action, last_event_id)) as log:
         async for event in log:

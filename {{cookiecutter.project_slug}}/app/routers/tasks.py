@@ -1,4 +1,4 @@
-"""List and show the tasks that the caller may see, and run them."""
+"""Tasks: list and get the tasks that the caller may see, and run them."""
 
 from typing import Annotated, Any
 
@@ -27,27 +27,36 @@ router = APIRouter(tags=["tasks"])
 class TaskSummary(BaseModel):
     """A Flyte task, in its latest version."""
 
-    name: TruncatedText = Field(examples=["{{ cookiecutter.project_slug }}-tasks.greet"])
-    version: TruncatedText
-    description: TruncatedText
+    name: TruncatedText = Field(
+        examples=["{{ cookiecutter.project_slug }}-tasks.greet"],
+        description="Full name of the task",
+    )
+    version: TruncatedText = Field(description="Version of the task")
+    description: TruncatedText = Field(description="Description by the task's author")
 
 
 class Task(TaskSummary):
     """A version of a Flyte task, with the schema of its inputs."""
 
-    inputs: dict[str, Any] = Field(description="JSON Schema of an object with the inputs")
+    inputs: dict[str, Any] = Field(
+        description="JSON Schema of an object with the inputs of the task"
+    )
 
 
 class NewRun(RequestBody):
     """The inputs of a new run."""
 
-    inputs: Inputs = Field(default={}, examples=[{"name": "Ada"}])
+    inputs: Inputs = Field(
+        default={},
+        examples=[{"name": "Ada"}],
+        description="Inputs by name. `GET /tasks/{name}` returns their JSON Schema",
+    )
 
 
 @router.get("/tasks", summary="List tasks")
 async def list_tasks(
-    environment: Annotated[str | None, Query(description="Only tasks in this environment.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    environment: Annotated[str | None, Query(description="Name of a task environment")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of tasks")] = 200,
 ) -> list[TaskSummary]:
     """List the deployed tasks that the caller may see, each in its latest version."""
     tasks = await take(remote.Task.listall.aio(by_task_env=environment, limit=limit), limit)
@@ -61,12 +70,16 @@ async def list_tasks(
     ]
 
 
-# Stands before the path below, which matches as well: the first one decides what a 405 allows.
+# This route comes before the route below, which also matches, because the first match makes a 405.
 @router.post("/tasks/{name:path}/runs", status_code=201, summary="Run a task")
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
 ) -> RunWithResult:
-    """Start a run of a task, as the caller. `get_task` returns the schema of its inputs."""
+    """Start a run of a task as the caller. `GET /tasks/{name}` returns the schema of the inputs.
+
+    With `wait`, the response comes when the run has ended or the time has passed, and has the
+    outputs if the run has succeeded.
+    """
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
     shown = await RunWithResult.after(run, with_outputs=wait > 0)
@@ -77,7 +90,7 @@ async def run_task(
 
 @router.get("/tasks/{name:path}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
-    """Return a task, with the schema of its inputs."""
+    """Return a task with the JSON Schema of its inputs."""
     details = await task.fetch.aio()
     return Task(
         name=details.name,
