@@ -30,6 +30,7 @@ FILES_WITH_FEATURE_LINES = (
     "README.md",
     "docs/removing-features.md",
     "docs/request.svg",
+    "docs/sign-in.md",
 )
 STEPS = """\
     make dev     # run the app and a local Flyte server; Ctrl-C stops both

@@ -35,11 +35,11 @@ app_env = FastAPIAppEnvironment(
         Settings,
         {
             "DO_NOT_TRACK": "1",  # otherwise the Flyte SDK sends usage reports
-            # Union injects its address, so it needs nothing here. Open source, behind a proxy with TLS
-            # and sign-in: set Flyte's address and, if the proxy removes it from clients' requests, the
-            # header in which the proxy passes on the caller's token.
+            # Union injects its address, so it needs nothing here. Open source: Flyte verifies no token,
+            # so docs/sign-in.md puts proxies with sign-in in front of the app and of Flyte.
             # "FLYTE_ENDPOINT": "dns:///flyte.example.com",
             # "TOKEN_HEADER": "X-Forwarded-Access-Token",
+            # "SIGN_IN_URL": "/oauth2/start?rd=/",
             # Devbox, which has no sign-in: every caller is anonymous.
             # "ALLOW_ANONYMOUS": "true",
             # A private certificate authority: add `.with_source_file(Path("ca.pem"), "/etc/ssl/own/")`

@@ -144,10 +144,11 @@ class Settings(BaseModel):
     """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     sign_in_url: Page | None = None
-    """Where people sign in; every 401 contains it."""
+    """Where users sign in, such as ``/oauth2/start?rd=/``; each 401 of the app contains it. Set it
+    with ``TOKEN_HEADER``: otherwise a user whom the proxy admits and Flyte refuses can only reload."""
 
     sign_out_url: Page | None = None
-    """Where users sign out, such as ``/oauth2/sign_out?rd=/``; ``GET /me`` contains it."""
+    """Where users sign out (logout), such as ``/oauth2/sign_out?rd=/``; ``GET /me`` contains it."""
 
     @model_validator(mode="before")
     @classmethod
