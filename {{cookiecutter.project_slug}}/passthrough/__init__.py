@@ -28,6 +28,7 @@ What one asks first:
   once the run's root action has ended; and, if it is of one action, with that action.
 - Where are headers added? In ``http/headers.py``; an owner adds some by ``App(headers={…})``.
 - Who says 413, and who 422? ``limits.py`` lists them all.
+- What bounds the memory? ``calls/slots.py``: one request at a time may hold a large message.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
 - What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
   ``local_flyte/guarantees.py``.
@@ -35,7 +36,7 @@ What one asks first:
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by the schema that
   forms have, too (``values/schemas.py``). ``flyte.run`` of a registered task calls it through
-  ``calls/json_values.py``, and ``calls/starting.py`` sends it.
+  ``calls/json_values.py``.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 """
 
