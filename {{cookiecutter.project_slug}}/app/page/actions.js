@@ -1,14 +1,7 @@
 // A run's actions as a tree: tasks, traces and questions, why they wait, and where the time went.
 import { button, card, h, live, name, update } from "./dom.js";
-import {
-  duration,
-  hasEnded,
-  patternOf,
-  phaseBadge,
-  phaseWord,
-  runDuration,
-  when,
-} from "./phases.js";
+import { duration, hasEnded, patternOf, phaseBadge, phaseWord } from "./phases.js";
+import { runDuration, toneOf, when } from "./phases.js";
 
 export const ROOT = "a0"; // the action that the run began with
 const MOST = 1000; // actions that are shown
@@ -54,8 +47,8 @@ export function actionsPanel(choose) {
   function select(name) {
     const before = chosen;
     chosen = name;
-    for (const each of [before, chosen]) redraw(rows.get(each));
-    choose(chosen);
+    for (const each of [before, name]) redraw(rows.get(each));
+    choose(name);
   }
 
   function redraw({ action, depth, row }) {
@@ -64,10 +57,8 @@ export function actionsPanel(choose) {
       row,
       actionRow(action, { depth, steps, origin, isChosen: action.name === chosen, select }),
     );
-    for (const [index, step] of steps.entries()) {
-      patterns.add(patternOf(step));
-      if (isAgain(steps, index)) patterns.add("again");
-    }
+    for (const step of steps) patterns.add(patternOf(step));
+    if (steps.some((_, index) => isAgain(steps, index))) patterns.add("again");
   }
 
   function add(action, text) {
@@ -91,12 +82,7 @@ export function actionsPanel(choose) {
       const text = brief(each);
       if (before?.text !== text) add(JSON.parse(text), text);
     }
-    update(
-      legend,
-      Object.keys(MEANINGS)
-        .filter((pattern) => patterns.has(pattern))
-        .map((pattern) => h("span", h("span.bar", h(`i.bar-${pattern}`)), MEANINGS[pattern])),
-    );
+    update(legend, explained(patterns));
     live(note, () => {
       scale.draw(list, hasEnded(get(ROOT) ?? {}));
       return rows.size < MOST ? "" : `Only ${MOST} actions are shown.`;
@@ -106,6 +92,12 @@ export function actionsPanel(choose) {
 
   return { node, draw, get };
 }
+
+/** The meanings of patterns. */
+const explained = (patterns) =>
+  Object.keys(MEANINGS)
+    .filter((pattern) => patterns.has(pattern))
+    .map((pattern) => h("span", h("span.bar", h(`i.bar-${pattern}`)), MEANINGS[pattern]));
 
 /** One scale for all bars, from the run's start to its end or now; times are in milliseconds. */
 function timeScale() {
@@ -186,7 +178,7 @@ const isAgain = (steps, index) => index > 0 && steps[index].attempt !== steps[in
 function bar({ type }, steps, origin) {
   const parts = steps.map((step, index) =>
     h("i", {
-      class: `bar-${patternOf(step)} ${isAgain(steps, index) ? "bar-again" : ""}`,
+      class: `bar-${patternOf(step)} ${toneOf(step)} ${isAgain(steps, index) ? "bar-again" : ""}`,
       "--from": step.from - origin,
       "--to": step.to ? step.to - origin : null,
     }),

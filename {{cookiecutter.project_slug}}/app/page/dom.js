@@ -25,11 +25,9 @@ export function h(kind, ...parts) {
 
 const handled = new WeakMap(); // elements, and the properties that hold their event handlers
 
-const nodesOf = (parts) =>
-  parts
-    .flat(Infinity)
-    .filter((part) => part != null && part !== false && part !== "")
-    .map((part) => (part instanceof Node ? part : new Text(part)));
+const isPart = (part) => part != null && part !== false && part !== "";
+const nodeOf = (part) => (part instanceof Node ? part : new Text(part));
+const nodesOf = (parts) => parts.flat(Infinity).filter(isPart).map(nodeOf);
 
 /**
  * Make these the children of an element. A child stays, with its focus, selection and scroll
@@ -158,11 +156,8 @@ export function webLink(address, base) {
 
 export function copyButton(label, text) {
   const copy = button(label, async () => {
-    const done = await navigator.clipboard?.writeText(text()).then(
-      () => "Copied",
-      () => null,
-    );
-    copy.textContent = done ?? "Your browser does not allow it";
+    const copied = navigator.clipboard?.writeText(text()).then(() => "Copied");
+    copy.textContent = (await copied?.catch(() => null)) ?? "Your browser does not allow it";
     setTimeout(() => copy.replaceChildren(label), 2000);
   });
   return copy;

@@ -142,10 +142,7 @@ function row(given, start, /** @type {Place} */ place) {
     kindOf: (part) => KINDS[kindOf(part, depth + 1)],
   });
   const { node, target = node } = control;
-  const error = h("p.error.optional", { id: `${id}-error` });
-  const hints = [depth && schema.description, control.hint].filter(Boolean);
-  const hint = h("p.hint.optional", { id: `${id}-hint`, dir: "auto" }, hints.join("\n"));
-  target.setAttribute("aria-describedby", `${hint.id} ${error.id}`);
+  const { hint, error } = describe(target, id, [depth && schema.description, control.hint]);
   if (label === undefined && !kind.rows) target.setAttribute("aria-label", "Value");
 
   const isGiven = value !== undefined && kind !== KINDS.impossible;
@@ -153,12 +150,8 @@ function row(given, start, /** @type {Place} */ place) {
   const choice = optional && !isGiven && kind !== KINDS.impossible && omission(node);
   const before = depth && isGiven && entered(node);
   // Flyte records the default of an input that is left out, but not of a field in it.
-  const isLeftOut =
-    optional &&
-    isDefault &&
-    (depth === 1
-      ? start === undefined
-      : same(value, schema.default) && !isExact(schema, form.root));
+  const isOwn = depth === 1 ? start === undefined : same(value, schema.default);
+  const isLeftOut = optional && isDefault && isOwn && (depth === 1 || !isExact(schema, form.root));
 
   function show(message) {
     error.textContent = message;
@@ -191,6 +184,15 @@ function row(given, start, /** @type {Place} */ place) {
       return (depth > 0 || step === undefined) && show(message);
     },
   };
+}
+
+/** Make the hint and the error of a control. */
+function describe(target, id, hints) {
+  const text = hints.filter(Boolean).join("\n");
+  const hint = h("p.hint.optional", { id: `${id}-hint`, dir: "auto" }, text);
+  const error = h("p.error.optional", { id: `${id}-error` });
+  target.setAttribute("aria-describedby", `${hint.id} ${error.id}`);
+  return { hint, error };
 }
 
 /** A row's label, with the name of its kind. */

@@ -50,19 +50,15 @@ export function personAndSubject(identity) {
   return h("span", name(called || subject || "Somebody"), small);
 }
 
+const code = (letter) => `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+
 /** A task's name, with its prefix in small print, and the code points that pretend to be others. */
 export function taskName(full) {
   const dot = full.lastIndexOf(".");
   const own = dot < 1 ? full : full.slice(dot + 1);
   const prefix = dot < 1 ? [] : [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr")];
-  const fakes = full
-    .split(/[._\s]/)
-    .filter(isFake)
-    .join("")
-    .replace(/[\x20-\x7e]/g, "");
-  const codes = [...new Set(fakes)].map(
-    (letter) => `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
-  );
-  const warning = fakes && h("span.warning", ` contains ${codes.join(", ")}`);
-  return [...prefix, name(own), warning];
+  const fakes = full.split(/[._\s]/).filter(isFake);
+  const letters = [...new Set(fakes.join(""))].filter((letter) => !isASCII(letter));
+  const warning = letters.length && h("span.warning", ` contains ${letters.map(code).join(", ")}`);
+  return [...prefix, name(own), warning || ""];
 }

@@ -2,16 +2,16 @@
 import { h, live } from "./dom.js";
 
 /**
- * All phases. `tone` gives the colour of one, and `bar` the pattern of its part of a bar; `group`
- * is the choice of the list's filter that finds it.
+ * All phases. `tone` is the class with its colour, `bar` the pattern of its part of a bar, and
+ * `group` the choice of the list's filter that finds it.
  * @type {Record<string, {tone: string, group?: string, bar?: string, ended?: boolean}>}
  */
 const PHASES = {
-  queued: { tone: "waiting", group: "active", bar: "queued" },
-  waiting_for_resources: { tone: "waiting", group: "active", bar: "queued" },
-  initializing: { tone: "waiting", group: "active", bar: "initializing" },
+  queued: { tone: "faint", group: "active", bar: "queued" },
+  waiting_for_resources: { tone: "faint", group: "active", bar: "queued" },
+  initializing: { tone: "faint", group: "active", bar: "initializing" },
   running: { tone: "busy", group: "active", bar: "running" },
-  paused: { tone: "busy", bar: "paused" },
+  paused: { tone: "odd", bar: "paused" },
   succeeded: { tone: "good", group: "succeeded", ended: true },
   recovered: { tone: "good", group: "succeeded", ended: true },
   failed: { tone: "bad", group: "failed", ended: true },
@@ -22,9 +22,11 @@ const phaseOf = ({ phase }) => PHASES[phase] ?? { tone: "busy" };
 
 export const hasEnded = (run) => Boolean(phaseOf(run).ended);
 /** Whether an action waits for its task to begin, so that it has no log. */
-export const isWaiting = (action) => phaseOf(action).tone === "waiting";
+export const isWaiting = (action) => phaseOf(action).tone === "faint";
 /** The pattern of a phase in a bar, if it lasts. */
 export const patternOf = (step) => phaseOf(step).bar;
+/** The class with the colour of a phase. */
+export const toneOf = (step) => phaseOf(step).tone;
 /** The phases of one choice of the list's filter. */
 export const phasesOf = (group) =>
   Object.keys(PHASES).filter((phase) => group && PHASES[phase].group === group);
@@ -32,15 +34,10 @@ export const phasesOf = (group) =>
 export const phaseWord = (phase) =>
   (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 export const phaseBadge = (phase) =>
-  h("span", { class: `phase tone-${phaseOf({ phase }).tone}` }, phaseWord(phase));
+  h("span", { class: `phase ${toneOf({ phase })}` }, phaseWord(phase));
 
 /** @type {[string, number][]} of time, in seconds */
-export const UNITS = [
-  ["d", 86400],
-  ["h", 3600],
-  ["min", 60],
-  ["s", 1],
-];
+export const UNITS = Object.entries({ d: 86400, h: 3600, min: 60, s: 1 });
 
 /** A length of time in its largest units. */
 export function duration(milliseconds, units = 2) {

@@ -7,7 +7,8 @@ import { phaseWord, when } from "./phases.js";
 import { change, link, problemBox, session } from "./session.js";
 import { stillness } from "./still.js";
 
-const MOST = 100; // questions that wait are shown, and at least as many others are kept
+const MOST = 100; // questions that wait are shown at once
+const MORE = `The newest ${MOST} are shown. The others follow as these are answered.`;
 const GONE = "This no longer waits for an answer";
 const OVER = "The run has ended without an answer";
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
@@ -42,27 +43,13 @@ export function questionsPanel(title, { everywhere, most, answered } = {}) {
       question.take(given.get(key), over ? OVER : gone);
     }
     for (const [key, condition] of given) if (!shown.has(key)) later.set(key, condition);
-    admit(over);
-    dropAnswered(shown);
-    redraw();
-  }
-
-  /** Give a place to those that wait for one, the newest first. */
-  function admit(over) {
-    const newestFirst = [...later].sort(
-      ([, a], [, b]) => Number(isOpen(b)) - Number(isOpen(a)) || time(b) - time(a),
-    );
-    let waiting = [...shown.values()].filter((each) => each.waits()).length;
-    for (const [key, condition] of newestFirst) {
-      const waits = isOpen(condition) && !over;
-      if (waits && waiting === MOST) continue;
-      later.delete(key);
+    for (const condition of admitted(later, shown, over)) {
       const options = { ended: over ? OVER : "", everywhere, still, sent };
-      shown.set(key, questionBox(condition, options));
-      if (!waits) continue;
-      waiting += 1;
-      update(news, name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
+      shown.set(keyOf(condition), questionBox(condition, options));
+      const prompt = promptOf(condition).slice(0, 200);
+      if (isOpen(condition) && !over) update(news, name(condition.run), " asks: ", name(prompt));
     }
+    redraw();
   }
 
   function sent(condition) {
@@ -76,14 +63,8 @@ export function questionsPanel(title, { everywhere, most, answered } = {}) {
     const active = all.find((each) => each.node.contains(document.activeElement));
     if (active && !active.waits()) update(news, active.result());
     for (const each of all) each.draw();
-    update(
-      list,
-      all.map((each) => each.node),
-    );
-    update(
-      note,
-      later.size && `The newest ${MOST} are shown. The others follow as these are answered.`,
-    );
+    update(list, ...all.map((each) => each.node));
+    update(note, later.size > 0 && MORE);
     node.hidden = !shown.size;
     const open = all.filter((each) => each.waits());
     const runs = (of) => new Set(of.map(({ run }) => run));
@@ -97,12 +78,15 @@ export function questionsPanel(title, { everywhere, most, answered } = {}) {
   return { node, draw };
 }
 
-/** Forget the oldest questions that do not wait, if there are too many. */
-function dropAnswered(shown) {
-  for (const [key, question] of shown) {
-    if (shown.size <= 2 * MOST) return;
-    if (!question.waits() && !question.node.contains(document.activeElement)) shown.delete(key);
-  }
+/** Take those that get a place, the newest first, from those that wait for one. */
+function admitted(later, shown, over) {
+  const newestFirst = [...later].sort(
+    ([, a], [, b]) => Number(isOpen(b)) - Number(isOpen(a)) || time(b) - time(a),
+  );
+  let left = MOST - [...shown.values()].filter((each) => each.waits()).length;
+  const some = newestFirst.filter(([, each]) => !isOpen(each) || over || left-- > 0);
+  for (const [key] of some) later.delete(key);
+  return some.map(([, condition]) => condition);
 }
 
 const promptOf = ({ prompt, name: called }) => prompt || called;
@@ -188,13 +172,8 @@ function answerControls({ type, prompt_truncated: isCut }, send, still) {
   if (!type) return h("p.hint", "Its type is unknown here, so it can’t be answered on this page.");
   if (type === "boolean") {
     const yes = button("Yes", () => send(true), { class: "primary" });
-    return still(
-      h(
-        "div.actions",
-        yes,
-        button("No", () => send(false)),
-      ),
-    );
+    const no = button("No", () => send(false));
+    return still(h("div.actions", yes, no));
   }
   const fields = schemaForm(
     { properties: { Answer: { type } }, type: "object", required: ["Answer"] },

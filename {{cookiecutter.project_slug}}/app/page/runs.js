@@ -57,14 +57,10 @@ export function runsView(view, { query, signal }) {
 }
 
 /** Load the runs that the filters choose; Flyte can't list the runs of nobody. */
-const load = ({ everyone, task, phase, before }, user, signal) =>
-  get("runs", signal, {
-    subject: everyone ? null : user,
-    task,
-    phase: phasesOf(phase),
-    before,
-    limit: PAGE,
-  });
+function load({ everyone, task, phase: group, before }, user, signal) {
+  const [subject, phase] = [everyone ? null : user, phasesOf(group)];
+  return get("runs", signal, { subject, task, phase, before, limit: PAGE });
+}
 
 const isOwn = (run, user) => user && !hasEnded(run) && run.executed_by?.subject === user;
 
@@ -138,11 +134,8 @@ function filterForm(query) {
     ),
     draw({ runs, user }) {
       whose.hidden = !user;
-      const tasks = new Set(runs?.flatMap((run) => run.task ?? []));
-      update(
-        suggestions,
-        [...tasks].map((value) => h("option", { value })),
-      );
+      const tasks = [...new Set(runs?.flatMap((run) => run.task ?? []))];
+      update(suggestions, ...tasks.map((value) => h("option", { value })));
     },
   };
 }

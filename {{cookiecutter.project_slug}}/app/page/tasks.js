@@ -6,6 +6,7 @@ import { taskName } from "./names.js";
 import { change, link, problemBox } from "./session.js";
 
 const MOST = 1000; // tasks that the app lists
+const ENTER = "Enter runs the task; in a text, Shift+Enter starts a new line.";
 
 export async function tasksView(view, { signal }) {
   const list = h("ul.rows");
@@ -61,6 +62,7 @@ export async function taskView(view, { subject, query, signal }) {
   );
   const problem = optional();
   const run = button("Run", submit, { class: "primary" });
+  let isSending = false;
   view.append(
     h("p.lead.optional", { dir: "auto" }, task.description),
     taskFacts(task, before, query.from),
@@ -69,11 +71,7 @@ export async function taskView(view, { subject, query, signal }) {
       { keydown: enter },
       fields.node,
       problem,
-      h(
-        "div.actions",
-        run,
-        h("span.hint", "Enter runs the task; in a text, Shift+Enter starts a new line."),
-      ),
+      h("div.actions", run, h("span.hint", ENTER)),
     ),
   );
 
@@ -89,15 +87,15 @@ export async function taskView(view, { subject, query, signal }) {
   async function submit() {
     update(problem);
     const inputs = fields.read();
-    if (!inputs || run.disabled) return;
-    run.disabled = true;
+    if (!inputs || isSending) return;
+    isSending = true;
     try {
       const made = await change(() => start(task, inputs, before, query.from));
       location.hash = link(`runs/${part(made.name)}`);
     } catch (error) {
       update(problem, refusal(error, fields, task));
     } finally {
-      run.disabled = false;
+      isSending = false;
     }
   }
 }

@@ -34,14 +34,8 @@ function text(whole, kind) {
       block.textContent = whole;
       all.remove();
     });
-  return [
-    block,
-    h(
-      "div.actions",
-      all,
-      copyButton("Copy", () => whole),
-    ),
-  ];
+  const copy = copyButton("Copy", () => whole);
+  return [block, h("div.actions", all, copy)];
 }
 
 function reference({ kind, uri, ...rest }) {
@@ -89,20 +83,14 @@ function table(records) {
       body.append(...records.slice(MOST_ROWS).map(row));
       more.remove();
     });
-  const head = h(
-    "tr",
-    columns.map((each) => h("th", { scope: "col" }, name(each))),
-  );
+  const heads = columns.map((each) => h("th", { scope: "col" }, name(each)));
+  const copy = copyButton("Copy as JSON", () => stringify(records, "  "));
   return [
     h(
       "div.table-scroll",
       { tabindex: 0, role: "region", "aria-label": "Table" },
-      h("table", h("thead", head), body),
+      h("table", h("thead", h("tr", heads)), body),
     ),
-    h(
-      "div.actions",
-      more,
-      copyButton("Copy as JSON", () => stringify(records, "  ")),
-    ),
+    h("div.actions", more, copy),
   ];
 }
