@@ -1,4 +1,4 @@
-"""Tests of the app. They ignore the app's variables in the environment."""
+"""Tests of the app. They ignore settings in environment variables."""
 
 import os
 

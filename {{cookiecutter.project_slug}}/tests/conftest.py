@@ -1,6 +1,7 @@
-"""The running app, and runs to call it about: see docs/operating.md.
+"""Fixtures: the running app, and runs that tests read. docs/operating.md describes them.
 
-The local Flyte is started once, with the tests' own tasks. It may have runs of other tests.
+All tests share one local Flyte server with the tasks in deployed_tasks.py, so runs of other tests
+may exist there.
 """
 
 from collections.abc import Iterator
@@ -24,21 +25,21 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def project_and_domain() -> tuple[str, str]:
-    """Where the tests run: where the app does by default."""
+    """Return the app's default project and domain, for the local Flyte server."""
     fields = Settings.model_fields
     return fields["flyte_project"].default, fields["flyte_domain"].default
 
 
 @pytest.fixture(scope="session")
 def local_flyte(local_flyte: LocalFlyte) -> LocalFlyte:
-    """The local Flyte, with the tests' tasks."""
+    """Deploy the tasks of the tests to the local Flyte server, and return the server."""
     local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
     return local_flyte
 
 
 @pytest.fixture(scope="session")
 def deployed_app(local_flyte: LocalFlyte) -> str:
-    """The name of the app as ``flyte deploy`` puts it on the local Flyte, once it is up."""
+    """Deploy the app to the local Flyte server, wait until it is active, and return the name."""
     local_flyte.deploy(ROOT, "deployment.py", "app_env")
     local_flyte.wait_app(app_env.name)
     return app_env.name
@@ -46,25 +47,25 @@ def deployed_app(local_flyte: LocalFlyte) -> str:
 
 @pytest.fixture(scope="session")
 def settings(flyte_variables: dict[str, str]) -> Settings:
-    """The settings of a deployed app."""
+    """Return the settings of a deployed app."""
     return load_settings(Settings)
 
 
 @pytest.fixture(scope="session")
 def url(settings: Settings) -> Iterator[str]:
-    """The address of the running app."""
+    """Serve the app, and yield the URL."""
     with serving(create_app(settings)) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def greeting(url: str) -> str:
-    """The name of a run by alice that has succeeded."""
+    """Return the name of a succeeded run of alice."""
     return ended(start(greet.name, name="Ada"))
 
 
 @pytest.fixture(scope="session")
 def counting(url: str) -> Iterator[str]:
-    """The name of a run by alice that does not end. Don't abort it."""
+    """Yield the name of a run of alice that does not end. Don't abort the run."""
     with long_run(count.name, to=100_000) as run:
         yield run

@@ -1,6 +1,6 @@
-"""The tests' own tasks, so that you can change or delete those in ``app/tasks.py``.
+"""Tasks for the tests, so that you can change or delete the tasks in ``app/tasks.py``.
 
-``conftest.py`` deploys them on the local Flyte. On a real one, deploy them with
+``conftest.py`` deploys them to the local Flyte server. To deploy them to a real Flyte, run
 ``flyte deploy tests/deployed_tasks.py env``.
 """
 
@@ -15,14 +15,14 @@ env = flyte.TaskEnvironment(name="{{ cookiecutter.project_slug }}-tests")
 
 @env.task
 async def greet(name: str, excited: bool = False) -> str:
-    """Greet someone by name."""
+    """Greet a person by name."""
     print(f"greeting {name}")
     return f"Hello, {name}{'!' if excited else '.'}"
 
 
 @env.task
 async def count(to: int = 5) -> int:
-    """Print five numbers a second, and fail if there is nothing to count."""
+    """Print five numbers per second; fail if ``to`` is less than 1."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):
@@ -40,12 +40,12 @@ async def count_lines(text: File) -> int:
 
 @env.task
 async def ask(prompt: str) -> bool:
-    """Ask somebody, and return the answer."""
+    """Create a condition, and return the answer."""
     approval = await flyte.new_condition.aio("approval", prompt=prompt)
     return bool(await approval.wait.aio())
 
 
 @env.task(report=True)
 async def draw() -> None:
-    """Draw a report."""
+    """Write a report."""
     await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)

@@ -1,4 +1,4 @@
-"""Endpoints as tools for AI agents (docs/agents.md). A test of a tool of yours can look like this."""
+"""Tests of MCP tools (docs/agents.md). Use this file as an example for tests of your tools."""
 
 import httpx
 import pytest
@@ -10,5 +10,5 @@ from app.main import app
 def test_tool_returns_response_of_endpoint(alice: httpx.Client, bob: httpx.Client) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "me"}}
     for client in (alice, bob):
-        answer = client.post("/mcp", json=call, headers={"Accept": "application/json"})
-        assert answer.json()["result"]["structuredContent"] == client.get("/me").json()
+        response = client.post("/mcp", json=call, headers={"Accept": "application/json"})
+        assert response.json()["result"]["structuredContent"] == client.get("/me").json()

@@ -1,4 +1,4 @@
-"""A real ``flyte deploy``: the deployed app runs, and serves its callers."""
+"""Tests of the app after ``flyte deploy`` to the local Flyte server."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def test_deployed_app_serves_callers(local_flyte: LocalFlyte, deployed_app: str)
     with client_of(url, None) as client:
         assert client.get("/health").status_code == 200
         page = client.get("/")
-        # Without a page, the documentation is shown.
+        # Without the web UI, / redirects to the API documentation.
         has_page = Path(__file__).parents[1].joinpath("app", "page", "index.html").exists()
         assert page.status_code == (200 if has_page else 307)
         for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):

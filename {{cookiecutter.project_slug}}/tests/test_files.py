@@ -1,4 +1,4 @@
-"""POST /files."""
+"""Tests of POST /files."""
 
 import httpx
 from flyte import remote

@@ -1,4 +1,4 @@
-"""GET /me and GET /projects: who the caller is, and what they may see."""
+"""Tests of GET /me and GET /projects."""
 
 import httpx
 import pytest
@@ -11,12 +11,12 @@ from local_flyte.testing import acting_as
 
 def test_me_returns_identity_of_caller(alice: httpx.Client) -> None:
     with acting_as("alice"):
-        known = remote.User.get()
-    assert known.subject()
+        user = remote.User.get()
+    assert user.subject()
     assert alice.get("/me").json() == {
-        "subject": known.subject(),
-        "name": known.name() or None,
-        "email": known.pb2.email or None,
+        "subject": user.subject(),
+        "name": user.name() or None,
+        "email": user.pb2.email or None,
         "anonymous": False,
         "sign_in": None,
         "sign_out": None,
@@ -27,11 +27,11 @@ def test_me_returns_identity_of_caller(alice: httpx.Client) -> None:
 def test_me_without_identity_has_no_subject(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    """This happens behind a proxy that checks an opaque token but does not pass on its owner."""
+    """This happens behind a proxy that verifies an opaque token, but forwards no identity."""
     local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED)
-    answer = alice.get("/me")
-    assert answer.status_code == 200
-    assert (answer.json()["subject"], answer.json()["anonymous"]) == (None, False)
+    response = alice.get("/me")
+    assert response.status_code == 200
+    assert (response.json()["subject"], response.json()["anonymous"]) == (None, False)
     assert expired.get("/me").status_code == 401
 
 

@@ -1,4 +1,4 @@
-"""The API's description, at /openapi.json and /docs."""
+"""Tests of the OpenAPI document and of the API documentation at /docs."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from local_flyte.operations import PUBLIC
 
 @pytest.fixture(scope="module")
 def operations(anonymous: httpx.Client) -> dict[tuple[str, str], dict[str, Any]]:
-    """The operations by method and path."""
+    """Return the operations by method and path."""
     document: dict[str, Any] = anonymous.get("/openapi.json").json()
     return {
         (method, path): operation
@@ -25,7 +25,7 @@ def test_operations_have_unique_ids_and_problems(
 ) -> None:
     names = [operation["operationId"] for operation in operations.values()]
     assert len(names) == len({*names})
-    assert "health" in names  # the functions' names
+    assert "health" in names  # names of functions
     for (method, path), operation in operations.items():
         assert operation["summary"], (method, path)
         assert [*operation["responses"]["default"]["content"]] == ["application/problem+json"]
@@ -44,7 +44,7 @@ def test_api_docs_load_nothing_from_other_sites(
     assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]  # not unsafe-inline
     assert "//" not in page.text  # no other origin
     assert "<title>{{ cookiecutter.project_slug }}</title>" in page.text
-    parts = re.findall(r'(?:src|href)="([^":]+)"', page.text)
-    assert len(parts) > 1
-    for part in parts:
-        assert anonymous.get(f"/{part}").status_code == 200, part
+    files = re.findall(r'(?:src|href)="([^":]+)"', page.text)
+    assert len(files) > 1
+    for file in files:
+        assert anonymous.get(f"/{file}").status_code == 200, file

@@ -1,4 +1,4 @@
-"""The page at /: harmless public files. Their data comes from the API."""
+"""Tests of the files of the web UI at /. The files are public; all data comes from the API."""
 
 import re
 from pathlib import Path
@@ -12,15 +12,15 @@ from app.settings import Settings
 def test_web_ui_loads_without_credentials(anonymous: httpx.Client) -> None:
     page = anonymous.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    wanted = set(re.findall(r'(?:src|href)="(page/[^"]+)"', page.text))
-    while wanted:
-        response = anonymous.get(f"/{(path := wanted.pop())}")
+    paths = set(re.findall(r'(?:src|href)="(page/[^"]+)"', page.text))
+    while paths:
+        response = anonymous.get(f"/{(path := paths.pop())}")
         assert response.status_code == 200, path
-        wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
+        paths |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
 
 
 def test_web_ui_has_content_security_policy(anonymous: httpx.Client) -> None:
-    """It runs only its own scripts, and cannot be framed."""
+    """The policy allows no other scripts, and no frames."""
     for path in ("/", *(f"/page/{Path(file).name}" for file in FILES.paths())):
         response = anonymous.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")
@@ -40,6 +40,6 @@ def test_web_ui_serves_only_its_own_files(alice: httpx.Client) -> None:
     assert alice.post("/page/main.js").status_code == 405
 
 
-def test_upload_limit_of_page_is_the_app_s(anonymous: httpx.Client) -> None:
+def test_web_ui_has_upload_limit_of_app(anonymous: httpx.Client) -> None:
     limits = anonymous.get("/page/limits.json").json()
     assert limits == {"max_upload_bytes": Settings.limits.max_upload_bytes}

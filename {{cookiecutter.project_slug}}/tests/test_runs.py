@@ -1,4 +1,4 @@
-"""GET /runs, and /runs/{name} with /io, /rerun, /abort, /actions and /report."""
+"""Tests of GET /runs, and of /runs/{name} with /io, /rerun, /abort, /actions and /report."""
 
 import json
 import time
@@ -17,20 +17,20 @@ from .deployed_tasks import count, draw, greet
 
 
 def get_run(client: httpx.Client, name: str, **query: Any) -> dict[str, Any]:
-    """Return the app's representation of a run."""
-    shown: dict[str, Any] = client.get(f"/runs/{name}", params=query).json()
-    return shown
+    """Return the JSON of a run."""
+    run: dict[str, Any] = client.get(f"/runs/{name}", params=query).json()
+    return run
 
 
-def listed(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
-    """Return the first runs of a list."""
+def list_runs(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    """Return the first page of runs."""
     runs: list[dict[str, Any]] = client.get("/runs", params={"limit": 200, **query}).json()
     return runs
 
 
 @pytest.fixture(scope="module")
 def failure(greeting: str) -> str:
-    """A run that has failed, started after ``greeting``."""
+    """Return the name of a failed run, which started after ``greeting``."""
     time.sleep(1)  # Flyte rounds the start time of a run to seconds
     return ended(start(count.name, to=0))
 
@@ -58,8 +58,8 @@ def test_failed_run_has_error_and_no_outputs(alice: httpx.Client, failure: str) 
 
 
 def test_wait_timeout_returns_current_state(alice: httpx.Client, counting: str) -> None:
-    shown = get_run(alice, counting, wait=0.1)
-    assert (shown["ended_at"], shown["outputs"]) == (None, None)
+    run = get_run(alice, counting, wait=0.1)
+    assert (run["ended_at"], run["outputs"]) == (None, None)
 
 
 def test_list_runs_filters_by_user(alice: httpx.Client, greeting: str) -> None:
@@ -67,28 +67,28 @@ def test_list_runs_filters_by_user(alice: httpx.Client, greeting: str) -> None:
         me = remote.User.get()
     assert get_run(alice, greeting)["executed_by"] == {"subject": me.subject(), "name": me.name()}
     for query in ({"subject": me.subject()}, {"mine": "true"}):
-        mine = listed(alice, **query)
+        mine = list_runs(alice, **query)
         assert greeting in [run["name"] for run in mine]
         assert {run["executed_by"]["subject"] for run in mine} == {me.subject()}
-    assert listed(alice, subject="nobody") == []
-    assert alice.get("/runs", params={"subject": "nobody", "mine": "true"}).status_code == 422
-    assert alice.get("/runs", params={"subject": ""}).status_code == 422  # not everybody's
+    assert list_runs(alice, subject="unknown") == []
+    assert alice.get("/runs", params={"subject": "unknown", "mine": "true"}).status_code == 422
+    assert alice.get("/runs", params={"subject": ""}).status_code == 422  # not all users
 
 
 def test_list_runs_sorts_and_filters(alice: httpx.Client, greeting: str, failure: str) -> None:
     """Newest first; by task, phase and time."""
-    names = [run["name"] for run in listed(alice)]
+    names = [run["name"] for run in list_runs(alice)]
     assert names.index(failure) < names.index(greeting)
     for phases in (["failed", "timed_out"], *([phase.value] for phase in ActionPhase)):
-        found = listed(alice, task=count.name, phase=phases)
-        assert (failure in {run["name"] for run in found}) == ("failed" in phases)
-        assert {run["task"] for run in found} <= {count.name}
-        assert {run["phase"] for run in found} <= {*phases}
+        runs = list_runs(alice, task=count.name, phase=phases)
+        assert (failure in {run["name"] for run in runs}) == ("failed" in phases)
+        assert {run["task"] for run in runs} <= {count.name}
+        assert {run["phase"] for run in runs} <= {*phases}
     start = get_run(alice, failure)["started_at"]
-    older = {run["name"] for run in listed(alice, before=start)}
+    older = {run["name"] for run in list_runs(alice, before=start)}
     assert greeting in older
     assert failure not in older
-    newer = {run["name"] for run in listed(alice, after=start)}
+    newer = {run["name"] for run in list_runs(alice, after=start)}
     assert failure in newer
     assert greeting not in newer
 
@@ -96,13 +96,13 @@ def test_list_runs_sorts_and_filters(alice: httpx.Client, greeting: str, failure
 def test_request_can_choose_project_and_domain(
     alice: httpx.Client, greeting: str, settings: Settings
 ) -> None:
-    elsewhere = {"domain": "production" if settings.flyte_domain == "staging" else "staging"}
-    assert all(run["domain"] == elsewhere["domain"] for run in listed(alice, **elsewhere))
-    assert alice.get(f"/runs/{greeting}", params=elsewhere).status_code == 404
+    other = {"domain": "production" if settings.flyte_domain == "staging" else "staging"}
+    assert all(run["domain"] == other["domain"] for run in list_runs(alice, **other))
+    assert alice.get(f"/runs/{greeting}", params=other).status_code == 404
     none = alice.get(f"/runs/{greeting}", params={"project": "none"})
     assert none.status_code in {403, 404}
-    here = {"project": settings.flyte_project, "domain": settings.flyte_domain}
-    assert get_run(alice, greeting, **here) == get_run(alice, greeting)
+    default = {"project": settings.flyte_project, "domain": settings.flyte_domain}
+    assert get_run(alice, greeting, **default) == get_run(alice, greeting)
 
 
 @pytest.mark.parametrize("path", ["", "/io", "/rerun", "/abort"])
@@ -120,9 +120,9 @@ def test_rerun_replaces_inputs_and_has_new_owner(bob: httpx.Client, greeting: st
     again = response.json()["name"]
     assert response.headers["Location"].startswith(f"/runs/{again}?")
     assert again != greeting
-    shown = get_run(bob, again, wait=100)
-    assert shown["outputs"] == {"o0": "Hello, Ada!"}
-    assert shown["executed_by"] != get_run(bob, greeting)["executed_by"]
+    run = get_run(bob, again, wait=100)
+    assert run["outputs"] == {"o0": "Hello, Ada!"}
+    assert run["executed_by"] != get_run(bob, greeting)["executed_by"]
 
     refused = bob.post(path, json={"inputs": {"excited": "very"}})
     assert refused.status_code == 422
@@ -142,8 +142,8 @@ def test_abort_run_needs_right_to_run(
 
         aborted = bob.post(f"/runs/{run}/abort", json={"reason": "bob says so"})
         assert aborted.status_code == 202
-        shown = get_run(alice, run, wait=100)
-        assert (shown["phase"], shown["abort_reason"]) == ("aborted", "bob says so")
+        details = get_run(alice, run, wait=100)
+        assert (details["phase"], details["abort_reason"]) == ("aborted", "bob says so")
 
 
 def test_abort_ended_run_is_refused(alice: httpx.Client, greeting: str) -> None:
@@ -181,9 +181,9 @@ def test_abort_action_needs_right_to_run(bob: httpx.Client, victor: httpx.Client
 
 def test_report_redirects_to_signed_url(alice: httpx.Client, greeting: str) -> None:
     drawn = ended(start(draw.name))
-    answer = alice.get(f"/runs/{drawn}/report")
-    assert (answer.status_code, answer.headers["Referrer-Policy"]) == (303, "no-referrer")
-    assert "<p>drawn</p>" in httpx.get(answer.headers["Location"], trust_env=False).text
+    response = alice.get(f"/runs/{drawn}/report")
+    assert (response.status_code, response.headers["Referrer-Policy"]) == (303, "no-referrer")
+    assert "<p>drawn</p>" in httpx.get(response.headers["Location"], trust_env=False).text
     actions = [alice.get(f"/runs/{name}/actions").json()[0] for name in (drawn, greeting)]
-    assert [each["has_report"] for each in actions] == [True, False]
+    assert [action["has_report"] for action in actions] == [True, False]
     assert alice.get(f"/runs/{greeting}/report").status_code == 404

@@ -1,4 +1,4 @@
-"""The sample tasks in app/tasks.py. Delete this file together with them."""
+"""Tests of the sample tasks in app/tasks.py. Delete this file together with the tasks."""
 
 import asyncio
 from pathlib import Path

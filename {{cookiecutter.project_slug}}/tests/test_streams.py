@@ -1,4 +1,4 @@
-"""GET /runs/{name}/events and /logs, until a run has ended."""
+"""Tests of the event streams GET /runs/{name}/events and /runs/{name}/logs."""
 
 import json
 
@@ -15,11 +15,11 @@ def test_run_events_end_with_run(alice: httpx.Client) -> None:
     run = start(count.name, to=1)
     response = alice.get(f"/runs/{run}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
-    told = [*events(response)]
-    assert {event.type for event in told} == {"phase"}
-    states = [json.loads(event.data) for event in told]
+    received = [*events(response)]
+    assert {event.type for event in received} == {"phase"}
+    states = [json.loads(event.data) for event in received]
     phases = [state["phase"] for state in states]
-    assert [f"1-{phase}" for phase in phases] == [event.id for event in told]
+    assert [f"1-{phase}" for phase in phases] == [event.id for event in received]
     assert phases[-1] == "succeeded"
     assert "running" in phases
     assert len(set(phases)) == len(phases)
@@ -28,18 +28,18 @@ def test_run_events_end_with_run(alice: httpx.Client) -> None:
 
 def test_run_events_resume_after_disconnect(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/events"
-    for seen, ids in (("1-running", ["1-succeeded"]), ("1-succeeded", [])):
-        told = events(alice.get(path, headers={"Last-Event-ID": seen}))
-        assert [event.id for event in told] == ids
+    for last_id, ids in (("1-running", ["1-succeeded"]), ("1-succeeded", [])):
+        received = events(alice.get(path, headers={"Last-Event-ID": last_id}))
+        assert [event.id for event in received] == ids
 
 
 def test_log_streams_live_and_resumes(alice: httpx.Client, counting: str) -> None:
     path = f"/runs/{counting}/logs"
-    for seen in (0, 3):
-        headers = {"Last-Event-ID": f"1-{seen}"}
+    for last_line in (0, 3):
+        headers = {"Last-Event-ID": f"1-{last_line}"}
         with alice.stream("GET", path, headers=headers) as response:
             assert response.status_code == 200
-            assert next(events(response)).id == f"1-{seen + 1}"
+            assert next(events(response)).id == f"1-{last_line + 1}"
     assert alice.get(path, headers={"Last-Event-ID": "not a number"}).status_code == 422
 
 

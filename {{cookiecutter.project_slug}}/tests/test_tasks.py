@@ -1,4 +1,4 @@
-"""GET /tasks, GET /tasks/{name} and POST /tasks/{name}/runs."""
+"""Tests of GET /tasks, GET /tasks/{name} and POST /tasks/{name}/runs."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_list_tasks_returns_latest_version(alice: httpx.Client) -> None:
 def test_task_details_have_input_schema(alice: httpx.Client) -> None:
     task = alice.get(GREET).json()
     assert task["name"] == greet.name
-    assert task["description"] == "Greet someone by name."
+    assert task["description"] == "Greet a person by name."
     assert task["inputs"]["required"] == ["name"]
     assert task["inputs"]["properties"] == {
         "name": {"type": "string"},
@@ -37,9 +37,9 @@ def test_task_details_have_input_schema(alice: httpx.Client) -> None:
 
 @pytest.mark.parametrize("path", ["/tasks/team/app.greet", "/tasks/team%2Fapp.greet"])
 def test_task_name_can_contain_slash(alice: httpx.Client, path: str) -> None:
-    for answer in (alice.get(path), alice.post(f"{path}/runs", json={})):
-        assert answer.status_code == 404
-        assert "team/app.greet" in answer.json()["detail"]
+    for response in (alice.get(path), alice.post(f"{path}/runs", json={})):
+        assert response.status_code == 404
+        assert "team/app.greet" in response.json()["detail"]
 
 
 def test_task_version_can_be_requested(alice: httpx.Client) -> None:
