@@ -10,7 +10,11 @@ import pytest
 from fastapi import Request
 from fastapi.telemetry import _runtime
 from opentelemetry import metrics, trace
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from template import ROOT
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving
@@ -21,6 +25,7 @@ from ..stub_servers import StubServer
 from ..support import build_app, router_of
 
 router = router_of(naive_endpoints)
+PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/operating.md"
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
 BAGGAGE = "what-a-client-writes"
@@ -75,6 +80,35 @@ def test_a_request_is_a_span_that_flytes_own_can_join(
     (call,) = (call for call in local_flyte.calls if call.method == "UserInfo")
     joined = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-"
     assert call.headers["traceparent"].startswith(joined)
+
+
+def test_metrics_have_the_documented_names(alice: httpx.Client, plain: Elsewhere) -> None:
+    alice.get("/whoami")
+    alice.get("/whoami", headers={"Authorization": ""})  # 401
+    received = ExportMetricsServiceRequest.FromString(exported(plain)["/v1/metrics"])
+    scopes = [scope for resource in received.resource_metrics for scope in resource.scope_metrics]
+    by_name = {metric.name: metric for scope in scopes for metric in scope.metrics}
+    rows = re.findall(
+        r"^\| `(http\..+?)` \| .*? \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    assert {name for name, _ in rows} == {name for name in by_name if name.startswith("http.")}
+    points: dict[str, Any] = {
+        "http.server.request.duration": by_name["http.server.request.duration"].histogram,
+        "http.server.active_requests": by_name["http.server.active_requests"].sum,
+    }
+    found = {
+        name: [
+            {pair.key: pair.value.string_value or pair.value.int_value for pair in point.attributes}
+            for point in data.data_points
+        ]
+        for name, data in points.items()
+    }
+    for name, attributes in rows:
+        documented = {*re.findall("`(.+?)`", attributes)} - {"error.type"}
+        assert any(documented <= point.keys() for point in found[name])
+    assert by_name["http.server.request.duration"].unit == "s"
+    refused = [p for p in found["http.server.request.duration"] if "http.route" not in p]
+    assert 401 in [point["http.response.status_code"] for point in refused]
 
 
 def test_no_span_metric_or_call_contains_a_credential(
