@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
-LOCKSTEP_SECONDS = 5.0  # longest wait of a call: its caller may hold a lock that the other needs
+LOCKSTEP_SECONDS = 10.0  # longest wait of a call: its caller may hold a lock that the other needs
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")

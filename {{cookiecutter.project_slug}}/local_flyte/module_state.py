@@ -16,37 +16,46 @@ CREATE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 def changed_containers(folder: Path) -> list[str]:
     """Return file, line and name of each container that a function changes, without a comment."""
-    files = sorted(folder.rglob("*.py"))
-    trees = {file: ast.parse(file.read_text("utf-8"), str(file)) for file in files}
-    lines = {file: file.read_text("utf-8").splitlines() for file in files}
-    allowed, created = set[str](), set[str]()
-    for file, tree in trees.items():
-        for name, line in _containers(tree):
-            (allowed if ALLOWED in lines[file][line - 1] else created).add(name)
+    trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
+    allowed = {file: _containers(tree, file) for file, tree in trees.items()}
+    everywhere = {
+        name: all(each.get(name, True) for each in allowed.values())
+        for each in allowed.values()
+        for name in each
+    }
     return [
         f"{file.relative_to(folder.parent)}:{line}: {name}"
         for file, tree in trees.items()
         for line, name in sorted({*_changes(tree)})
-        if name in created - allowed
+        if not allowed[file].get(name, everywhere.get(name, True))
     ]
 
 
-def _name(node: ast.expr) -> str:
-    """Return the last part of a name, such as ``CACHE`` of ``store.CACHE``."""
+def _containers(tree: ast.Module, file: Path) -> dict[str, bool]:
+    """Return by name whether a comment allows a container of a module or class."""
+    lines, found = file.read_text("utf-8").splitlines(), dict[str, bool]()
+    bodies = {"": tree.body}
+    bodies |= {f"{node.name}.": node.body for node in tree.body if isinstance(node, ast.ClassDef)}
+    for prefix, node in ((prefix, node) for prefix, body in bodies.items() for node in body):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _is_container(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                found[prefix + _names(target)[-1]] = ALLOWED in lines[node.lineno - 1]
+    return found
+
+
+def _is_container(value: ast.expr | None) -> bool:
+    called = _names(value.func)[-1] if isinstance(value, ast.Call) else ""
+    return isinstance(value, CREATE) or called in CONTAINERS or called.endswith("Cache")
+
+
+def _names(node: ast.expr) -> list[str]:
+    """Return the names by which an expression may refer to a container of a module or class."""
     while isinstance(node, ast.Subscript):
         node = node.value
-    return getattr(node, "id", getattr(node, "attr", ""))
-
-
-def _containers(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield the name and line of each container that a module creates, or a class in it."""
-    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
-    for node in (node for body in bodies for node in body):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and (value := node.value):
-            called = _name(value.func) if isinstance(value, ast.Call) else ""
-            if isinstance(value, CREATE) or called in CONTAINERS or called.endswith("Cache"):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                yield from ((_name(target), node.lineno) for target in targets)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return [f"{node.value.id}.{node.attr}", node.attr]  # Class.NAME, or module.NAME
+    return [node.id if isinstance(node, ast.Name) else ""]
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -54,11 +63,8 @@ def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
         nodes = [*ast.walk(function)]
         local = {node.arg for node in nodes if isinstance(node, ast.arg)}
-        local |= {
-            node.id
-            for node in nodes
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        local |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
         for node in nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 target, changes = node.func.value, node.func.attr in CHANGES
@@ -66,5 +72,6 @@ def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 target, changes = node.value, not isinstance(node.ctx, ast.Load)
             else:
                 continue
-            if changes and not (isinstance(target, ast.Name) and target.id in local):
-                yield node.lineno, _name(target)
+            for name in _names(target) if changes else ():
+                if name.partition(".")[0] not in local:
+                    yield node.lineno, name
