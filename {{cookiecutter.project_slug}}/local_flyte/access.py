@@ -5,10 +5,9 @@ method needs, so services check no rights. Rights depend on the user, never on w
 """
 
 import asyncio
-import math
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
-LOCKSTEP_SECONDS = 10.0  # longest wait of a call: its caller may hold a lock that the other needs
+LOCKSTEP_SECONDS = 5.0  # longest wait of a call: its caller may hold a lock that the other needs
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
@@ -72,24 +71,29 @@ class Lockstep:
     """Holds the n-th call of each of some callers until all of them have made n calls."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._call_counts: dict[str, float] = dict.fromkeys(names, 0)
+        self._call_counts = dict.fromkeys(names, 0)
         self._changed = asyncio.Condition()
 
     async def wait(self, caller: Person | None) -> None:
         """Count a call, and wait until the other callers have made as many calls."""
-        if caller is None or caller.name not in self._call_counts:
-            return
         async with self._changed:
+            if caller is None or caller.name not in self._call_counts:
+                return
             number = self._call_counts[caller.name] = self._call_counts[caller.name] + 1
             self._changed.notify_all()
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LOCKSTEP_SECONDS):
-                    await self._changed.wait_for(lambda: min(self._call_counts.values()) >= number)
+                    await self._changed.wait_for(lambda: self._is_next(number))
+            except TimeoutError:
+                self._call_counts.clear()  # wait no more
+
+    def _is_next(self, number: int) -> bool:
+        return all(count >= number for count in self._call_counts.values())
 
     async def leave(self, name: str) -> None:
         """Stop waiting for a caller, who makes no more calls."""
         async with self._changed:
-            self._call_counts[name] = math.inf
+            self._call_counts.pop(name, None)
             self._changed.notify_all()
 
 
