@@ -1,5 +1,5 @@
-"""Flyte's literals and types, translated to JSON and JSON Schema and back: data in, data out.
+"""Conversion between Flyte's literals and types, and JSON and JSON Schema.
 
-Anyone who can deploy a task or start a run controls the messages that are read here. So nothing in
-them is ever loaded, imported, built, executed or opened, and the work on them is bounded.
+Anyone who can deploy a task or start a run controls the messages that this package reads. So it
+never loads, imports, builds, executes or opens anything in them, and it limits the work on them.
 """

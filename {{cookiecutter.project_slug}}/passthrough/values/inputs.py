@@ -1,12 +1,13 @@
-"""JSON to literals: a value and the schema of its type are walked together.
+"""Converts JSON to literals, guided by the schema of the type.
 
-What the task's own decoder would read as another value is refused, such as "20240102" for a date.
+A value is refused if the task's own decoder would read it as another value, such as "20240102" for
+a date.
 """
 
 import functools
 import math
 import re
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -28,18 +29,17 @@ Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
-ANY_TYPE = "any"
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON does not have
 adapter_of = functools.cache(TypeAdapter)
 
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    moment.utctimetuple()  # raises OverflowError if it is in the year 10,000 there
+    moment.utctimetuple()  # raises OverflowError if it is in the year 10,000 in UTC
     return moment
 
 
-URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # the local Flyte stores files in a folder
+URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # the local Flyte server stores files in a folder
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
@@ -49,8 +49,11 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "uri": (URI, str, "s3://bucket/key"),
     "uuid": (r"[\da-fA-F]{8}(-[\da-fA-F]{4}){3}-[\da-fA-F]{12}", UUID, str(UUID(int=1))),
 }
-"""Patterns, parsers and examples. Parsers alone would not do: Pydantic takes digits for a number of
-seconds, and Python drops what is below a microsecond."""
+"""Pattern, parser and example of each format of texts.
+
+The patterns are needed because Pydantic reads digits as a number of seconds, and Python ignores
+fractions of a microsecond.
+"""
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     INTEGER: ("integer", int),
     FLOAT: ("float_value", float),
@@ -71,12 +74,12 @@ PYTHON_TYPES: Mapping[str, Any] = {
     "duration": timedelta,
     "uuid": UUID,
 }
-"""Python's types by the names of JSON types, and of formats of texts."""
-SECRET = "*" * 10  # Pydantic writes this text for each secret
+"""Python types by the name of a JSON type or of a format of texts."""
+SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 
 
 class InvalidInputs(ValueError):  # noqa: N818
-    """The task cannot be run with these inputs: ``errors`` has locations and messages."""
+    """The task cannot be run with these inputs; ``errors`` has locations and messages."""
 
     def __init__(self, errors: list[Error]) -> None:
         super().__init__(errors)
@@ -89,10 +92,19 @@ def to_literals(
     optional: Collection[str],
     budget: Budget,
 ) -> dict[str, Literal]:
-    """Convert JSON, or what Pydantic writes as JSON, to a task's inputs.
+    """Convert JSON, or values that Pydantic can write as JSON, to the inputs of a task.
+
+    Args:
+        values: The values by the names of the inputs.
+        kinds: The types of all inputs of the task.
+        optional: The names of inputs that may be omitted.
+        budget: The work that the conversion may take.
+
+    Returns:
+        The literals of the given values.
 
     Raises:
-        InvalidInputs: Has the first error of each input.
+        InvalidInputs: The first error of each input; the response has the status 422.
     """
     converter, literals = Converter(budget), dict[str, Literal]()
     unknown = (name for name in values if name not in kinds)
@@ -125,7 +137,7 @@ class Converter:
         value = _as_json(value, schema.kind)
         if schema.kind.simple == SimpleType.STRUCT:
             self._is_model = is_model(schema.kind)
-        if "anyOf" not in schema:  # each variant is charged
+        if "anyOf" not in schema:  # otherwise each variant is charged
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
@@ -157,15 +169,15 @@ class Converter:
 
     def _number(self, value: Any) -> Any:
         """Return the float that the SDK stores, unless it would be another number."""
-        if isinstance(value, str):  # "NaN", for example, which a model's JSON has as a text
+        if isinstance(value, str):  # such as "NaN", which stays a text in a model
             return value if self._is_model else float(value)
         return float(value) if float(value) == value else value
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
-        """Choose the variant as the SDK does."""
+        """Choose the variant that the SDK would choose."""
         variants = schema["anyOf"]
         beside_null = [of for of in variants[:2] if of != NULL]
-        # The error of the only type besides null says more than those below.
+        # The error of the only type besides null says more than the errors below.
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
             return self._variant(value, beside_null[0], at, depth + 1)
         if schema.kind.HasField("union_type"):
@@ -173,9 +185,10 @@ class Converter:
         return self._undeclared_union(value, variants, at, depth)
 
     def _declared_union(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
-        """Choose the variant of the value's exact type, or the only one that fits.
+        """Choose the variant of the value's exact type, or the only variant that fits.
 
-        The stored value names its variant, but not which of several dataclasses or models it is.
+        Flyte stores the variant's type, but the type of a dataclass or a model has no name. So the
+        task fails if it can make several of them of the value.
         """
         fitting = list[tuple[Schema, Any]]()
         for of in variants:
@@ -196,17 +209,18 @@ class Converter:
     def _undeclared_union(
         self, value: Any, variants: list[Schema], at: Location, depth: int
     ) -> Any:
-        """Choose the variant that the task will choose, because no type is stored with the value.
+        """Choose the variant that the task will choose, because Flyte stores no type.
 
-        A dataclass takes the first variant that can be made of the value. Numbers, texts, booleans
-        and null must have the exact type. A model does this only among formats of texts.
+        A dataclass takes the first variant that can be made of the value; for numbers, texts,
+        booleans and null, the value must have the exact type. A model does so only for texts with a
+        format, and for objects with declared fields.
         """
         self._spend(depth, 8 * len(variants))
         has_text, is_read_before = any(map(_is_text, variants)), False
         names = [of.get("type") for of in variants]
-        if has_text and "number" in names and value in NOT_FINITE:  # a text, or shown for a number
+        if has_text and "number" in names and value in NOT_FINITE:  # "NaN" may mean a number
             raise InvalidInputs([(at, _mismatch(2))])
-        for of in sorted(variants, key=self._is_enum):  # which takes any text and number: last
+        for of in sorted(variants, key=self._is_enum):  # the schema of an Enum takes any text
             if type(value) is int and of.get("type") == "number" and "integer" in names:
                 continue
             has_fields = "properties" in self._resolved(of)
@@ -227,15 +241,15 @@ class Converter:
         raise InvalidInputs([(at, "the task would read it as another type of the union")])
 
     def _is_enum(self, schema: Schema) -> bool:
-        """Return whether this is an Enum of a model."""
+        """Return whether this is the schema of an Enum in a model."""
         variants = self._resolved(schema).get("anyOf", ())
         return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
 
     def _may_read(self, value: Any, schema: Schema, depth: int) -> bool:
-        """Return whether the task's decoder may make a value of this type, even by converting it.
+        """Return whether the task's decoder may make an object of this type of the value.
 
-        A dataclass converts more than a model: any value to a text, and a text to a list of its
-        characters. Both ignore unknown fields.
+        The decoder of a dataclass (mashumaro) converts more than that of a model (Pydantic): any
+        value to a text, and a text to a list of its characters. Both ignore unknown fields.
         """
         self._spend(depth, len(value) if isinstance(value, str) else 0)
         if "$ref" in schema:
@@ -245,7 +259,7 @@ class Converter:
         if "enum" in schema:
             self._spend(0, len(schema["enum"]))
             return isinstance(value, Hashable) and value in schema["enum"]
-        names = schema.get("type", ANY_TYPE)
+        names = schema.get("type", "any")
         names = names if isinstance(names, list) else [names]
         return any(self._may_read_as(name, value, schema, depth) for name in names)
 
@@ -262,17 +276,13 @@ class Converter:
             case "boolean" | "integer" | "number":
                 return self._may_be_made(PYTHON_TYPES[name], value)
             case "array":
-                items = value if isinstance(value, list) else ()
-                if not self._is_model and isinstance(value, str | dict):
-                    items = [*value]
-                first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
-                types = chain(first, repeat(rest))
+                is_iterable = isinstance(value, list if self._is_model else list | str | dict)
                 return (
-                    len(items) >= len(first)
-                    and isinstance(items, list)
+                    is_iterable
+                    and len(value) >= len(schema.get("prefixItems", ()))
                     and all(
                         of is not False and self._may_read(item, of, depth + 1)
-                        for item, of in zip(items, types, strict=False)
+                        for item, of in zip(value, _types_of_items(schema), strict=False)
                     )
                 )
             case "object" if isinstance(value, dict):
@@ -283,9 +293,10 @@ class Converter:
                     for key, item in value.items()
                     if (of := properties.get(key, rest)) is not False
                 )
-        return name == ANY_TYPE
+        return name == "any"
 
     def _may_be_made(self, kind: Any, value: Any) -> bool:
+        """Return whether the decoder can convert a value to this Python type."""
         with suppress(ValueError, TypeError, OverflowError):
             if self._is_model or kind is timedelta:
                 adapter_of(kind).validate_python(value)
@@ -302,26 +313,24 @@ class Converter:
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
-        first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
         return [
-            self.convert(
-                item, first[index] if index < len(first) else rest, (*at, index), depth + 1
-            )
-            for index, item in enumerate(items)
+            self.convert(item, of, (*at, index), depth + 1)
+            for index, (item, of) in enumerate(zip(items, _types_of_items(schema), strict=False))
         ]
 
     def _fields(
         self, fields: dict[str, Any], schema: Schema, at: Location, depth: int
     ) -> dict[str, Any]:
-        """Convert fields. The task knows the defaults of those left out."""
+        """Convert fields. The task has the defaults of omitted fields."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest, converted = schema.get("additionalProperties", ANYTHING), dict[str, Any]()
         for name in required:
             self._spend(depth)
             if name not in fields:
                 raise InvalidInputs([((*at, name), "must be given")])
-        # A type has only the order of the required fields, which a dataclass has first.
-        if not self._is_model or [name for name in fields if name in {*required}] != required:
+        # The type has only the order of the required fields. A dataclass has them first.
+        names = {*required}
+        if not self._is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
         for name, item in fields.items():
             place, of = (*at, name), properties.get(name, rest)
@@ -346,21 +355,21 @@ class Converter:
                 packed = msgpack.packb(value, default=to_jsonable_python)
                 return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
         self._spend(0, kind.ByteSize())  # it is copied into the literal
-        given = {"uri": value} if isinstance(value, str) else value
-        name, stored = given.get("format", ""), {"uri": given["uri"]}
+        reference = {"uri": value} if isinstance(value, str) else value
+        name, stored = reference.get("format", ""), {"uri": reference["uri"]}
         if kind.HasField("blob"):
             of = {"format": name, "dimensionality": kind.blob.dimensionality}
             scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
         else:
-            ending = given["uri"].rpartition(".")[2]  # the SDK does not look at it
+            ending = reference["uri"].rpartition(".")[2]  # the SDK ignores the ending
             table = TableType(format=name or (ending if ending in {"csv", "parquet"} else ""))
-            table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
+            table.MergeFrom(kind.structured_dataset_type)  # a declared format takes precedence
             metadata = {"structured_dataset_type": table}
             scalar = {"structured_dataset": stored | {"metadata": metadata}}
-        return Literal(scalar=scalar, hash=given.get("hash"))
+        return Literal(scalar=scalar, hash=reference.get("hash"))
 
     def _fault(self, value: Any, schema: Schema) -> str:
-        """Return what is wrong with a value, apart from its items, or an empty text."""
+        """Return the error of a value, apart from its items, or an empty text."""
         if "not" in schema:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
         name, names = TYPES.get(type(value)), schema.get("type")
@@ -372,11 +381,11 @@ class Converter:
         if members := schema.get("enum"):
             self._spend(0, len(members))
             kinds = (int, float) if name in {"integer", "number"} else (type(value),)
-            if not any(each == value and type(each) in kinds for each in members):
-                return f"must be {' or '.join(str(each)[:100] for each in members[:10])}"
+            if not any(member == value and type(member) in kinds for member in members):
+                return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
-        if name == "number" and not math.isfinite(value):  # 1e400 is read as infinity
+        if name == "number" and not math.isfinite(value):  # such as 1e400
             return 'must be finite: write "Infinity", "-Infinity" or "NaN"'
         if schema.get("format") == "time-delta":
             with suppress(OverflowError):
@@ -408,6 +417,10 @@ def _fault_of_text(text: str, form: str) -> str:
     return f"must be of the format {form}, such as {example}"
 
 
+def _types_of_items(schema: Schema) -> Iterator[Any]:
+    return chain(schema.get("prefixItems", ()), repeat(schema.get("items", ANYTHING)))
+
+
 def _is_text(schema: Schema) -> bool:
     return schema.get("type") == "string" and "format" not in schema
 
@@ -419,13 +432,15 @@ def _mismatch(count: int) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if type(value) in TYPES or kind.HasField("union_type"):  # a union's variants follow
+    if type(value) in TYPES or kind.HasField(
+        "union_type"
+    ):  # the variants of a union are converted later
         return value
-    if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte has the names
+    if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte stores the names of members
         return value.name
     with suppress(ValueError):
-        made = to_jsonable_python(value, round_trip=True)  # without a model's computed fields
-        if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # a File, or a Dir
+        made = to_jsonable_python(value, round_trip=True)  # omits computed fields of models
+        if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # File or Dir
             return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
         return made
     return value

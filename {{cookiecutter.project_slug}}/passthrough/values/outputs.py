@@ -1,7 +1,7 @@
-"""Literals to JSON.
+"""Converts literals to JSON.
 
-What JSON cannot hold is shown as a reference, an object with a ``kind``. References to files and
-dataframes can be given as inputs. A key that is no text is written as JSON. A map is shown as a
+A value that JSON cannot hold is shown as a reference, an object with a ``kind``. References to
+files and dataframes can be inputs. A key that is no text is written as JSON. A map is shown as a
 reference if two of its keys are then the same, such as 1 and "1", or if it has boolean keys: a task
 would read the text "false" as true.
 """
@@ -26,19 +26,27 @@ from ..limits import Budget, TooComplexError
 def to_json(
     literals: Iterable[tuple[str, Literal]], budget: Budget | None = None
 ) -> dict[str, Any]:
-    """Convert a run's inputs or outputs, by name; beyond the budget, a reference says so."""
+    """Convert a run's inputs or outputs, by name.
+
+    Args:
+        literals: The names with their literals.
+        budget: The work that the conversion may take; default: `Limits.max_nodes`.
+
+    Returns:
+        The JSON values. A value beyond the budget is the reference ``{"kind": "too large", …}``.
+    """
     reader = Reader(budget or Budget())
-    shown: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, literal in literals:
         try:
-            shown[name] = reader.read(literal)
+            values[name] = reader.read(literal)
         except TooComplexError:
-            shown[name] = {"kind": "too large", "size": literal.ByteSize()}
-    return shown
+            values[name] = {"kind": "too large", "size": literal.ByteSize()}
+    return values
 
 
 class Reader:
-    """Converts literals, and what they consist of, within a budget."""
+    """Converts literals and their parts within a budget."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend = budget.spend
@@ -53,7 +61,9 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                items = value.literals  # in an order that shows no memory address
+                items = (
+                    value.literals
+                )  # sorted, because the order of protobuf depends on memory addresses
                 return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
                 return self.read(value.value, depth + 1)
@@ -74,8 +84,8 @@ class Reader:
         return _reference("empty" if which in {None, "primitive"} else which)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
-        if isinstance(value, Value):  # all its numbers are floats; whole ones become integers
+        """Convert a value of msgpack, of a protobuf primitive or of a protobuf struct."""
+        if isinstance(value, Value):  # all numbers are floats; whole numbers become integers
             kind = value.WhichOneof("kind")
             value = None if kind in {None, "null_value"} else getattr(value, kind)
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
@@ -85,7 +95,7 @@ class Reader:
         match value:
             case None | bool() | int() | str():
                 return value
-            case float():  # NaN and the infinities are texts, as in protobuf's JSON format
+            case float():  # NaN and infinities become texts, as in protobuf's JSON format
                 return value if math.isfinite(value) else json.dumps(value)
             case bytes():
                 return base64.b64encode(value).decode()
@@ -94,7 +104,7 @@ class Reader:
                     if isinstance(value, Timestamp):
                         return value.ToJsonString()
                     return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year is 365 days
-                except (ValueError, OverflowError):  # beyond what Python has
+                except (ValueError, OverflowError):  # beyond the range of Python
                     return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
@@ -111,10 +121,10 @@ class Reader:
         return _reference("binary")  # an extension of msgpack
 
     def _name(self, key: Any, depth: int) -> str:
-        shown = self.plain(key, depth)
-        if isinstance(shown, str):
-            return shown
-        name = json.dumps(shown)  # of a map in a key in a key …: twice as long with each level
+        value = self.plain(key, depth)
+        if isinstance(value, str):
+            return value
+        name = json.dumps(value)  # a map in a key in a key doubles its length at each level
         self._spend(depth, len(name))
         return name
 
@@ -123,13 +133,13 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return _reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size)  # before msgpack makes all of it
+        self._spend(depth, size)  # before msgpack creates the objects
         try:
             value = msgpack.unpackb(
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                object_pairs_hook=tuple,  # a dict would hash keys, which can be made to collide
+                object_pairs_hook=tuple,  # the keys of a dict can be chosen to have equal hashes
                 ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):

@@ -1,8 +1,8 @@
-"""Literal types to JSON Schema (2020-12).
+"""Converts literal types to JSON Schema (2020-12).
 
 The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
-input. Only keywords listed here are kept, and not ``pattern``: matching a regular expression can
-take for ever. References stay references, so a schema never grows beyond its source.
+input. Only keywords listed here are kept. ``pattern`` is not, because matching a regular expression
+can take forever. References stay references, so a schema never grows beyond its source.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,14 +17,14 @@ from .outputs import Reader, blob_kind
 
 
 class Schema(dict[str, Any]):
-    """A JSON Schema, with the type of Flyte's that it describes; a part of a model has none."""
+    """A JSON Schema with the Flyte type that it describes; a part of a model has no type."""
 
     kind = LiteralType()
 
 
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
-DURATION = Schema(  # without months; Pydantic writes 365 days as a year, and reads it so
+DURATION = Schema(  # without months; for Pydantic a year has 365 days
     type="string",
     format="duration",
     pattern=r"^-?P(?!$)(\d+Y)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
@@ -39,15 +39,15 @@ TYPES: Mapping[type, str] = {
     list: "array",
     dict: "object",
 }
-"""JSON Schema's names for the Python types that JSON is parsed into."""
+"""Names of JSON Schema for the Python types that a JSON parser returns."""
 NOTES = {
     "base64": "in Base64",
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""What formats of models and dataclasses mean."""
-CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that consist of types
-PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
+"""Descriptions of formats in models and dataclasses."""
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # their parts are types
+PLAIN = {type(None), bool, int, float, str}  # comparing lists and objects takes long
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: Schema(type="null"),
@@ -65,7 +65,7 @@ def inputs_schema(
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs.
 
-    Those with a default come last, in the task's order; Flyte does not keep that of the others.
+    Inputs with a default come last, in the task's order. Flyte does not keep the order of others.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
     builder, properties = SchemaBuilder(budget), dict[str, Schema]()
@@ -100,17 +100,17 @@ class SchemaBuilder:
     def of_type(self, kind: LiteralType, depth: int = 0) -> Schema:
         """Return the schema of a value."""
         self._spend(depth)
-        given = self.reader.plain(kind.metadata)
+        metadata = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if kind.WhichOneof("type") not in CONTAINERS:  # else its parts were charged
-                self._spend(depth, len(str(schema)))  # two bytes of a type may take 300 here
-            _describe(schema, given.get("description"))
-        elif "pb_type" in given:
+            if kind.WhichOneof("type") not in CONTAINERS:  # otherwise the parts have been charged
+                self._spend(depth, len(str(schema)))  # two bytes of a type may become 300
+            _describe(schema, metadata.get("description"))
+        elif "pb_type" in metadata:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
             self._is_model = is_model(kind)
-            schema = self._of_document(given)
+            schema = self._of_document(metadata)
             if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
                 schema["type"] = "object"
         schema.kind = kind
@@ -139,25 +139,25 @@ class SchemaBuilder:
                 return pickle if pickle in variants else Schema(anyOf=variants)
         return _unsupported("a type that cannot be written as JSON")
 
-    def _of_document(self, given: dict[str, Any]) -> Schema:
-        known = given.get("$defs")
-        known = known if isinstance(known, dict) else {}
-        first = len(self.definitions) + 1  # of the inputs before
-        names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(known, first)}
-        for number, schema in enumerate(known.values(), first):
+    def _of_document(self, document: dict[str, Any]) -> Schema:
+        defs = document.get("$defs")
+        defs = defs if isinstance(defs, dict) else {}
+        first = len(self.definitions) + 1  # after the definitions of other inputs
+        names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
+        for number, schema in enumerate(defs.values(), first):
             made = self._of_schema(schema, names)
-            # An Enum. The schema lists its names. A model takes those or its values, a dataclass
-            # within it only its values: so any text or integer passes.
+            # The schema of an Enum lists the names of its members. A model takes names and values,
+            # but a dataclass in a model takes only values. So any text or number passes.
             is_enum = "enum" in made
             self.definitions[str(number)] = Schema(anyOf=[made, VALUE_OF_ENUM]) if is_enum else made
-        return self._of_schema(given, names)
+        return self._of_schema(document, names)
 
-    def _of_schema(self, given: Any, names: Mapping[str, str]) -> Schema:
-        """Copy what is known and has the right form; ``names`` are the new references."""
-        if not isinstance(given, dict):  # true allows everything
-            return Schema({"not": {}} if given is False else {})
+    def _of_schema(self, source: Any, names: Mapping[str, str]) -> Schema:
+        """Copy valid keywords of a schema, with new references from ``names``."""
+        if not isinstance(source, dict):  # true allows everything
+            return Schema({"not": {}} if source is False else {})
         kept = Schema()
-        for keyword, value in given.items():
+        for keyword, value in source.items():
             match keyword, value:
                 case "format", "base64" if not self._is_model:
                     return _unsupported("bytes in Base64, which a dataclass would keep as text")
@@ -165,7 +165,9 @@ class SchemaBuilder:
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format" | "default", str()):
                     kept[keyword] = value
-                case "default", bool() | int() | float() if abs(value) < 2**53:  # else rounded
+                case "default", bool() | int() | float() if (
+                    abs(value) < 2**53
+                ):  # others may be rounded
                     kept[keyword] = value
                 case "additionalProperties", False:
                     kept[keyword] = value
@@ -185,9 +187,12 @@ class SchemaBuilder:
                     kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
                 case "prefixItems", list():
                     kept[keyword] = [self._of_schema(of, names) for of in value]
-                case "anyOf" | "oneOf" | "allOf", [_, *_]:  # in allOf, the SDK writes only one
+                case "anyOf" | "oneOf" | "allOf", [
+                    _,
+                    *_,
+                ]:  # the SDK writes allOf only with one schema
                     kept["anyOf"] = [self._of_schema(of, names) for of in value]
-        if "properties" in kept:  # Pydantic would silently ignore others
+        if "properties" in kept:  # Pydantic would silently ignore other fields
             kept.setdefault("additionalProperties", False)
             # The SDK stores required fields first, in this order.
             fields, first = kept["properties"], kept.get("required", ())
@@ -198,7 +203,7 @@ class SchemaBuilder:
         if note := NOTES.get(kept.get("format", "")):
             about = kept.get("description")
             kept["description"] = f"{about} ({note})" if about else note
-        if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
+        if "enum" in kept:  # the SDK gives an IntEnum the type "integer" and lists names
             kept.pop("type", None)
         return kept
 
@@ -233,7 +238,7 @@ def _is_default_unclear(schema: Schema) -> bool:
 
 
 def _describe(schema: Schema, about: Any) -> None:
-    """Let the author's description replace a general one, but not the reason of a refusal."""
+    """Replace a general description by the author's, but keep the reason of a refusal."""
     if isinstance(about, str) and about and "not" not in schema:
         schema["description"] = about
 
