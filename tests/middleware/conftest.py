@@ -12,13 +12,13 @@ from .harness import Class, SdkMiddleware, import_copy
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """What runs tests that are coroutines."""
+    """Run coroutine tests with asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def cls() -> Class:
-    """Our class; the SDK's when `test_sdk_class.py` runs some of these tests."""
+    """Return our class, or the SDK's class when `test_sdk_class.py` runs these tests."""
     if os.environ.get("PASSTHROUGH_AUTH_CLASS") == "sdk":
         return SdkMiddleware
     return import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware
@@ -26,7 +26,7 @@ def cls() -> Class:
 
 @pytest.fixture(scope="module", params=["as it is", "overriding"])
 def either(request: pytest.FixtureRequest, cls: Class) -> Class:
-    """The class, and a subclass that overrides ``dispatch``."""
+    """Return the class, then a subclass that overrides ``dispatch``."""
 
     class Overriding(cls):  # type: ignore[misc]
         async def dispatch(self, request: Request, call_next: Any) -> Response:

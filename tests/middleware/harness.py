@@ -1,4 +1,4 @@
-"""What the tests share: the file under test, an application, requests to it, and a server."""
+"""Helpers of the middleware tests: the file under test, an application, requests and a server."""
 
 import asyncio
 import contextlib
@@ -31,10 +31,10 @@ with warnings.catch_warnings():
 SdkMiddleware = extras.FastAPIPassthroughAuthMiddleware
 TEMPLATE = Path(__file__).resolve().parents[2]
 DEADLINE = 60.0
-"""Seconds any single wait may take before the case fails."""
+"""Timeout of each wait, in seconds."""
 
 Class = Any
-"""The middleware's class, ours or the SDK's, or a subclass of it."""
+"""The middleware class under test: ours, the SDK's, or a subclass."""
 Header = tuple[bytes, bytes]
 
 ALICE = (b"authorization", b"Bearer alice")
@@ -43,7 +43,7 @@ COOKIE = (b"cookie", b"session=alice")
 EVIL = (b"origin", b"https://evil.example")
 PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
-"""The scope of a server that can deny a WebSocket with a response."""
+"""Scope of a server that supports denial responses for WebSockets."""
 REFUSALS = {
     "Authentication credentials required": 401,
     "Conflicting Authorization headers": 400,
@@ -52,23 +52,23 @@ REFUSALS = {
     "Credentials too large": 431,
     "Cross-site request refused": 403,
 }
-"""The details of all refusals, and their statuses."""
+"""Status of each refusal, by detail."""
 
 
 def case(name: str, *values: Any) -> Any:
-    """Return a parameter with a name."""
+    """Return a test parameter with an id."""
     return pytest.param(*values, id=name)
 
 
 def middleware_file() -> Path:
-    """Return the path of the file under test, or PASSTHROUGH_AUTH_FILE if that is set."""
+    """Return the path of the file under test; PASSTHROUGH_AUTH_FILE overrides it."""
     if other := os.environ.get("PASSTHROUGH_AUTH_FILE"):
         return Path(other).resolve()
     return TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 
 
 def import_copy(name: str) -> ModuleType:
-    """Import the file under test again, by path, as the module with that name."""
+    """Import the file under test again as the module ``name``."""
     spec = importlib.util.spec_from_file_location(name, middleware_file())
     assert spec is not None
     assert spec.loader is not None
@@ -79,12 +79,12 @@ def import_copy(name: str) -> ModuleType:
 
 
 def metadata() -> dict[str, str]:
-    """Return the credentials that a call to Flyte would have here."""
+    """Return the credentials that a call to Flyte would have in this context."""
     return dict(get_auth_metadata())
 
 
 def get(*headers: Header, path: str = "/", method: str = "GET", **more: Any) -> dict[str, Any]:
-    """Return an ASGI 3 HTTP scope as a server would make it."""
+    """Return an ASGI 3 HTTP scope."""
     scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1"}
     scope |= {"scheme": "http", "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
     scope |= {"root_path": "", "method": method, "query_string": b"", "state": {}}
@@ -97,7 +97,7 @@ def post(*headers: Header, **more: Any) -> dict[str, Any]:
 
 
 def websocket(*headers: Header, **more: Any) -> dict[str, Any]:
-    """Return an ASGI 3 WebSocket scope, by default without the denial response extension."""
+    """Return an ASGI 3 WebSocket scope, by default without denial responses."""
     scope = get(*headers, scheme="ws", subprotocols=[], **more)
     del scope["method"]
     return {**scope, "type": "websocket"}
@@ -109,29 +109,29 @@ async def reply(send: Send, body: bytes, *headers: Header) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def tell(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, as an application, with the credentials that a call to Flyte has here."""
-    told = json.dumps(metadata())
+async def echo_credentials(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI application that responds with the credentials that a call to Flyte would have."""
+    credentials = json.dumps(metadata())
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": told})
+        await send({"type": "websocket.send", "text": credentials})
         await send({"type": "websocket.close", "code": 1000})
         return
     while (await receive()).get("more_body"):
         pass
-    await reply(send, told.encode())
+    await reply(send, credentials.encode())
 
 
 @dataclass
-class Answer:
-    """The messages that an application sent."""
+class Result:
+    """The messages that an application has sent."""
 
     messages: list[Message]
 
     @property
     def status(self) -> int:
-        """The response's status; a WebSocket's close code; 101 for an accepted WebSocket."""
+        """Status of a response; close code of a WebSocket, or 101 if it is accepted."""
         start = self.messages[0]
         return int(start.get("code") or start.get("status") or 101)
 
@@ -141,23 +141,23 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """The response's body; the first text of an accepted WebSocket."""
+        """Body of a response; first text of an accepted WebSocket."""
         text = self.messages[1].get("text", "").encode()
         return text or b"".join(message.get("body", b"") for message in self.messages[1:])
 
     @property
     def credentials(self) -> dict[str, str] | None:
-        """The credentials that `tell` saw; None if the request was refused."""
+        """Credentials from `echo_credentials`; None if the request was refused."""
         return json.loads(self.body) if self.status in (200, 101) else None
 
     def refused(self, detail: str) -> bool:
-        """Tell whether this is the refusal with that detail."""
+        """Return whether this is the refusal with this detail."""
         body = b'{"detail":"%b"}' % detail.encode()
         return (self.status, self.body) == (REFUSALS[detail], body)
 
 
-async def request(app: ASGIApp, scope: Scope) -> Answer:
-    """Run one scope through the application as a server would; a WebSocket only connects."""
+async def request(app: ASGIApp, scope: Scope) -> Result:
+    """Run the application for one scope; a WebSocket only connects."""
     messages: list[Message] = []
     body = {"type": "http.request", "body": b"", "more_body": False}
     inbox = [{"type": "websocket.connect"} if scope["type"] == "websocket" else body]
@@ -169,37 +169,39 @@ async def request(app: ASGIApp, scope: Scope) -> Answer:
         messages.append(message)
 
     await app(scope, receive, send)
-    return Answer(messages)
+    return Result(messages)
 
 
-def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Answer:
-    """Send one scope to `tell` in the middleware with these arguments.
+def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Result:
+    """Send one scope to `echo_credentials` behind the middleware with these arguments.
 
-    It must run exactly once, or not at all if the request is refused.
+    The application must run once, or not at all if the request is refused.
     """
     runs = []
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         runs.append(scope)
-        await tell(scope, receive, send)
+        await echo_credentials(scope, receive, send)
 
-    answer = asyncio.run(request(make(counted, *arguments, **options), scope))
-    assert len(runs) == (answer.status in (200, 101))
-    return answer
+    result = asyncio.run(request(make(counted, *arguments, **options), scope))
+    assert len(runs) == (result.status in (200, 101))
+    return result
 
 
 @contextlib.contextmanager
 def serve(app: ASGIApp, *, loop: str, http: str, **options: Any) -> Iterator[int]:
-    """Serve the application with uvicorn in a thread, on a port the system chose."""
+    """Serve the application with uvicorn in a thread, and yield the port."""
     options |= {"loop": loop, "http": http, "lifespan": "off", "log_level": "critical"}
-    options |= {"timeout_keep_alive": 120}  # longer than clients', so that they close first
+    options |= {
+        "timeout_keep_alive": 120
+    }  # longer than that of clients, so that clients close first
     server = uvicorn.Server(uvicorn.Config(app, **options))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             while not server.started:
-                assert thread.is_alive(), "it does not start"
+                assert thread.is_alive(), "the server does not start"
                 time.sleep(0.005)
             yield listener.getsockname()[1]
         finally:

@@ -1,4 +1,4 @@
-"""The file by itself, as people copy it into their apps."""
+"""Tests of the file alone, as developers copy it into other apps."""
 
 import ast
 import contextvars
@@ -21,7 +21,7 @@ from .harness import import_copy, middleware_file
 
 def test_file_imports_only_stdlib_starlette_and_flyte() -> None:
     text = middleware_file().read_text("utf-8")
-    assert not re.search(r"\{[{%#]", text)  # no Jinja either
+    assert not re.search(r"\{[{%#]", text)  # no Jinja
     modules = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -41,7 +41,9 @@ def test_page_lists_version_and_hash() -> None:
     digest = hashlib.sha256(text.encode()).hexdigest()
     [version] = re.findall(r"\A# passthrough_auth (\d+\.\d+\.\d+): ", text)
     listed = pages.data("copying")["versions"][0]
-    assert listed == {"version": version, "sha256": digest}, "put it into docs/tables/copying.toml"
+    assert listed == {"version": version, "sha256": digest}, (
+        "add the version to docs/tables/copying.toml"
+    )
 
 
 @pytest.mark.parametrize("names", ["", "ab"])
@@ -66,7 +68,7 @@ def test_import_fails_if_credential_variable_is_ambiguous(
 def test_import_fails_if_threads_inherit_context(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Python 3.14 has the option, and free-threaded 3.14 has it by default."""
+    """Python 3.14 has this option; free-threaded Python 3.14 enables it by default."""
     names = {name for name in dir(sys.flags) if name.islower() and not name.startswith("_")}
     flags = {name: getattr(sys.flags, name) for name in names} | {"thread_inherit_context": 1}
     monkeypatch.setattr(sys, "flags", SimpleNamespace(**flags))

@@ -1,4 +1,4 @@
-"""The credentials of a request: what is forwarded, and what is refused, and how."""
+"""Tests of forwarded credentials and of refusals."""
 
 import logging
 from types import MappingProxyType
@@ -17,9 +17,9 @@ from .harness import (
     EVIL,
     IS_ALICE,
     REFUSALS,
-    Answer,
     Class,
     Header,
+    Result,
     ask,
     case,
     get,
@@ -29,7 +29,7 @@ from .harness import (
 )
 
 
-def sent(value: str | bytes) -> Header:
+def authorization(value: str | bytes) -> Header:
     return (b"authorization", value.encode() if isinstance(value, str) else value)
 
 
@@ -40,13 +40,13 @@ def cookies(*jars: bytes) -> list[Header]:
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        case("space", [sent(" Bearer \t  x ")], {"authorization": " Bearer \t  x "}),
+        case("space", [authorization(" Bearer \t  x ")], {"authorization": " Bearer \t  x "}),
         case("in this order", [COOKIE, ALICE], IS_ALICE | {"cookie": "session=alice"}),
-        case("64 KiB", [sent("x" * 65_536)], {"authorization": "x" * 65_536}),
+        case("64 KiB", [authorization("x" * 65_536)], {"authorization": "x" * 65_536}),
         case("nothing else", [(b"x-api-key", b"k"), ALICE, (b"accept", b"a")], IS_ALICE),
-        case("the same twice, and a blank one", [ALICE, sent(" \t"), ALICE], IS_ALICE),
+        case("the same twice, and a blank one", [ALICE, authorization(" \t"), ALICE], IS_ALICE),
         case("Cookies", cookies(b"a=1", b" ", b"b=2", b"a=3"), {"cookie": "a=1; b=2; a=3"}),
-        case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}),
+        case("UTF-8", [authorization("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}),
     ],
 )
 def test_credentials_are_forwarded_unchanged(
@@ -69,8 +69,12 @@ JAR = b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =se
         ({"other"}, JAR, None),
         ((), JAR, None),
         ({"session"}, b"a=1;\x0bsession=s", None),  # only spaces and tabs are removed
-        ({"session"}, b"ad=\xff; session=s; \xe9=1", "session=s"),  # others may have any value
-        ({"a"}, b"session=s; a=1; session=t", "a=1"),  # and two values
+        (
+            {"session"},
+            b"ad=\xff; session=s; \xe9=1",
+            "session=s",
+        ),  # other cookies may have any value
+        ({"a"}, b"session=s; a=1; session=t", "a=1"),  # also two values
     ],
 )
 def test_only_chosen_cookies_are_forwarded(
@@ -92,19 +96,19 @@ UNSENDABLE += ["\ud800".encode("utf-8", "surrogatepass"), "\ufffd".encode()]
 REFUSED: list[tuple[str, list[Header]]] = [
     (REQUIRED, []),
     *((REQUIRED, [(name, value)]) for name in (b"authorization", b"cookie") for value in BLANK),
-    *((MALFORMED, [sent(b"Bearer s3cret" + value)]) for value in UNSENDABLE),
+    *((MALFORMED, [authorization(b"Bearer s3cret" + value)]) for value in UNSENDABLE),
     *((MALFORMED, cookies(b"session=s3cret" + value)) for value in UNSENDABLE),
-    ("Conflicting Authorization headers", [ALICE, sent("Bearer s3cret")]),
+    ("Conflicting Authorization headers", [ALICE, authorization("Bearer s3cret")]),
     ("Conflicting cookies", cookies(b"session=s3cret; a=1; session=t")),
     ("Conflicting cookies", cookies(b"session=s3cret", b"session")),
-    ("Credentials too large", [sent("s3cret" + "x" * 65_531)]),
+    ("Credentials too large", [authorization("s3cret" + "x" * 65_531)]),
     ("Cross-site request refused", [COOKIE, EVIL]),
 ]
 refusals = pytest.mark.parametrize(("detail", "headers"), REFUSED)
 
 
-def refuse(cls: Class, detail: str, headers: list[Header], **options: Any) -> Answer:
-    """Send a request that is refused with that detail."""
+def refuse(cls: Class, detail: str, headers: list[Header], **options: Any) -> Result:
+    """Send a request that is refused with this detail."""
     if detail == "Conflicting cookies":
         options |= {"cookie_names": {"session"}}
     return ask(cls, post(*headers, path="/path"), **options)
@@ -115,10 +119,10 @@ def test_refused_credentials_are_not_disclosed(
     cls: Class, detail: str, headers: list[Header], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = refuse(cls, detail, headers)
-    assert answer.refused(detail)
-    assert sorted(answer.headers) == [
-        (b"content-length", b"%d" % len(answer.body)),
+    result = refuse(cls, detail, headers)
+    assert result.refused(detail)
+    assert sorted(result.headers) == [
+        (b"content-length", b"%d" % len(result.body)),
         (b"content-type", b"application/json"),
         *([(b"www-authenticate", b"Bearer")] if detail == REQUIRED else []),
     ]
@@ -129,7 +133,7 @@ def test_optional_credentials_are_checked_if_present(cls: Class) -> None:
     assert ask(cls, get(), required=False).credentials == {}
     assert ask(cls, websocket(), required=False).credentials == {}
     assert ask(cls, post(ALICE), required=False).credentials == IS_ALICE
-    assert ask(cls, get(sent(b"\x00")), required=False).refused(MALFORMED)
+    assert ask(cls, get(authorization(b"\x00")), required=False).refused(MALFORMED)
     assert ask(cls, post(COOKIE, EVIL), required=False).refused("Cross-site request refused")
 
 
@@ -137,10 +141,10 @@ class Handler:
     """A refusal handler that records its arguments."""
 
     def __init__(self) -> None:
-        self.given: list[tuple[HTTPConnection, HTTPException]] = []
+        self.calls: list[tuple[HTTPConnection, HTTPException]] = []
 
     def __call__(self, connection: HTTPConnection, error: HTTPException) -> Response:
-        self.given.append((connection, error))
+        self.calls.append((connection, error))
         return PlainTextResponse(f"No: {error.detail}", error.status_code, error.headers)
 
 
@@ -149,10 +153,10 @@ def test_refusal_handler_gets_every_refusal(
     either: Class, detail: str, headers: list[Header]
 ) -> None:
     handler, status = Handler(), REFUSALS[detail]
-    answer = refuse(either, detail, headers, refusal_handler=handler)
-    assert (answer.status, answer.body) == (status, f"No: {detail}".encode())
-    assert ((b"www-authenticate", b"Bearer") in answer.headers) == (detail == REQUIRED)
-    [(connection, error)] = handler.given
+    result = refuse(either, detail, headers, refusal_handler=handler)
+    assert (result.status, result.body) == (status, f"No: {detail}".encode())
+    assert ((b"www-authenticate", b"Bearer") in result.headers) == (detail == REQUIRED)
+    [(connection, error)] = handler.calls
     assert isinstance(connection, Request)
     assert (connection.url.path, connection.method) == ("/path", "POST")
     assert (error.status_code, error.detail) == (status, detail)
@@ -161,13 +165,13 @@ def test_refusal_handler_gets_every_refusal(
 def test_refusal_handler_denies_websockets_if_supported(cls: Class) -> None:
     """Servers without the extension for denial responses close the WebSocket."""
     handler = Handler()
-    answer = ask(cls, websocket(**DENIAL), refusal_handler=handler)
-    assert answer.messages[0]["type"] == "websocket.http.response.start"
-    assert (answer.status, answer.body) == (401, f"No: {REQUIRED}".encode())
-    assert handler.given.pop()[0].scope["type"] == "websocket"
-    answer = ask(cls, websocket(), refusal_handler=handler)
-    assert answer.messages == [{"type": "websocket.close", "code": 1008, "reason": REQUIRED}]
-    assert handler.given == []
+    result = ask(cls, websocket(**DENIAL), refusal_handler=handler)
+    assert result.messages[0]["type"] == "websocket.http.response.start"
+    assert (result.status, result.body) == (401, f"No: {REQUIRED}".encode())
+    assert handler.calls.pop()[0].scope["type"] == "websocket"
+    result = ask(cls, websocket(), refusal_handler=handler)
+    assert result.messages == [{"type": "websocket.close", "code": 1008, "reason": REQUIRED}]
+    assert handler.calls == []
 
 
 FIRST, LAST = (b"X-First", b"1"), (b"x-last", b"1")
@@ -187,7 +191,7 @@ FIRST, LAST = (b"X-First", b"1"), (b"x-last", b"1")
 async def test_responses_vary_on_cookie(
     cls: Class, own: dict[str, Any], expected: list[Header]
 ) -> None:
-    # The application's own message is not changed: it cannot be.
+    # The message of the application is immutable, so the middleware must copy it.
     start: Any = MappingProxyType({"type": "http.response.start", "status": 204, **own})
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

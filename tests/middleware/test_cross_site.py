@@ -1,4 +1,4 @@
-"""Pages of other origins: what they may not do with a visitor's credentials, and CORS."""
+"""Tests of cross-site requests (CSRF) and CORS."""
 
 import asyncio
 import re
@@ -16,14 +16,14 @@ from .harness import (
     DENIAL,
     EVIL,
     PREFLIGHT,
-    Answer,
     Class,
     Header,
+    Result,
     ask,
+    echo_credentials,
     get,
     post,
     request,
-    tell,
     websocket,
 )
 
@@ -37,7 +37,7 @@ FOREIGN = [
     [(SITE, b"same-site"), (ORIGIN, HERE)],
     [(SITE, b"cross-site"), (ORIGIN, b"http://ui.example")],
     [(SITE, b"cross-site"), (ORIGIN, TRUSTED + b", " + HERE)],
-    [(SITE, b"cross-site"), (SITE, b"same-origin")],  # of two, neither counts
+    [(SITE, b"cross-site"), (SITE, b"same-origin")],  # conflicting values are not trusted
     [(ORIGIN, b"null"), (ORIGIN, HERE)],
 ]
 OWN = [
@@ -54,7 +54,7 @@ both_kinds = pytest.mark.parametrize("scope", [post, websocket])
 Scopes = Callable[..., dict[str, Any]]
 
 
-def send(cls: Class, scope: dict[str, Any], **options: Any) -> Answer:
+def send(cls: Class, scope: dict[str, Any], **options: Any) -> Result:
     extractors = [cls.extract_authorization_header, cls.extract_cookie_header]
     extractors.append(cls.extract_custom_header("x-api-key"))
     origins = ["https://ui.example", "http://a"]
@@ -68,14 +68,14 @@ def test_cross_site_unsafe_request_with_cookie_is_403(
 ) -> None:
     """The same holds for WebSockets, and for all credentials but bearer tokens."""
     for credential in OTHERS:
-        answer = send(cls, scope(credential, *where, **DENIAL))
-        assert answer.refused("Cross-site request refused")
+        result = send(cls, scope(credential, *where, **DENIAL))
+        assert result.refused("Cross-site request refused")
         assert send(cls, get(credential, *where)).status == 200
-    for bearer in BEARERS:  # no page can send one without a preflight
+    for bearer in BEARERS:  # pages need a preflight to send a bearer token
         for headers in ([bearer], [COOKIE, bearer]):
             assert send(cls, scope(*headers, *where)).credentials
-            answer = send(cls, scope(*headers, *where, **DENIAL), assume_ambient=True)
-            assert answer.refused("Cross-site request refused")
+            result = send(cls, scope(*headers, *where, **DENIAL), assume_ambient=True)
+            assert result.refused("Cross-site request refused")
 
 
 @pytest.mark.parametrize("where", OWN)
@@ -90,9 +90,9 @@ def test_own_and_trusted_origins_may_use_credentials(
 
 
 def test_extracted_bearer_token_does_not_allow_cross_site(cls: Class) -> None:
-    made = [lambda _: ("authorization", "Bearer service")]
-    assert ask(cls, post(EVIL), made).status == 403
-    assert ask(cls, post(), made).status == 200
+    extractors = [lambda _: ("authorization", "Bearer service")]
+    assert ask(cls, post(EVIL), extractors).status == 403
+    assert ask(cls, post(), extractors).status == 200
 
 
 def test_any_origin_is_foreign_without_host(cls: Class) -> None:
@@ -115,7 +115,7 @@ INVALID += ["https://UI.example", "https://", "https://user@ui.example", "https:
 def test_invalid_trusted_origin_raises_value_error(cls: Class, invalid: str) -> None:
     expected = re.escape(f"not an origin such as 'https://example.com': {invalid!r}")
     with pytest.raises(ValueError, match=expected):
-        cls(tell, trusted_origins=[invalid])
+        cls(echo_credentials, trusted_origins=[invalid])
 
 
 def test_cors_preflight_passes_without_credentials(cls: Class) -> None:
@@ -123,6 +123,6 @@ def test_cors_preflight_passes_without_credentials(cls: Class) -> None:
     assert ask(cls, preflight).credentials == {}
     origins = ["https://ui.example"]
     inside = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["POST"])
-    answer = asyncio.run(request(Starlette(middleware=[Middleware(cls), inside]), preflight))
-    assert answer.status == 200
-    assert (b"access-control-allow-origin", b"https://ui.example") in answer.headers
+    result = asyncio.run(request(Starlette(middleware=[Middleware(cls), inside]), preflight))
+    assert result.status == 200
+    assert (b"access-control-allow-origin", b"https://ui.example") in result.headers

@@ -1,4 +1,4 @@
-"""Extractors: which are valid, what they get, and which of their results are credentials."""
+"""Tests of header extractors."""
 
 import functools
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from .harness import ALICE, COOKIE, Class, ask, case, get, tell
+from .harness import ALICE, COOKIE, Class, ask, case, echo_credentials, get
 
 ONE = ("x-a", "1")
 
@@ -20,8 +20,8 @@ def raising(text: str, request: Any) -> tuple[str, str]:
 
 def test_header_extractors_replace_defaults(cls: Class) -> None:
     only_key = [cls.extract_custom_header("X-Api-Key")]
-    answer = ask(cls, get(ALICE, COOKIE, (b"x-api-key", b"k")), header_extractors=only_key)
-    assert answer.credentials == {"x-api-key": "k"}
+    result = ask(cls, get(ALICE, COOKIE, (b"x-api-key", b"k")), header_extractors=only_key)
+    assert result.credentials == {"x-api-key": "k"}
     assert ask(cls, get(ALICE), only_key).status == 401
     assert ask(cls, get(ALICE, COOKIE), []).status == 401
 
@@ -78,8 +78,8 @@ def test_failed_extractor_is_logged_without_message(
     assert ask(cls, get(ALICE), [extractor, lambda _: ONE]).credentials == {"x-a": "1"}
     [record] = [record for record in caplog.records if record.name != "asyncio"]
     assert record.getMessage() == f"Header extractor {logged}"
-    told = (record.name, record.levelno, record.exc_info)
-    assert told == ("passthrough_auth", logging.WARNING, None)
+    fields = (record.name, record.levelno, record.exc_info)
+    assert fields == ("passthrough_auth", logging.WARNING, None)
     assert "s3cret" not in caplog.text
 
 
@@ -119,8 +119,8 @@ def test_extractor_results_are_validated_as_bytes(cls: Class) -> None:
 
 def test_async_extractor_raises_type_error(cls: Class) -> None:
     async def extractor(request: Request) -> Any:
-        raise AssertionError("it never runs")
+        raise AssertionError("this extractor must not run")
 
     for one in (extractor, functools.partial(extractor)):
         with pytest.raises(TypeError, match="an extractor cannot be async"):
-            cls(tell, [one])
+            cls(echo_credentials, [one])

@@ -1,4 +1,4 @@
-"""What the server, the application and subclasses see; credentials only during the request."""
+"""Tests of isolation: credentials exist only in the application, during the request."""
 
 import asyncio
 import contextvars
@@ -12,11 +12,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from .harness import ALICE, COOKIE, IS_ALICE, Class, ask, get, metadata, request, tell, websocket
+from .harness import (
+    ALICE,
+    COOKIE,
+    IS_ALICE,
+    Class,
+    ask,
+    echo_credentials,
+    get,
+    metadata,
+    request,
+    websocket,
+)
 
 
 async def test_outer_metadata_is_kept_on_excluded_paths(cls: Class) -> None:
-    app, ambient = cls(tell, None, {"/health"}), {"x-ambient": "1"}
+    app, ambient = cls(echo_credentials, None, {"/health"}), {"x-ambient": "1"}
     with remote.auth_metadata(*ambient.items()):
         assert (await request(app, get(path="/health"))).credentials == ambient
         assert (await request(app, get(ALICE))).credentials == IS_ALICE
@@ -30,13 +41,13 @@ async def test_interleaved_requests_keep_their_credentials(cls: Class) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
             assert metadata() == {"authorization": mine}
-        await tell(scope, receive, send)
+        await echo_credentials(scope, receive, send)
 
     app = cls(slow)
     tokens = [f"Bearer {number}" for number in range(2000)]
     scopes = [get((b"authorization", token.encode())) for token in tokens]
-    answers = await asyncio.gather(*(request(app, scope) for scope in scopes))
-    assert [answer.credentials for answer in answers] == [{"authorization": t} for t in tokens]
+    results = await asyncio.gather(*(request(app, scope) for scope in scopes))
+    assert [result.credentials for result in results] == [{"authorization": t} for t in tokens]
 
 
 async def test_receive_and_send_run_without_credentials(either: Class) -> None:
@@ -65,7 +76,7 @@ async def test_receive_and_send_run_without_credentials(either: Class) -> None:
         await either(app)(get(ALICE), receive, send)
     assert in_app == [IS_ALICE] * 3
     assert len(in_server) >= 6
-    assert all(found == ambient for found in in_server)
+    assert all(credentials == ambient for credentials in in_server)
 
 
 async def test_credentials_are_restored_after_receive_raises(cls: Class) -> None:
@@ -87,7 +98,7 @@ async def test_credentials_are_restored_after_receive_raises(cls: Class) -> None
 
 async def test_messages_and_context_variables_are_unchanged(cls: Class) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
-    sent: list[Message] = [
+    messages: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
         {"type": "http.response.body", "body": b"", "more_body": True},
         {"type": "http.response.body", "body": b"a", "more_body": False},
@@ -99,7 +110,7 @@ async def test_messages_and_context_variables_are_unchanged(cls: Class) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert await receive() is received
         variable.set("endpoint")
-        for message in sent:
+        for message in messages:
             await send(message)
 
     async def receive() -> Message:
@@ -111,7 +122,7 @@ async def test_messages_and_context_variables_are_unchanged(cls: Class) -> None:
 
     await cls(app)(get(ALICE), receive, send)
     assert variable.get() == "endpoint"
-    assert [*map(id, arrived)] == [*map(id, sent)]
+    assert [*map(id, arrived)] == [*map(id, messages)]
 
 
 def test_subclass_can_override_dispatch(cls: Class) -> None:
@@ -124,10 +135,10 @@ def test_subclass_can_override_dispatch(cls: Class) -> None:
             response.headers["x-stamp"] = "1"
             return response
 
-    answer = ask(Stamping, get(ALICE))
-    assert answer.credentials == IS_ALICE
+    result = ask(Stamping, get(ALICE))
+    assert result.credentials == IS_ALICE
     stamp = (b"x-stamp", b"1")
-    assert answer.headers[1:] == [stamp]
+    assert result.headers[1:] == [stamp]
     assert ask(Stamping, get(COOKIE)).headers[1:] == [stamp, (b"vary", b"Cookie")]
     assert ask(Stamping, get()).status == 401
     assert ask(Stamping, get(path="/teapot")).status == 418
@@ -146,7 +157,7 @@ def test_websocket_has_credentials_of_caller(either: Class) -> None:
 
 
 def test_credentials_method_matches_served_request(cls: Class) -> None:
-    app = cls(tell, None, {"/health"})
+    app = cls(echo_credentials, None, {"/health"})
     assert app.credentials(get(ALICE, COOKIE)) == IS_ALICE | {"cookie": "session=alice"}
     assert app.credentials(get(ALICE, path="/health")) == {}
     with pytest.raises(HTTPException) as refusal:

@@ -1,4 +1,4 @@
-"""The path that is checked, and excluded paths."""
+"""Tests of excluded paths."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from .harness import ALICE, Class, ask, get, request, tell
+from .harness import ALICE, Class, ask, echo_credentials, get, request
 
 OTHERS = ["/health/", "/healthz", "/Health", "//health", "/x/health", "/health/x", "/", "/heal", ""]
 OTHERS += ["/health;a", "/health%2f", "/./health", "/x/../health", "/health\\", "/health?x"]
@@ -21,14 +21,14 @@ def test_excluded_path_ignores_root_path_and_mounts(cls: Class) -> None:
     behind = get(path="/api/health", root_path="/api")
     assert ask(cls, behind, None, {"/health"}).status == 401
     assert ask(cls, behind, None, {"/api/health"}).credentials == {}
-    outer = Starlette(routes=[Mount("/sub", app=cls(tell, None, {"/health"}))])
+    outer = Starlette(routes=[Mount("/sub", app=cls(echo_credentials, None, {"/health"}))])
     assert asyncio.run(request(outer, get(path="/sub/health"))).status == 401
 
 
 @pytest.mark.parametrize("first", ["/health", None])
 def test_excluded_paths_can_be_extended_at_runtime(cls: Class, first: str | None) -> None:
     paths = {first} if first else set()
-    app = cls(tell, None, paths)
+    app = cls(echo_credentials, None, paths)
     assert asyncio.run(request(app, get(path="/late"))).status == 401
     paths.add("/late")
     assert asyncio.run(request(app, get(path="/late"))).status == 200

@@ -1,4 +1,4 @@
-"""Properties of all requests, checked with generated ones against a simple restatement."""
+"""Property tests, which compare generated requests with a simple model."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,15 +20,18 @@ methods = st.sampled_from(["GET", "OPTIONS", "POST", "get", ""])
 paths = st.sampled_from(["/", "/health", "/health/", "", "//health", "/heal"]) | st.text(max_size=9)
 
 
-def forwarded(sent: list[Header], names: set[str]) -> dict[str, str]:
-    """Return what Flyte receives of a request that is served, without blanks around values."""
-    values = [value for name, value in sent if name == b"authorization" and value.strip()]
-    jar = b"; ".join(value.strip() for name, value in sent if name == b"cookie" and value.strip())
+def forwarded(pairs: list[Header], names: set[str]) -> dict[str, str]:
+    """Return the credentials that Flyte receives for these headers, with stripped values."""
+    values = [value for name, value in pairs if name == b"authorization" and value.strip()]
+    jar = b"; ".join(value.strip() for name, value in pairs if name == b"cookie" and value.strip())
     if names:
         cookies = dict.fromkeys(cookie.strip(b" \t") for cookie in jar.split(b";"))
         jar = b"; ".join(c for c in cookies if c.split(b"=")[0].decode("latin-1") in names)
-    found = {"authorization": b"".join(values[:1]).decode().strip(), "cookie": jar.decode().strip()}
-    return {key: value for key, value in found.items() if value}
+    credentials = {
+        "authorization": b"".join(values[:1]).decode().strip(),
+        "cookie": jar.decode().strip(),
+    }
+    return {key: value for key, value in credentials.items() if value}
 
 
 @given(headers, methods, paths, st.sets(paths, max_size=3), st.sampled_from([set(), {"session"}]))
@@ -37,20 +40,20 @@ def forwarded(sent: list[Header], names: set[str]) -> dict[str, str]:
 @example([*PREFLIGHT, (b"cookie", b"a=1")], "OPTIONS", "/", set(), {"session"})
 @example([*PREFLIGHT], "options", "/", set(), set())
 def test_request_without_credentials_is_refused(  # noqa: PLR0917
-    cls: Class, sent: list[Header], method: str, path: str, exempt: set[str], names: set[str]
+    cls: Class, pairs: list[Header], method: str, path: str, exempt: set[str], names: set[str]
 ) -> None:
     """Excluded paths and CORS preflights are the exceptions."""
-    for scope in (get(*sent, path=path, method=method), websocket(*sent, path=path, **DENIAL)):
-        answer = ask(cls, scope, None, exempt, cookie_names=names or None)
-        present = {name for name, value in sent if value.strip()}
-        is_preflight = scope.get("method") == "OPTIONS" and dict(PREFLIGHT).keys() <= present
+    for scope in (get(*pairs, path=path, method=method), websocket(*pairs, path=path, **DENIAL)):
+        result = ask(cls, scope, None, exempt, cookie_names=names or None)
+        prepairs = {name for name, value in pairs if value.strip()}
+        is_preflight = scope.get("method") == "OPTIONS" and dict(PREFLIGHT).keys() <= prepairs
         if path in exempt:
-            assert answer.credentials == {}
-        elif answer.credentials is not None:
-            assert answer.credentials or is_preflight
-            assert set("".join(answer.credentials.values()).encode()) <= SENDABLE
-            assert {k: v.strip() for k, v in answer.credentials.items()} == forwarded(sent, names)
+            assert result.credentials == {}
+        elif result.credentials is not None:
+            assert result.credentials or is_preflight
+            assert set("".join(result.credentials.values()).encode()) <= SENDABLE
+            assert {k: v.strip() for k, v in result.credentials.items()} == forwarded(pairs, names)
         else:
-            assert answer.status in REFUSALS.values()
-            assert not (is_preflight and answer.status == 401)
-            assert answer.status == 401 or present & {b"authorization", b"cookie"}
+            assert result.status in REFUSALS.values()
+            assert not (is_preflight and result.status == 401)
+            assert result.status == 401 or prepairs & {b"authorization", b"cookie"}

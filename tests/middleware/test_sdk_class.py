@@ -1,8 +1,8 @@
-"""What leaks with the SDK's class: once it passes the tests named here, you may use it again.
+"""Runs tests that the SDK's class fails, to notice when the SDK is fixed.
 
     python -m pytest tests/middleware/test_sdk_class.py
 
-runs them with the SDK's class. A failure is good news: the SDK has been fixed.
+If this test fails, the SDK's class passes a test of the list. If it passes all, use it again.
 """
 
 import os
@@ -22,23 +22,23 @@ FINDINGS = ["test_next_request_has_no_credentials_after_upload"]
 FINDINGS += ["test_abandoned_generator_closes_without_credentials"]
 # Every WebSocket passes, without credentials.
 FINDINGS += ["test_websocket_without_credentials_is_refused_in_handshake"]
-# A string of excluded paths is searched.
+# A string of excluded paths is searched for the path.
 FINDINGS += ["test_excluded_paths_string_is_one_path"]
-# A page of another site may use a cookie.
+# Cross-site requests may use cookies.
 FINDINGS += ["test_only_safe_methods_are_allowed_cross_site"]
-# A cache may serve the answer to a cookie to somebody else.
+# A cache may serve a response for one cookie to other users.
 FINDINGS += ["test_responses_vary_on_cookie"]
-# What an extractor raises is logged.
+# Error messages of extractors are logged.
 FINDINGS += ["test_failed_extractor_is_logged_without_message"]
-# Of two Authorization headers, one wins; values change, or cannot be sent.
+# One of two Authorization headers wins; values change, or cannot be sent.
 FINDINGS += ["test_credentials_are_forwarded_unchanged"]
 
 
 def test_sdk_class_fails_known_tests() -> None:
     suite = ["-q", "--tb=no", "-pno:cacheprovider", "tests/middleware", "-k", " or ".join(FINDINGS)]
-    # What one test has abandoned makes no other fail.
+    # Generators that one test abandons must not fail other tests.
     suite += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "pytest", *suite],
         cwd=TEMPLATE,
         env=os.environ | {"PASSTHROUGH_AUTH_CLASS": "sdk"},
@@ -46,4 +46,4 @@ def test_sdk_class_fails_known_tests() -> None:
         encoding="utf-8",
         check=False,
     ).stdout
-    assert {*re.findall(r"^FAILED .+?::(\w+)", said, re.MULTILINE)} == {*FINDINGS}
+    assert {*re.findall(r"^FAILED .+?::(\w+)", output, re.MULTILINE)} == {*FINDINGS}

@@ -1,4 +1,4 @@
-"""Tests on a real server: uvicorn, with both parsers, on both event loops."""
+"""Tests on uvicorn, with both parsers and both event loops."""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from .harness import DEADLINE, IS_ALICE, Class, serve, tell
+from .harness import DEADLINE, IS_ALICE, Class, echo_credentials, serve
 
 LARGE = b"x" * 300_000
-"""More than uvicorn buffers before it stops reading from the socket (64 KiB)."""
+"""Larger than the buffer of uvicorn (64 KiB)."""
 
 
 @pytest.fixture(
@@ -23,12 +23,12 @@ LARGE = b"x" * 300_000
     ids="-".join,
 )
 def port(either: Class, request: pytest.FixtureRequest) -> Iterator[int]:
-    """The class on each combination of event loop and parser in uvicorn."""
+    """Serve the class with each combination of event loop and parser; yield the port."""
     loop, http = request.param
-    covered = either(tell, None, {"/health", "/open-websocket"})
+    covered = either(echo_credentials, None, {"/health", "/open-websocket"})
 
     async def siblings(scope: Scope, receive: Receive, send: Send) -> None:
-        await (tell if scope["path"] == "/beside" else covered)(scope, receive, send)
+        await (echo_credentials if scope["path"] == "/beside" else covered)(scope, receive, send)
 
     with serve(siblings, loop=loop, http=http) as port:
         yield port
@@ -36,7 +36,7 @@ def port(either: Class, request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def connection(port: int) -> Iterator[HTTPConnection]:
-    """One connection, which is not opened again if the server closes it."""
+    """Open a connection, without reconnecting after the server closes it."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
         connection.connect()
         connection.auto_open = False
@@ -62,6 +62,6 @@ def test_next_request_has_no_credentials_after_upload(
 def test_websocket_without_credentials_is_refused_in_handshake(port: int) -> None:
     with pytest.raises(InvalidStatus) as refusal, connect(f"ws://127.0.0.1:{port}/ws"):
         pass
-    answer = refusal.value.response
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.body == b'{"detail":"Authentication credentials required"}'
+    result = refusal.value.response
+    assert (result.status_code, result.headers["www-authenticate"]) == (401, "Bearer")
+    assert result.body == b'{"detail":"Authentication credentials required"}'

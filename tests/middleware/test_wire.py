@@ -1,4 +1,4 @@
-"""Calls to Flyte over the wire: the real SDK calls a TLS endpoint that records the bytes."""
+"""Tests of calls over the wire: the SDK calls a TLS endpoint that records the headers."""
 
 import asyncio
 import os
@@ -24,9 +24,9 @@ OTHERS = [(b"x-other", b"1"), (b"user-agent", b"me/1")]
 
 
 def call_flyte(endpoint: str, authority: str) -> None:
-    """Serve requests with these headers, one after another, by asking Flyte who sends them."""
+    """Serve one request for each item of SENT, with an endpoint that calls Flyte."""
     ours = import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware
-    os.environ.clear()  # a proxy or a configuration of this machine does not count
+    os.environ.clear()  # ignore proxies and configuration of this machine
 
     async def me(scope: Scope, receive: Receive, send: Send) -> None:
         await remote.User.get.aio()
@@ -35,8 +35,8 @@ def call_flyte(endpoint: str, authority: str) -> None:
     async def serve_all() -> None:
         connection = {"endpoint": endpoint, "ca_cert_file_path": authority}
         await flyte.init.aio(auth_type="Passthrough", **connection)
-        for sent in SENT:
-            assert (await request(ours(me), get(*sent, *OTHERS))).status == 200
+        for headers in SENT:
+            assert (await request(ours(me), get(*headers, *OTHERS))).status == 200
 
     asyncio.run(serve_all())
 
@@ -56,13 +56,14 @@ def test_flyte_receives_credentials_byte_for_byte(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
     with serve(user_info, loop="asyncio", http="httptools", ssl_certfile=certificate) as port:
-        # The SDK is initialised once per process, so the app has one of its own.
+        # The SDK is initialised once per process, so the app runs in a separate process.
         arguments = f"dns:///127.0.0.1:{port}", str(tmp_path / "ca.pem")
         process = get_context("spawn").Process(target=call_flyte, args=arguments)
         process.start()
         process.join(DEADLINE)
         process.kill()
     assert process.exitcode == 0
-    for sent, received in zip(SENT, calls, strict=True):
-        assert [each for each in received if each[0] in {AUTHORIZATION, COOKIE, b"x-other"}] == sent
+    for expected, received in zip(SENT, calls, strict=True):
+        forwarded = [pair for pair in received if pair[0] in {AUTHORIZATION, COOKIE, b"x-other"}]
+        assert forwarded == expected
         assert b"me/1" not in b"".join(value for _, value in received)
