@@ -1,16 +1,24 @@
 """The code of docs/copying-the-middleware.md, as it stands."""
 
+import itertools
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pages
+import pytest
 from template import ROOT
 
 from local_flyte import LocalFlyte
+from local_flyte.banner import flyte_banner
 from local_flyte.testing import bearer
+from passthrough.http.problems import STATUS_OF_CODE, STATUS_OF_SDK_ERROR
 
 from .walkthrough import code_blocks
 
@@ -55,7 +63,6 @@ def test_copied_files_work_in_empty_project(tmp_path: Path) -> None:
 
 
 COPIED_ALONE = """
-import flyte
 from fastapi import FastAPI
 from flyte import remote
 from passthrough_auth import FastAPIPassthroughAuthMiddleware
@@ -65,27 +72,86 @@ app.add_middleware(FastAPIPassthroughAuthMiddleware)
 
 @app.get("/")
 async def me():
-    await flyte.init_passthrough.aio(project="flytesnacks", domain="development")
+    await connect()
     return (await remote.User.get.aio()).name()
+
+@app.get("/runs")
+async def runs():
+    await connect()
+    return [run.name async for run in remote.Run.listall.aio()]
+
+@app.get("/runs/{name}")
+async def run(name: str):
+    await connect()
+    return (await remote.Run.get.aio(name)).name
+
+@app.post("/tasks/{name}")
+async def start(name: str):
+    await connect()
+    return (await flyte.run.aio(remote.Task.get(name, auto_version="latest"), x=1)).name
 """
 ASK = """
 import sys
 from fastapi.testclient import TestClient
 
 with TestClient(app, raise_server_exceptions=False) as client:
-    for who in sys.argv[1:]:
-        print(client.get("/", headers={"Authorization": who}).status_code)
+    for method, path, authorization in zip(*[iter(sys.argv[1:])] * 3):
+        response = client.request(method, path, headers={"Authorization": authorization})
+        print(response.status_code)
+"""
+TASKS = """
+import flyte
+
+env = flyte.TaskEnvironment("copied", image="auto")
+
+
+@env.task
+async def double(x: int) -> int:
+    return 2 * x
 """
 
 
-def test_refused_token_is_401_with_documented_handler(
-    local_flyte: LocalFlyte, tmp_path: Path
-) -> None:
-    """Without the handler of the page it is a 500."""
+@pytest.fixture
+def answers(local_flyte: LocalFlyte, tmp_path: Path) -> Callable[..., list[str]]:
+    """Return a function that starts the copy as the page says, and returns statuses of requests."""
     shutil.copy(SOURCE / "passthrough_auth.py", tmp_path)
     [handler] = code_blocks(PAGE, "Replace the SDK's class", "python")
-    program = [COPIED_ALONE, ASK, COPIED_ALONE, handler, ASK]
-    (tmp_path / "main.py").write_text("\n".join(program), "utf-8")
-    callers = (bearer("alice"), "Bearer no-such-token")
-    environment = local_flyte.app_environment()
-    assert visited(tmp_path, "main.py", *callers, **environment) == ["200", "500", "200", "401"]
+    [connect] = code_blocks(PAGE, "Try it on a local Flyte server", "python")
+    (export,) = re.findall("^  export (.*)$", flyte_banner(local_flyte), re.MULTILINE)
+    variables = dict(pair.split("=", 1) for pair in shlex.split(export))
+
+    def ask(*requests: tuple[str, str, str], handled: bool = True) -> list[str]:
+        program = [connect, COPIED_ALONE, handler if handled else "", ASK]
+        (tmp_path / "main.py").write_text("\n".join(program), "utf-8")
+        return visited(tmp_path, "main.py", *itertools.chain(*requests), **variables)
+
+    return ask
+
+
+def test_refused_token_without_handler_is_500(answers: Callable[..., list[str]]) -> None:
+    requests = [("GET", "/", bearer("alice")), ("GET", "/", "Bearer no-such-token")]
+    assert answers(*requests, handled=False) == ["200", "500"]
+
+
+def test_documented_handler_maps_codes_of_flyte(
+    answers: Callable[..., list[str]], local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    local_flyte.deploy(tmp_path, "tasks.py", None)
+    expected = {
+        ("GET", "/", bearer("alice")): "200",
+        ("GET", "/", "Bearer no-such-token"): "401",
+        ("GET", "/runs", bearer("carol")): "403",
+        ("POST", "/tasks/copied.double", bearer("victor")): "403",
+        ("GET", "/runs/none", bearer("alice")): "404",
+        ("POST", "/tasks/none", bearer("alice")): "404",
+        ("POST", "/tasks/copied.double", bearer("alice")): "200",
+    }
+    assert dict(zip(expected, answers(*expected), strict=True)) == expected
+
+
+def test_documented_statuses_are_those_of_the_app() -> None:
+    [handler] = code_blocks(PAGE, "Replace the SDK's class", "python")
+    names: dict[str, Any] = {}
+    exec(handler.partition("@app")[0], names)
+    assert names["STATUS"] == STATUS_OF_CODE | STATUS_OF_SDK_ERROR

@@ -18,6 +18,8 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import client_of
 
 from .baking import BIN, PROJECT, Baker, edit, ended, files_in, run
+from .local_flyte.test_command import JOBS
+from .long_running import running
 from .test_update import TEMPLATE, create, cruft, earlier, present, status
 from .walkthrough import code_blocks, commit, for_make, path_with_tools
 
@@ -93,6 +95,29 @@ def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) 
     assert of_the_package(project) == {}
     assert not [line for line in status(project) if line.startswith(("U", "AA", "DD"))]
     assert not list(project.rglob("*.rej"))
+
+
+@pytest.mark.weekly
+def test_wheel_runs_tasks_of_any_folder(wheel: Path, tmp_path: Path) -> None:
+    """As README.md of the template says, in an environment without the template."""
+    build, *steps = code_blocks(ROOT / "README.md", "A local Flyte server for any project", "sh")
+    assert [build] == code_blocks(PAGE, "Publish it once", "sh")
+    *install, start = steps[0].splitlines()
+    (tmp_path / "clone/dist").mkdir(parents=True)
+    shutil.copy(wheel, tmp_path / "clone/dist")
+    (project := tmp_path / "project").mkdir()
+    (project / "jobs.py").write_text(JOBS, "utf-8")
+    for command in install:
+        run(["sh", "-ec", command], project, CLONE=str(tmp_path / "clone"))
+    with running(start.split(), project, PWD=str(project)) as server:
+        printed = server.wait_until_ready()
+        (config,) = re.findall(r"flyte -c (\S+/bob.yaml)", printed)
+        flyte: list[str | Path] = [project / ".venv/bin/flyte", "-c", config]
+        double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
+        variables = {"HOME": str(tmp_path), "COLUMNS": "300", "TERM": "xterm", "DO_NOT_TRACK": "1"}
+        told = run([*flyte, *double], project, **variables)
+        assert "completed for action a0" in told
+        server.interrupt()
 
 
 # In an environment of its own, from an index

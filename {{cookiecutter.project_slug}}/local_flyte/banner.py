@@ -66,7 +66,16 @@ def app_banner(
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Return commands to use the local Flyte server without the app."""
-    return _joined([_flyte_commands(local_flyte, *(user.name for user in SHOWN))])
+    variables = {"FLYTE_ENDPOINT": local_flyte.endpoint, "SSL_CERT_FILE": str(local_flyte.ca_file)}
+    export = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    headers = [f"Authorization: Bearer {user.token}" for user in SHOWN]
+    return _joined(
+        [
+            _flyte_commands(local_flyte, *(user.name for user in SHOWN)),
+            _lines("For an app of yours that uses this Flyte server:", [f"export {export}"]),
+            _lines("Headers with which requests to that app act as these users:", headers),
+        ]
+    )
 
 
 def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) -> str:
