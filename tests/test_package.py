@@ -101,7 +101,7 @@ def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) 
 def test_wheel_runs_tasks_of_any_folder(wheel: Path, tmp_path: Path) -> None:
     """As README.md of the template says, in an environment without the template."""
     build, *steps = code_blocks(ROOT / "README.md", "A local Flyte server for any project", "sh")
-    assert [build] == code_blocks(PAGE, "Publish it once", "sh")
+    assert [build] == code_blocks(PAGE, "Publish the package", "sh")
     *install, start = steps[0].splitlines()
     (tmp_path / "clone/dist").mkdir(parents=True)
     shutil.copy(wheel, tmp_path / "clone/dist")
