@@ -82,7 +82,7 @@ def test_a_request_is_a_span_that_flytes_own_can_join(
     assert call.headers["traceparent"].startswith(joined)
 
 
-def test_metrics_have_the_documented_names(alice: httpx.Client, plain: Elsewhere) -> None:
+def test_metrics_have_the_documented_names(alice: httpx.Client, plain: StubServer) -> None:
     alice.get("/whoami")
     alice.get("/whoami", headers={"Authorization": ""})  # 401
     received = ExportMetricsServiceRequest.FromString(exported(plain)["/v1/metrics"])
