@@ -11,13 +11,16 @@ from template import ROOT
 from local_flyte import LocalFlyte, sign_in
 
 from ..served import SECRET, TASKS, App
-from .visiting import Visit, go, started
+from .visiting import Visit, go, make, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+DARK = "rgb(28, 32, 34)"
 LOOKS = [
     pytest.param(320, "dark", id="phone-dark"),  # a narrow one
     pytest.param(1280, "light", id="desktop-light", marks=pytest.mark.weekly),
+    pytest.param(375, "light", id="phone-light", marks=pytest.mark.weekly),
+    pytest.param(1200, "dark", id="desktop-dark", marks=pytest.mark.weekly),
 ]
 
 
@@ -53,7 +56,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
             page.evaluate("(view) => { location.hash = `#/${view}` }", view)
         for text in shown:
             expect(page.locator("main")).to_contain_text(text)
-        page.screenshot(path=SCREENSHOTS / f"{place}-{scheme}.png")
+        page.screenshot(path=SCREENSHOTS / f"{place}-{width}-{scheme}.png")
         found[place] = faults(page)
 
     page = open_as("alice")
@@ -97,3 +100,16 @@ def test_the_documentation_of_the_api_is_valid_and_shown(visit: Visit, api: http
     expect(page.get_by_role("button", name="Authorize")).to_be_visible()
     page.screenshot(path=SCREENSHOTS / "docs.png")
     assert problems == []
+    page = visit("alice", color_scheme="dark")
+    page.goto("/docs")
+    expect(page.locator(".opblock-summary").first).to_be_visible()
+    page.screenshot(path=SCREENSHOTS / "docs-dark.png")
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == DARK
+    page.get_by_role("link", name="Back to the app").click()
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+
+
+def test_empty_div_of_a_developer_is_visible(page: Page) -> None:
+    make(page, "({ h }) => h('div.chart')")
+    page.add_style_tag(content=".chart { height: 9px }")
+    expect(page.locator(".chart")).to_be_visible()

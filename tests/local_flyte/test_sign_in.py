@@ -46,6 +46,7 @@ def check_private(page: httpx.Response) -> None:
     policy = page.headers["content-security-policy"].split("; ")
     assert {"default-src 'none'", "frame-ancestors 'none'"} <= {*policy}
     assert not any(part.startswith("script-src") for part in policy)
+    assert "/page/" not in page.text  # a project may have no web UI
     assert not any(person.cookie in page.text for person in PEOPLE.values())
 
 

@@ -12,7 +12,9 @@ import json
 import os
 import secrets
 import sys
+from base64 import b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -29,23 +31,29 @@ from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
+# The page has its own style, because a project may have no web UI.
+STYLE = """
+:root { color-scheme: light dark; font: 16px / 1.6 system-ui, sans-serif }
+:root { background: light-dark(#fff, #121118) }
+a { color: light-dark(#5a3dcb, #b3a2ff) }
+body { max-width: 40rem; margin: 2rem auto; padding: 0 1rem }
+"""
+STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action"
-    " 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-PAGE = """<!doctype html>
+PAGE = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Sign in</title>
-<link rel="stylesheet" href="/page/style.css">
-<main class="wide"><div>
+<style>{STYLE}</style>
+<main>
 <h1>Sign in</h1>
-{content}
-</div></main>
 """
 
 
@@ -182,12 +190,11 @@ class SignIn:
 
     async def _choose(self, request: Request) -> Response:
         people = "\n".join(
-            f'<li class="card"><p><a href="{link("", name, self._secret)}">{name}</a> {rights}</p>'
+            f'<li><a href="{link("", name, self._secret)}">{name}</a> {rights}</li>'
             for name, (_, rights) in self._people.items()
         )
         sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'
-        choices = f'<ul class="stack">\n{people}\n</ul>'
-        return _page(f"<p>Who do you want to be?</p>\n{choices}\n{sign_out}")
+        return _page(f"<p>Choose a user:</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
 
     async def _sign_in(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -206,7 +213,7 @@ class SignIn:
 
 
 def _page(content: str, status: int = HTTPStatus.OK) -> Response:
-    return HTMLResponse(PAGE.format(content=content), status, HEADERS)
+    return HTMLResponse(f"{PAGE}{content}\n</main>", status, HEADERS)
 
 
 REFUSAL = _page(

@@ -8,6 +8,9 @@ const MOST_CHARACTERS = 5_000_000; // kept: no browser shows what is below 33,55
 // control sequences for terminals: colours, links, titles (ECMA-48)
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
+// Flyte logs as warnings that an action begins and ends.
+const NO_WARNING = /^(\[flyte\] )WARNING (Flyte runtime (started|completed) )/gm;
+
 /** Show the log of an action of a run; `ended` returns whether the action has ended. */
 export function logPanel({ run, action, title }, signal, ended) {
   const output = h("div.log", {
@@ -66,7 +69,7 @@ function logLines(output, drawn) {
         chunks.push(chunk);
       }
       const some = lines.slice(start, start + CHUNK - chunk.lines);
-      const written = `${some.join("\n").replace(CONTROLS, "")}\n`;
+      const written = `${some.join("\n").replace(CONTROLS, "").replace(NO_WARNING, "$1$2")}\n`;
       chunk.element.append(written);
       chunk.lines += some.length;
       chunk.characters += written.length;

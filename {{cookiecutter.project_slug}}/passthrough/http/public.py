@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -19,6 +19,11 @@ PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
+BACK = '<p style="margin: 1rem"><a href="." style="color: #7a6ae0">Back to the app</a></p>'
+DARK_MODE = """
+if (matchMedia("(prefers-color-scheme: dark)").matches)
+  document.documentElement.classList.add("dark-mode");
+"""
 
 router = APIRouter()
 
@@ -39,12 +44,13 @@ async def docs(request: Request) -> Response:
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    (script,) = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
-    digest = b64encode(sha256(script).digest()).decode()
+    html = bytes(page.body).decode().replace("<body>", f"<body>{BACK}")
+    html = html.replace("<script>", f"<script>{DARK_MODE}")
+    (script,) = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    digest = b64encode(sha256(script.encode()).digest()).decode()
     policy = POLICY.replace("script-src", f"script-src 'sha256-{digest}'")
     policy = policy.replace("style-src", "style-src 'unsafe-inline'")
-    page.headers["Content-Security-Policy"] = policy
-    return page
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
 class Files(StaticFiles):
