@@ -144,8 +144,8 @@ class Settings(BaseModel):
     """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     sign_in_url: Page | None = None
-    """Where users sign in, such as ``/oauth2/start?rd=/``; each 401 of the app contains it. Set it
-    with ``TOKEN_HEADER``: otherwise a user whom the proxy admits and Flyte refuses can only reload."""
+    """Where users sign in, such as ``/oauth2/start?rd=/``; each 401 of the app contains it. With
+    ``TOKEN_HEADER`` it is necessary if Flyte refuses a user whom the proxy admits."""
 
     sign_out_url: Page | None = None
     """Where users sign out (logout), such as ``/oauth2/sign_out?rd=/``; ``GET /me`` contains it."""

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from fastapi.testclient import TestClient
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 from template import ROOT
 
 from local_flyte import PEOPLE, LocalFlyte
@@ -32,6 +34,31 @@ from .calling import ACCEPT, Agent, answer, app_with_agents, calling, message
 
 AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
 MODES = ("2026-07-28", "legacy")
+CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
+SCENARIOS: dict[str, set[str]] = {
+    "server-initialize": set(),
+    "ping": set(),
+    "tools-list": set(),
+    "sep-2164-resource-not-found": set(),
+    "caching": {  # the app has no prompts and no resources
+        "sep-2549-prompts-list-caching-hints",
+        "sep-2549-resources-list-caching-hints",
+        "sep-2549-resources-templates-list-caching-hints",
+    },
+    "server-stateless": {  # they call tools of the suite's own server
+        "sep-2575-server-rejects-undeclared-capability",
+        "sep-2575-missing-capability-http-400",
+        "sep-2575-http-server-no-independent-requests-on-stream",
+        "sep-2575-server-no-log-without-loglevel",
+    },
+    # mcp 2.3 compares a header with blanks around its value
+    "http-header-validation": {"sep-2243-server-accepts-whitespace-header-value"},
+}
+"""Scenarios of MCP's conformance suite that apply to the app, with the checks that do not.
+
+The other scenarios need prompts, resources, completion, elicitation, sampling, log levels, or tools
+of the suite's own server.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +109,7 @@ async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         method, operation = operations[tool.name]
         assert tool.annotations.read_only_hint == (True if method == "get" else None)
         assert tool.title == operation["summary"]
-        assert tool.description == operation.get("description", "")
+        assert tool.description == operation.get("description", operation["summary"])
         domain = tool.input_schema["properties"]["domain"]["description"]
         assert domain == "Flyte domain to use. Default: the domain in the app's settings."
         schema = json.dumps(tool.input_schema)
@@ -275,3 +302,29 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     assert inner["caller_hash"] == outer["caller_hash"]
     assert inner["subject"] == "alice-subject"
     assert inner["flyte_duration_ms"] > 0
+
+
+@pytest.mark.weekly
+@pytest.mark.skipif(not shutil.which("npm"), reason="there is no npm, which runs the suite")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_mcp_conformance_scenario_passes(
+    local_flyte: LocalFlyte, tmp_path: Path, scenario: str
+) -> None:
+    app = app_with_agents()
+
+    async def app_for_alice(scope: Scope, receive: Receive, send: Send) -> None:
+        """Send alice's token, because the suite sends none."""
+        if scope["type"] == "http":
+            token = (b"authorization", bearer("alice").encode())
+            scope = {**scope, "headers": [*scope["headers"], token]}
+        await app(scope, receive, send)
+
+    suite = f"npm exec --yes --package=node@22 --package={CONFORMANCE} -- conformance server"
+    with serving(app_for_alice) as url:
+        command = f"{suite} --url {url}/mcp --scenario {scenario} --output-dir out"
+        subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=False)
+    (file,) = tmp_path.glob("out/*/checks.json")
+    checks = json.loads(file.read_text("utf-8"))
+    assert "SUCCESS" in {check["status"] for check in checks}
+    failed = {check["id"] for check in checks if check["status"] == "FAILURE"}
+    assert failed <= SCENARIOS[scenario], [check.get("errorMessage") for check in checks]

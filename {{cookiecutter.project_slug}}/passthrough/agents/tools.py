@@ -161,7 +161,7 @@ def _tool(
     definition = {
         "name": operation["operationId"],
         "title": operation["summary"],
-        "description": operation.get("description", ""),
+        "description": operation.get("description") or operation["summary"],
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
         "annotations": {"readOnlyHint": True} if method == "get" else {},
     }
