@@ -10,7 +10,7 @@ class Numbers(RequestBody):
     numbers: list[int]
 
 
-def test_pydantic_makes_few_errors_for_many_unknown_keys() -> None:
+def test_many_unknown_keys_make_few_errors() -> None:
     with pytest.raises(ValidationError) as refused:
         Numbers.model_validate({f"key{number}": 1 for number in range(20_000)})
     assert refused.value.error_count() == 102

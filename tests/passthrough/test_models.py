@@ -36,7 +36,7 @@ def test_an_action_shows_its_last_phases() -> None:
     assert Action.of(details("ACTION_PHASE_SUCCEEDED", cache_status=CACHE_HIT)).cached
 
 
-def test_an_action_that_waits_shows_what_happens_to_it_on_the_cluster() -> None:
+def test_waiting_action_has_cluster_events() -> None:
     last = attempt(24, "Pulling", "Back-off", "Evicted", "Pulling", "Back-off")
     last.cluster_events.add(reason="x")
     attempts = [attempt(23, *(f"old {number}" for number in range(100))), last]
@@ -46,13 +46,13 @@ def test_an_action_that_waits_shows_what_happens_to_it_on_the_cluster() -> None:
     assert Action.of(details("ACTION_PHASE_FAILED", attempts=attempts)).events == []
 
 
-def test_a_text_that_is_cut_off_says_so() -> None:
+def test_truncated_text_is_marked() -> None:
     error, end = pb.ErrorInfo(message="x" * 31_000), "… (cut off, 31,000 characters)"
     shown = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
     assert shown == "x" * (20_000 - len(end)) + end
 
 
-def test_an_answer_that_none_of_the_types_allows_is_not_translated(
+def test_answer_of_unknown_type_is_not_converted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answered = details("ACTION_PHASE_SUCCEEDED", condition=pb.ConditionAction(prompt="May I?"))

@@ -25,9 +25,7 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("person", [None, "expired"])
-def test_without_valid_credentials_agents_learn_where_to_sign_in(
-    url: str, person: str | None
-) -> None:
+def test_unauthenticated_agent_gets_resource_metadata(url: str, person: str | None) -> None:
     with client_of(url, person) as client:
         for address in (url, "https://app.example"):
             refused = client.post("/mcp", headers={"Host": address.partition("://")[2]})
@@ -38,7 +36,7 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
 
 
 @pytest.mark.parametrize("public_url", [None, "https://api.example:8443/flyte"])
-def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
+def test_resource_metadata_has_prefix_and_configured_issuer(
     local_flyte: LocalFlyte, public_url: str | None
 ) -> None:
     issuer = "https://sign-in.example"
@@ -55,9 +53,7 @@ def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
     assert [*map(str, told.authorization_servers)] == [issuer]
 
 
-def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
-    url: str, local_flyte: LocalFlyte
-) -> None:
+def test_resource_metadata_is_public_and_cached(url: str, local_flyte: LocalFlyte) -> None:
     with client_of(url, None) as client:
         client.get(METADATA)
         local_flyte.clear_calls()

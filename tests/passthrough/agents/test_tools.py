@@ -85,16 +85,14 @@ async def official(url: str, token: str, mode: str) -> AsyncIterator[Client]:
 
 
 @pytest.mark.parametrize(("language", "program"), [("python", sys.executable), ("sh", "sh")])
-def test_the_programs_of_the_page_call_a_tool_as_their_person(
-    url: str, language: str, program: str
-) -> None:
+def test_documented_programs_call_tool_as_user(url: str, language: str, program: str) -> None:
     [code] = code_blocks(AGENTS_PAGE, "Connect an agent", language)
     command = [program, "-c", code.replace("https://<address>", url)]
     environment = os.environ | {"TOKEN": PEOPLE["bob"].token, "NO_PROXY": "*"}
     assert PEOPLE["bob"].subject in subprocess.check_output(command, env=environment, text=True)
 
 
-async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
+async def test_tools_are_operations_with_credentials(url: str) -> None:
     document = app_with_agents().openapi()
     operations = {
         operation["operationId"]: (method, operation)
@@ -124,7 +122,7 @@ def error_of(client: Any, tool: str) -> tuple[int, str]:
     return error["code"], error["message"]
 
 
-def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFlyte) -> None:
+def test_only_limits_tools(local_flyte: LocalFlyte) -> None:
     headers = {"Authorization": bearer("alice")}
     with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
@@ -133,14 +131,14 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
     assert names == {"me", "list_waiting", "list_conditions", "answer_condition"}
 
 
-def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
+def test_path_argument_arrives_unchanged(agent: Agent) -> None:
     for text in ("a b", "..", "%2F", "?x=1", "ä…😀", "{text}"):
         assert answer(agent("echo", text=text)) == [text, ""]
     assert answer(agent("echo", text=True)) == ["true", ""]
     assert "Task a/b" in answer(agent("get_task", name="a/b"), is_error=True)["detail"]
 
 
-def test_half_of_a_surrogate_pair_is_no_argument(local_flyte: LocalFlyte) -> None:
+def test_lone_surrogate_argument_is_refused(local_flyte: LocalFlyte) -> None:
     """Newer versions of the protocol let it through; inside, it would be a bug with a traceback."""
     get_run = tools_of(app_with_agents(), None)["get_run"]
     for wrong in ({"name": "\ud800"}, {"name": "a", "project": "\ud800"}):
@@ -148,7 +146,7 @@ def test_half_of_a_surrogate_pair_is_no_argument(local_flyte: LocalFlyte) -> Non
             get_run.request(wrong)
 
 
-def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
+def test_path_argument_cannot_reach_other_endpoint(agent: Agent) -> None:
     assert agent("get_run", name="a/io") == (["no argument in this path may have a slash"], True)
     told = "get_run takes ['name', 'wait', 'project', 'domain'], and needs ['name']"
     for wrong in ({}, {"name": None}, {"name": "a", "id": "a"}):
@@ -174,7 +172,7 @@ def test_each_argument_arrives_in_its_place(agent: Agent) -> None:
     answer(agent("put", project="p", body={"text": 1}), is_error=True)
 
 
-def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
+def test_agent_uploads_text_as_file(agent: Agent) -> None:
     assert agent("upload_file", name="towns.txt")[1]
     uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
     assert uri.endswith("/towns.txt")
@@ -189,9 +187,7 @@ AFTER_1 = "This is not the end: call again with last_event_id=1."
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_json_is_structured_too_and_texts_are_said_to_be_of_others(
-    url: str, mode: str
-) -> None:
+async def test_json_result_has_structured_content(url: str, mode: str) -> None:
     async with official(url, PEOPLE["alice"].token, mode) as client:
         me: Any = await client.call_tool("me", {})
         projects: Any = await client.call_tool("list_projects", {})
@@ -204,7 +200,7 @@ async def test_json_is_structured_too_and_texts_are_said_to_be_of_others(
     assert cut.structured_content is None
 
 
-def test_what_is_too_long_is_cut_and_says_so(agent: Agent) -> None:
+def test_long_result_is_truncated_with_note(agent: Agent) -> None:
     whole = {"text": "語" * 16_000, "more": []}
     assert answer(agent("put", project="p", body=whole))[-1] == whole
     (shown, note), _ = agent("put", project="p", body={"text": "語" * 51_000})
@@ -234,7 +230,7 @@ GONE = b"data: a\nid: 1\n\n: ping\n\ndata: \n\nevent: unavailable\ndata: {}\nid:
         (True, {"content-type": "application/json"}, b"[Infinity]", ["[Infinity]"]),
     ],
 )
-def test_a_result_is_text_and_a_true_note(
+def test_result_has_text_and_note(
     *, is_whole: bool, headers: dict[str, str], body: bytes, told: list[str]
 ) -> None:
     result = result_of(303, Headers(headers), body, is_whole=is_whole)
@@ -242,7 +238,7 @@ def test_a_result_is_text_and_a_true_note(
     assert result["isError"] == body.startswith(b"event: problem")
 
 
-def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
+def test_agent_reads_log_in_parts_without_gaps(
     agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents, "RESULT_SECONDS", 1.0)
@@ -259,9 +255,7 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     assert numbers == [str(number + 1) for number in range(len(numbers))]
 
 
-async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
-    url: str, local_flyte: LocalFlyte
-) -> None:
+async def test_agent_disconnect_cancels_hanging_call(url: str, local_flyte: LocalFlyte) -> None:
     with local_flyte.hang("ListProjects"):
         async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
             call = asyncio.create_task(client.call_tool("list_projects", {}))
@@ -270,13 +264,13 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
         wait_until(lambda: not local_flyte.open_calls("ListProjects"))
 
 
-def test_a_message_is_bounded_and_no_agent_can_listen(url: str) -> None:
+def test_message_size_is_limited_and_get_is_refused(url: str) -> None:
     with client_of(url, "alice") as alice:
         assert alice.get("/mcp", headers=ACCEPT).status_code == 405
         assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413
 
 
-def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
+def test_access_log_names_tool_and_credentials_are_forwarded(
     local_flyte: LocalFlyte,
     received: Received,
     caplog: pytest.LogCaptureFixture,

@@ -26,7 +26,7 @@ def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> boo
     return rests == [told[place + 1 :] for place, _ in enumerate(told)]
 
 
-def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(
+def test_streams_resume_in_right_attempt(
     alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     run, phases = start("tests.stumble", times=1, until=str(tmp_path / "end")), list[Event]()
@@ -55,7 +55,7 @@ def test_streams_go_on_over_all_attempts_and_resume_in_the_right_one(
     assert alice.get(f"/runs/{run}/events", headers={"Last-Event-ID": "x"}).status_code == 422
 
 
-def test_that_an_attempts_log_is_gone_is_told_once(
+def test_missing_log_is_reported_once(
     alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     run = start("tests.stumble", times=1, until=str(tmp_path / "end"))
@@ -74,7 +74,7 @@ def test_that_an_attempts_log_is_gone_is_told_once(
     assert rest[0] == ("attempt", '{"attempt": 2}', "2-0")
 
 
-def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
+def test_disappearing_log_is_not_restarted(
     alice: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
@@ -83,7 +83,7 @@ def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
     assert len(elsewhere.received) == 1
 
 
-def test_a_log_resumes_after_any_event_also_within_a_long_message(
+def test_log_resumes_after_any_event(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")

@@ -44,7 +44,7 @@ def run(text: str = "") -> str:
         return ended(str(context.run(found, name="Ada").name))
 
 
-def test_an_entry_that_is_too_large_hides_no_other(bob: httpx.Client, called: Called) -> None:
+def test_entry_too_large_is_skipped(bob: httpx.Client, called: Called) -> None:
     small = {run(), run(), run()}
     run(LARGE)
     small |= {run(), run(), run()}
@@ -54,7 +54,7 @@ def test_an_entry_that_is_too_large_hides_no_other(bob: httpx.Client, called: Ca
     assert called("ListRuns") < 20
 
 
-def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: httpx.Client) -> None:
+def test_list_too_large_in_total_is_refused(bob: httpx.Client) -> None:
     for _ in range(4):
         run("x" * 60_000)
     answers = [bob.get("/runs", params={"limit": limit}) for limit in (20, 2)]
@@ -62,7 +62,7 @@ def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: htt
     assert len(answers[1].json()) == 2
 
 
-def test_details_that_are_too_large_only_together_are_all_shown(
+def test_details_too_large_in_total_are_returned(
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     run = ended(start("tests.ask", prompts=["a?", "b?", "c?"], fails_after=0.1))
@@ -98,7 +98,7 @@ async def test_call_each_makes_ten_calls_at_once() -> None:
     assert calls.most == CALLS_AT_ONCE
 
 
-async def test_a_list_that_fails_makes_no_further_calls() -> None:
+async def test_failed_list_makes_no_further_calls() -> None:
     calls = Calls()
     with pytest.raises(ValueError, match="-1"):
         await call_each(calls, [-1, *range(1000)])
@@ -107,7 +107,7 @@ async def test_a_list_that_fails_makes_no_further_calls() -> None:
     assert calls.begun == begun <= 2 * CALLS_AT_ONCE
 
 
-async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:
+async def test_take_reads_no_further_entry() -> None:
     async def entries() -> AsyncGenerator[int]:
         for number in range(count + skip):
             yield number

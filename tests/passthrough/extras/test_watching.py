@@ -33,7 +33,7 @@ def changes(client: httpx.Client, run: str) -> list[dict[str, Any]]:
 # Watching
 
 
-def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_has_ended(
+def test_watch_sends_each_change_until_run_ends(
     alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, family: str
 ) -> None:
     with ThreadPoolExecutor(2) as threads:
@@ -54,7 +54,7 @@ def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_
         (Code.INTERNAL, "parent node [x] not found"),  # a child's notification came first
     ],
 )
-def test_a_watch_begins_anew_if_it_is_interrupted_and_ends_after_its_run(
+def test_interrupted_watch_is_reopened_until_run_ends(
     alice: httpx.Client, local_flyte: LocalFlyte, code: Code, message: str
 ) -> None:
     run = start("tests.ask", prompts=["?"], fails_after=0.5)
@@ -65,7 +65,7 @@ def test_a_watch_begins_anew_if_it_is_interrupted_and_ends_after_its_run(
     assert (phases["a0"], phases[asked]) == ("failed", "paused")  # as it stays at Flyte
 
 
-def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
+def test_watch_of_large_run_fetches_only_failed_details(
     alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended(family)
@@ -78,7 +78,7 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
     assert shown == [("failed", True)] * 2 + [("succeeded", False)] * 2
 
 
-def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
+def test_log_continues_beyond_max_received_bytes(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     log(*[lines("x" * 1_000_000)] * 10, envelope(b"{}", 2))
@@ -86,7 +86,7 @@ def test_a_log_beyond_what_a_request_may_receive_is_gone_on_with(
     assert [event.id for event in told] == ["1-1629", "1-1630"]
 
 
-def test_what_a_viewer_knows_of_the_actions_of_a_large_run_takes_few_bytes() -> None:
+def test_known_states_take_few_bytes() -> None:
     known, names = watching.KnownStates(), [f"a{number}" for number in range(20_000)]
     for phase, is_news in ((b"running", True), (b"running", False), (b"succeeded", True)):
         assert {known.replace(name, phase) for name in names} == {is_news}
@@ -96,7 +96,7 @@ def test_what_a_viewer_knows_of_the_actions_of_a_large_run_takes_few_bytes() -> 
 # Waiting
 
 
-def test_a_task_that_takes_too_long_is_answered_with_its_run(
+def test_task_timeout_names_run(
     short_timeout: httpx.Client,
 ) -> None:
     answer = short_timeout.post("/tasks/tests.count/run?project=flytesnacks", json={"to": 100_000})
@@ -119,7 +119,7 @@ def test_waiting_for_a_run_reports_a_flyte_error(
 RUNS = "/tasks/tests.greet/runs"
 
 
-def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
+def test_started_run_is_reported_if_watch_hangs(
     short_timeout: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     with local_flyte.hang("WatchActions"):

@@ -47,7 +47,7 @@ def record_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> Action:
         ("str", "string", "\u00e9\U0001f600\r\n\u202e" + "x" * 90_000, ["x" * 100_001, 1]),
     ],
 )
-def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
+def test_answer_of_requested_type_arrives_unchanged(
     alice: httpx.Client, kind: str, type_: str, good: Any, bad: list[object]
 ) -> None:
     (condition,) = asked(alice, kind=kind)
@@ -59,7 +59,7 @@ def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
     assert literal_eval(outputs["o0"]) == [good]
 
 
-def test_a_question_is_cut_off_if_its_text_or_its_description_is_and_says_so(
+def test_long_prompt_or_description_is_marked_truncated(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     long, short = asked(alice, prompts=["x" * 50_000, "May I?"])
@@ -72,7 +72,7 @@ def test_a_question_is_cut_off_if_its_text_or_its_description_is_and_says_so(
     assert listed[short["run"], short["name"]]["prompt_truncated"]
 
 
-def test_nobodys_many_or_long_questions_hide_those_of_others(
+def test_conditions_are_selected_round_robin_by_owner(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     asked(alice)
@@ -89,7 +89,7 @@ def test_nobodys_many_or_long_questions_hide_those_of_others(
     assert shown(100).count(True) == 4
 
 
-def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
+def test_unrecorded_answer_counts_after_run_end(
     *,
     alice: httpx.Client,
     bob: httpx.Client,
@@ -115,7 +115,7 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
     assert "otherwise" in other.json()["detail"]
 
 
-def test_an_answer_that_comes_too_late_is_not_claimed(
+def test_late_answer_is_conflict(
     alice: httpx.Client, local_flyte: LocalFlyte, called: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
@@ -131,7 +131,7 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
     assert answer(alice, condition, True).status_code == 409  # 1 is not true
 
 
-def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_nothing(
+def test_conditions_list_skips_unreadable_and_ended_runs(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     found = [condition for _ in range(2) for condition in asked(alice)]
@@ -160,9 +160,7 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
     wait_until(lambda: aborted not in waiting())
 
 
-def test_what_waits_comes_first_and_the_rest_on_further_pages(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
+def test_waiting_conditions_come_first(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     found = asked(alice, count=3)
     for condition in found[:2]:
         answer(alice, condition, True)

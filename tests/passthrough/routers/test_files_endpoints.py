@@ -35,7 +35,7 @@ def begin(
     return connected(url, head("/files", *headers, person=person, method="POST"))
 
 
-def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
+def test_refused_upload_is_not_read(url: str, local_flyte: LocalFlyte) -> None:
     local_flyte.clear_calls()
     for length, person, kind, status in (
         (Limits().max_upload_bytes + 1, "alice", "text/plain", b"413"),
@@ -48,7 +48,7 @@ def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: Loc
     assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
 
 
-def test_upload_without_content_is_refused_but_empty_file_is_stored(alice: httpx.Client) -> None:
+def test_upload_without_content_is_refused(alice: httpx.Client) -> None:
     assert alice.post("/files").status_code == 422
     headers = {"Content-Type": "application/octet-stream"}
     assert alice.post("/files", headers=headers).status_code == 201
@@ -69,7 +69,7 @@ def test_a_client_who_leaves_leaves_nothing(
         wait_until(lambda: not [*temporary.iterdir()])
 
 
-def test_a_file_may_arrive_slowly_because_the_deadline_is_for_the_response(
+def test_slow_upload_has_no_deadline(
     local_flyte: LocalFlyte,
 ) -> None:
     app = build_app(router, flyte_timeout=1.0)  # a response has twice that
@@ -91,6 +91,6 @@ NAMES = {
 }
 
 
-def test_a_file_is_called_like_the_callers_but_leads_nowhere(alice: httpx.Client) -> None:
+def test_file_name_is_sanitized(alice: httpx.Client) -> None:
     answers = [alice.post("/files", params={"name": name}, content=b"x") for name in NAMES]
     assert [Path(answer.json()["uri"]).name for answer in answers] == [*NAMES.values()]

@@ -21,7 +21,7 @@ router = router_of(conditions, runs, streams)
 # Actions
 
 
-def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
+def test_actions_have_parents_attempts_groups_and_errors(
     alice: httpx.Client, family: str, local_flyte: LocalFlyte
 ) -> None:
     listed = alice.get(f"/runs/{ended(family)}/actions").json()
@@ -61,18 +61,14 @@ def test_recovering_takes_over_what_has_succeeded(
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
 
 
-def test_a_rerun_with_an_input_that_the_task_lacks_is_refused(
-    alice: httpx.Client, greeting: str
-) -> None:
+def test_rerun_with_unknown_input_is_refused(alice: httpx.Client, greeting: str) -> None:
     refused = alice.post(f"/runs/{greeting}/rerun", json={"inputs": {"nobody": 1}})
     assert refused.status_code == 422
     unknown = {"location": ["inputs", "nobody"], "detail": "the task has no such input"}
     assert refused.json()["errors"] == [unknown]
 
 
-def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
-    local_flyte: LocalFlyte, greeting: str
-) -> None:
+def test_location_header_includes_proxy_prefix(local_flyte: LocalFlyte, greeting: str) -> None:
     with serving(build_app(router), root_path="/flyte") as url, client_of(url, "alice") as alice:
         made = alice.post(f"/runs/{greeting}/rerun")  # the proxy has removed the prefix
         assert made.headers["Location"].startswith(f"/flyte/runs/{made.json()['name']}?")
@@ -89,7 +85,7 @@ def test_a_new_run_is_where_its_location_says_also_behind_a_proxy_with_a_prefix(
         ("conditions/{action}", {"value": True}, "SignalEvent", "GetActionDetails"),
     ],
 )
-def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
+def test_success_is_reported_if_later_reads_fail(
     *, alice: httpx.Client, local_flyte: LocalFlyte, path: str, body: Any, taken: str, read: str
 ) -> None:
     run = start("tests.ask", prompts=["?"])

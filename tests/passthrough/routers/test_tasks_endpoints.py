@@ -14,16 +14,14 @@ router = router_of(tasks)
 RUNS = "/tasks/tests.greet/runs"
 
 
-def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client) -> None:
+def test_sdk_argument_name_is_refused_as_input(alice: httpx.Client) -> None:
     for name in ("obj", "run_name"):
         answer = alice.post(RUNS, json={"inputs": {"name": "Ada", name: 1}})
         assert answer.status_code == 422, answer.text
         assert f"{name} is the name of an argument" in answer.text
 
 
-def test_tasks_are_listed_in_the_largest_pages_that_flyte_allows(
-    there: httpx.Client, elsewhere: StubServer
-) -> None:
+def test_tasks_are_listed_in_largest_pages(there: httpx.Client, elsewhere: StubServer) -> None:
     elsewhere.answers(b"")
     assert there.get("/tasks").json() == []
     (asked,) = (ListTasksRequest.FromString(call["body"]) for call in elsewhere.received)

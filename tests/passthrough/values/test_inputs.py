@@ -139,9 +139,7 @@ def read(literal: Literal, kind: Any) -> str:
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
-def test_a_task_receives_what_was_given_and_what_is_shown(
-    kind: Any, native: Any, given: Any
-) -> None:
+def test_task_receives_sent_and_shown_value(kind: Any, native: Any, given: Any) -> None:
     expected = read(as_the_sdk(native, kind), kind)
     made = to_literal(given, kind)
     assert read(made, kind) == expected
@@ -164,7 +162,7 @@ def as_other_clients_send(shown: Any) -> Any:
     return int(shown) if is_whole and abs(shown) < 2**53 else shown
 
 
-def test_values_are_stored_as_the_sdk_stores_them() -> None:
+def test_literals_equal_those_of_sdk() -> None:
     """The SDK's type engine, which the app does not change, decides. A cache compares the bytes."""
     others = []
     for kind, native in typed_values():
@@ -176,7 +174,7 @@ def test_values_are_stored_as_the_sdk_stores_them() -> None:
     assert others == []
 
 
-def test_a_dict_may_hold_what_pydantic_writes_as_json() -> None:
+def test_dict_may_contain_pydantic_values() -> None:
     stored = to_literal({"day": [NOW.date()]}, dict)
     assert to_json([("a", stored)]) == {"a": {"day": ["2024-01-02"]}}
     assert to_json([("a", to_literal(Twice(value=2), Twice))]) == {"a": {"value": 2}}
@@ -236,7 +234,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "given", "errors"), WRONG)
-def test_an_invalid_value_is_reported_with_the_location_of_the_first_error(
+def test_invalid_value_has_location_of_first_error(
     kind: Any, given: Any, errors: dict[tuple[str | int, ...], str]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:
@@ -268,9 +266,7 @@ def written(received: Any) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['type']} {row['sent']}")
-def test_a_value_is_refused_or_arrives_and_is_shown_as_the_page_says(
-    alice: httpx.Client, row: dict[str, str]
-) -> None:
+def test_value_is_converted_as_documented(alice: httpx.Client, row: dict[str, str]) -> None:
     body = f'{{"inputs": {{"value": {row["sent"]}}}}}'
     headers = {"Content-Type": "application/json"}
     answer = alice.post(f"/rows/{ROWS.index(row)}", content=body, headers=headers)
@@ -287,9 +283,7 @@ def test_a_value_is_refused_or_arrives_and_is_shown_as_the_page_says(
 
 
 @pytest.mark.parametrize(("levels", "status"), [(40, 422), (400, 422), (900, 422), (5_000, 400)])
-def test_values_that_are_nested_too_deep_are_refused(
-    alice: httpx.Client, levels: int, status: int
-) -> None:
+def test_deeply_nested_value_is_refused(alice: httpx.Client, levels: int, status: int) -> None:
     (number,) = (ROWS.index(row) for row in ROWS if row["type"] == "model that takes any field")
     body = '{"inputs": {"value": {"options": {"a": ' + "[" * levels + "]" * levels + "}}}}"
     headers = {"Content-Type": "application/json"}

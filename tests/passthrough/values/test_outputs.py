@@ -83,7 +83,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
 
 
 @pytest.mark.parametrize("name", LITERALS)
-def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
+def test_hostile_literal_has_no_side_effects(name: str) -> None:
     literal, expected = LITERALS[name]
     default = NamedParameter(name="a", parameter=Parameter(default=literal))
     with only_data():
@@ -98,7 +98,7 @@ def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
         assert repr(shown) == repr(expected)
 
 
-def test_a_map_is_shown_in_the_order_of_its_names() -> None:
+def test_map_is_sorted_by_name() -> None:
     names = [f"{number:03}" for number in range(200)]
     shuffled = random.sample(names, len(names))
     literals = dict.fromkeys(shuffled, scalar(primitive={"integer": 1}))

@@ -22,7 +22,7 @@ from .kinds import Color, Owner, Tree, Wall
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(name: str) -> None:
+def test_hostile_type_has_no_side_effects(name: str) -> None:
     kind = TYPES[name]
     interface = interface_of(a=kind)
     with only_data():
@@ -87,7 +87,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     }
 
 
-def test_a_description_is_the_authors_and_says_what_a_format_means() -> None:
+def test_description_is_author_text_with_format_note() -> None:
     described = create_model("Described", content=(bytes, Field(description="of the page")))
     kinds: dict[str, Any] = {"a": File, "b": File, "c": Wait, "d": Content, "e": described}
     task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()}, f=type_of(bytes))
@@ -107,7 +107,7 @@ def test_a_description_is_the_authors_and_says_what_a_format_means() -> None:
     ]
 
 
-def test_defaults_that_a_task_might_read_otherwise_are_omitted() -> None:
+def test_ambiguous_defaults_are_omitted() -> None:
     """A form then leaves such a field out, and the task uses its own default."""
     fields: Any = {
         "kept": (float, 2.0), "maybe": (str | None, "x"), "secret": (SecretStr, SecretStr("s")),

@@ -64,7 +64,7 @@ def test_typed_values_arrive_in_a_task(send: Send) -> None:
     assert send({"inputs": INPUTS})["outputs"] == {"o0": ARRIVES}
 
 
-def test_values_that_would_arrive_otherwise_are_refused(send: Send) -> None:
+def test_values_read_differently_are_refused(send: Send) -> None:
     for (name, *field), value in REFUSED:
         changed = {**INPUTS[name], field[0]: value} if field else value
         problem = send({"inputs": {**INPUTS, name: changed}})
