@@ -32,8 +32,8 @@ def main() -> None:
         flyte = stack.enter_context(started("flyte", projects[str(ROOT)], {}))
         environment, token = flyte.details["environment"], flyte.details["token"]
         # The name of the setting since 3.1, and the one before.
-        for name in ("MAX_CONCURRENT_REQUESTS_PER_CALLER", "OPEN_REQUESTS_PER_CALLER"):
-            environment[name] = str(2 * max(CONCURRENCY))
+        for variable in ("MAX_CONCURRENT_REQUESTS_PER_CALLER", "OPEN_REQUESTS_PER_CALLER"):
+            environment[variable] = str(2 * max(CONCURRENCY))
         for label, project in {"the minimal app": projects[str(ROOT)], **projects}.items():
             role = "minimal" if label == "the minimal app" else "ours"
             with started(f"{role} count {token}", project, environment) as counting:

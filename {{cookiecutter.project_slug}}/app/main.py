@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> App:
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
         middleware=[passthrough_middleware(settings), ProjectDomain],
+        import_name=f"{__name__}:app",
     )
     for module in ROUTERS:
         app.include_router(module.router)

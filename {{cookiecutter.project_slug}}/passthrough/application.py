@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 import anyio
@@ -133,6 +134,7 @@ class App(FastAPI):
         public: Collection[str] = (),
         middleware: Sequence[Middleware] = (),
         headers: Mapping[str, str] | None = None,
+        import_name: str = "",
         **options: Any,
     ) -> None:
         """Build an app.
@@ -143,10 +145,12 @@ class App(FastAPI):
             middleware: For all requests but public ones, inside the app's own; the outermost first.
             headers: For every response that does not set them itself, instead of those of the
                 same name in ``http/headers.py``.
+            import_name: The app's module and variable, such as ``app.main:app``, by which
+                ``flyte deploy`` pickles the app.
             options: FastAPI's.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
-        self._headers = headers or {}
+        self._headers, self._import_name = headers or {}, import_name
         self._inner = [*middleware, Middleware(ConcurrencyLimitMiddleware, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
@@ -193,7 +197,9 @@ class App(FastAPI):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
-        return pkgutil.resolve_name, ("app.main:app",)
+        if not self._import_name:
+            raise PicklingError("the app has no name: give App(import_name=f'{__name__}:app')")
+        return pkgutil.resolve_name, (self._import_name,)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""

@@ -92,6 +92,26 @@ def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
     assert f"    KeyError: '{REDACTED}'" in others
 
 
+LOOPS = """
+import asyncio
+import logging
+from passthrough import Settings
+from passthrough.http.logging_setup import set_up_logging
+
+async def log(number: int) -> None:
+    logging.getLogger("app").info("record %d", number)
+
+set_up_logging(Settings())
+for number in range(4):
+    asyncio.run(log(number))
+"""
+
+
+def test_records_of_several_event_loops_are_written() -> None:
+    lines = run_python(LOOPS).stderr.splitlines()
+    assert [line.split()[-1] for line in lines] == ["0", "1", "2", "3"]
+
+
 def test_an_owners_own_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     own = logging.StreamHandler()
     monkeypatch.setattr(logging.getLogger(), "handlers", [own])

@@ -26,8 +26,11 @@ class CallerMiddleware(PassthroughAuth):
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            if headers.get(b"sec-fetch-dest") != b"document" and self._is_foreign(headers):
-                raise HTTPException(403, "Cross-site request refused")
+            # Without either header, no browser has sent the request.
+            if b"sec-fetch-site" in headers or b"origin" in headers:
+                is_link = headers.get(b"sec-fetch-dest") == b"document"
+                if not is_link and self._is_foreign(headers):
+                    raise HTTPException(403, "Cross-site request refused")
         return credentials
 
 

@@ -38,22 +38,16 @@ class ResponseHeaders:
         """Return the start of a response with its headers; the endpoint's own ones stay."""
         own = start.get("headers", ())
         names = dict(own)
-        if is_event_stream(start):
+        if is_event_stream(names.get(b"content-type", b"")):
             # FastAPI sets "no-cache", with which a cache may store the stream.
             own = [pair for pair in own if pair[0] != b"cache-control"]
-            names.pop(b"cache-control", None)
+            names = dict(own)
         more = [*self._defaults, (b"x-request-id", state.request_id.encode())]
         if state.omitted_count:
             more.append((b"x-omitted-count", b"%d" % state.omitted_count))
-        return {**start, "headers": [*own, *(pair for pair in more if pair[0] not in names)]}
+        return {**start, "headers": [*own, *[pair for pair in more if pair[0] not in names]]}
 
 
-def content_type(start: Message) -> bytes:
-    """Return the content type at the start of a response."""
-    kind: bytes = dict(start.get("headers", ())).get(b"content-type", b"")
-    return kind
-
-
-def is_event_stream(start: Message) -> bool:
-    """Tell whether a response is an event stream."""
-    return content_type(start).startswith(b"text/event-stream")
+def is_event_stream(content_type: bytes) -> bool:
+    """Tell whether a response of this type is an event stream."""
+    return content_type.startswith(b"text/event-stream")

@@ -1,9 +1,15 @@
 """What is logged, and how: one formatter for the app, the SDK and the server."""
 
-import asyncio
+import atexit
 import json
 import logging
+import sys
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Any
 
 from ..calls.redaction import redact
 from ..settings import Settings
@@ -12,38 +18,37 @@ MOMENT = 0.05  # seconds
 RECORD_CHARS = 10_000  # of a record, with its traceback; the middle is left out
 
 
-class Console(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to standard error: a warning at once, other records of a moment together.
+class Writer(QueueListener):
+    """A thread that writes texts to standard error."""
 
-    A write releases the interpreter: with one for each request, each waits for other threads.
-    ``MemoryHandler`` would format a record when nobody knows its caller's credentials any more.
+    def handle(self, record: Any) -> None:
+        """Write a text, and wait a moment after the last one: to wake up for each costs more."""
+        with suppress(OSError, ValueError):  # closed
+            sys.stderr.write(record)
+        if self.queue.empty():  # type: ignore[attr-defined]
+            time.sleep(MOMENT)
+
+
+class Console(QueueHandler):
+    """Formats a record while its caller's credentials are known, for `Writer` to write it.
+
+    A write lets all other threads go first, and each request has a record.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
+        super().__init__(SimpleQueue())
+        self._writer: Writer | None = None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, now or in a moment."""
-        try:
-            self._lines.append(self.format(record) + self.terminator)
-            loop = asyncio._get_running_loop()  # None in a thread
-            if not loop or record.levelno >= logging.WARNING:
-                self.flush()
-            elif len(self._lines) == 1:
-                loop.call_later(MOMENT, self.flush)
-        except Exception:  # noqa: BLE001 - as any handler does
-            self.handleError(record)
+    def start(self) -> None:
+        """Start the thread, which writes the last records when the process ends."""
+        if not self._writer:
+            self._writer = Writer(self.queue)
+            self._writer.start()
+            atexit.register(self._writer.stop)
 
-    def flush(self) -> None:
-        """Write what has been kept."""
-        self.acquire()
-        try:
-            lines, self._lines = "".join(self._lines), []
-            self.stream.write(lines)
-            super().flush()
-        finally:
-            self.release()
+    def prepare(self, record: logging.LogRecord) -> str:
+        """Return the text to write."""
+        return self.format(record) + "\n"
 
 
 CONSOLE = Console()
@@ -97,6 +102,7 @@ def set_up_logging(settings: Settings) -> None:
         root.addHandler(CONSOLE)
     if root.handlers[0] is not CONSOLE:
         return
+    CONSOLE.start()
     CONSOLE.setFormatter(LogFormatter(settings))  # the SDK may have put another one around it
     for ours in map(logging.getLogger, ("app", "passthrough")):
         ours.setLevel(ours.level or settings.log_level)

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Send
 
 from .cancellation import Cancellation
-from .headers import ResponseHeaders, content_type, is_event_stream
+from .headers import ResponseHeaders, is_event_stream
 
 UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
 PIECE_BYTES = 64 * 1024  # of a large body
@@ -79,7 +79,8 @@ class ResponseSender:
         if self._cancellation.reason:
             # An answer that was cut off, such as a log, must not begin as if it were whole.
             await checkpoint_if_cancelled()
-        if start["status"] == 413 and content_type(start).startswith(b"text/plain"):
+        content_type = dict(start.get("headers", ())).get(b"content-type", b"")
+        if start["status"] == 413 and content_type.startswith(b"text/plain"):
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
@@ -87,7 +88,7 @@ class ResponseSender:
         state.message_slot.release()
         state.body_slot.release()
         self.events = None
-        if is_event_stream(start):
+        if is_event_stream(content_type):
             self.events = EventStream(start, self._send_in_pieces)
             self._cancellation.stop_seconds = 0.0
         return start
