@@ -1,9 +1,35 @@
 """What endpoints take: errors in it are told by their place."""
 
+import asyncio
+
+import httpx
 import pytest
+from fastapi import APIRouter
 from pydantic import TypeAdapter, ValidationError
 
-from passthrough.dependencies import QueryTime, RequestBody
+from passthrough.dependencies import QueryTime, RequestBody, deadline
+
+router = APIRouter()
+
+
+@router.get("/patient", dependencies=[deadline(60)])
+@router.get("/default")
+async def wait_longer_than_flyte_may_take_twice() -> str:
+    await asyncio.sleep(2.5)
+    return "responded"
+
+
+@router.get("/impatient", dependencies=[deadline(0.2)])
+async def wait_forever() -> None:
+    await asyncio.Event().wait()
+
+
+def test_deadline_of_an_endpoint_replaces_flyte_timeout(
+    alice: httpx.Client, short_timeout: httpx.Client
+) -> None:
+    assert short_timeout.get("/default").status_code == 504
+    assert short_timeout.get("/patient").json() == "responded"
+    assert alice.get("/impatient").json()["code"] == "deadline"
 
 
 class Numbers(RequestBody):

@@ -56,7 +56,7 @@ from .http.public import PageFiles
 # What endpoints take
 from .dependencies import CallerDep, SubjectDep
 from .http.callers import find_caller
-from .dependencies import ActionDep, RunDep, TaskDep
+from .dependencies import deadline, ActionDep, RunDep, TaskDep
 from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 
 # What they return

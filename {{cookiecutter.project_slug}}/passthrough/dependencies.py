@@ -196,6 +196,23 @@ Example:
 """
 
 
+def deadline(seconds: float) -> Any:
+    """Return a dependency that sets the deadline of an endpoint, instead of ``FLYTE_TIMEOUT``.
+
+    The response must begin within this time, and Flyte may take half of it to answer a call.
+    Otherwise the endpoint and its calls are cancelled, and the response is a 504.
+
+    Example::
+
+        @router.post("/reports", dependencies=[deadline(300)])
+    """
+
+    async def replace_deadline() -> None:
+        this_request().deadline.replace(seconds)
+
+    return Depends(replace_deadline)
+
+
 class RequestBody(BaseModel, extra="forbid"):
     """Base class for request bodies: a JSON object that may have no other keys than the fields.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -103,7 +104,10 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
     ids=["another spelling", "two cookies", "all cookies"],
 )
 def test_a_caller_has_a_limited_number_of_open_requests(
-    local_flyte: LocalFlyte, settings: dict[str, Any], headers: dict[str, str]
+    local_flyte: LocalFlyte,
+    settings: dict[str, Any],
+    headers: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = PEOPLE["alice"].token
     app = build_app(router, max_concurrent_requests_per_caller=MOST, **settings)
@@ -118,8 +122,15 @@ def test_a_caller_has_a_limited_number_of_open_requests(
             sent = {name: text.format(number, token=token) for name, text in headers.items()}
             stream = streams.enter_context(alice.stream("GET", "/events", headers=sent))
             assert stream.status_code == 200
-        refused = alice.get("/thread")
+        refused = alice.get("/thread?secret")
         assert refused.status_code == 429
+        assert refused.json()["code"] == "too_many_requests"
+        (line,) = (record.getMessage() for record in caplog.records if "429" in record.getMessage())
+        assert re.fullmatch(
+            "429 for GET /thread of caller [0-9a-f]{12}, subject -, who has 5 open requests:"
+            " 5 of GET /events",
+            line,
+        )
         assert int(refused.headers["Retry-After"]) > 0
         assert alice.get("/health").is_success  # which needs no credentials
         assert bob.get("/thread").json() == "served"

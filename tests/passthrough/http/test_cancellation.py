@@ -10,6 +10,7 @@ from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+import flyte
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Request
@@ -235,6 +236,39 @@ def test_nothing_starts_for_clients_who_left_before_their_body_was_read(
     wait_until(lambda: len(caplog.records) == 5)
     assert {vars(one)["fields"]["status"] for one in caplog.records} == {499}
     assert heard == []
+
+
+@router.post("/own-wait")
+async def own_wait() -> None:
+    run = await flyte.run.aio(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
+    heard.append(run.name)
+    await asyncio.Event().wait()
+
+
+def test_stopping_server_responds_to_waiting_clients(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cancellation, "STOP_SECONDS", 0.5)
+    with ThreadPoolExecutor(2) as threads, ExitStack() as clients:
+        with serving(build_app(router)) as url:
+            alice = clients.enter_context(client_of(url, "alice"))
+            waiting = threads.submit(alice.post, "/own-wait")
+            wait_until(lambda: heard)
+            short = threads.submit(alice.get, "/own-short")
+            wait_until(lambda: len(heard) == 2)
+        stopped = waiting.result()
+        assert short.result().json() == "finished"
+    assert (stopped.status_code, stopped.headers["Retry-After"]) == (503, "5")
+    assert stopped.json()["code"] == "stopping"
+    assert stopped.json()["detail"].endswith(f"; the run {heard[0]} goes on")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@router.get("/own-short")
+async def own_short() -> str:
+    heard.append("short")
+    await asyncio.sleep(0.2)
+    return "finished"
 
 
 @router.get("/mark")

@@ -83,7 +83,7 @@ def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
         "WARNING app.routers.mine: one",
         "WARNING flyte: one",
         "WARNING others: one",
-        "ERROR passthrough.http.problems: GET /logs: status 500, KeyError",
+        "ERROR passthrough.http.problems: GET /logs: status 500, KeyError, request mine",
     ]
     line = r"INFO app\.access: GET /logs 500 [\d.]+ 0\.0 mine [0-9a-f]{12} -"
     assert re.fullmatch(line, last)

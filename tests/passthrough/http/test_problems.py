@@ -22,8 +22,14 @@ from starlette.responses import Response, StreamingResponse
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
-from passthrough.calls.sdk import DeadlineExceededError, TooLargeError
-from passthrough.http.problems import Problem
+from passthrough.calls.sdk import (
+    DeadlineExceededError,
+    FlyteLimitError,
+    MessageTooLargeError,
+    TooLargeError,
+)
+from passthrough.http.cancellation import StoppingError
+from passthrough.http.problems import CodedError, Problem
 from passthrough.values.inputs import InvalidInputs
 
 from ..support import build_app, connected, head
@@ -129,6 +135,62 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     is_logged = status == 400 or status >= 500  # a 400 may be the app's fault
     assert [line.startswith(expected) for line in lines] == [True] * is_logged
     assert "\n" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (HTTPException(413, "Content Too Large"), 413, "body_too_large"),
+        (MessageTooLargeError("larger"), 413, "message_too_large"),
+        (TooLargeError("larger"), 413, "response_too_large"),
+        (FlyteLimitError("larger"), 413, "outputs_too_large"),
+        (RequestValidationError([]), 422, "invalid_request"),
+        (InvalidInputs([]), 422, "invalid_inputs"),
+        (CodedError(429, "too_many_requests", "wait"), 429, "too_many_requests"),
+        (StoppingError(), 503, "stopping"),
+        (TimeoutError(), 504, "deadline"),
+        (ConnectError(Code.RESOURCE_EXHAUSTED, ""), 429, "flyte"),
+        (ConnectError(Code.UNAVAILABLE, ""), 503, "flyte"),
+        (DeadlineExceededError("Get"), 504, "flyte"),
+        (HTTPException(403), 403, None),
+        (KeyError(), 500, None),
+    ],
+)
+def test_code_tells_causes_of_one_status_apart(
+    error: Exception, status: int, code: str | None
+) -> None:
+    problem = Problem.of_exception(error)
+    assert (problem.status, problem.code) == (status, code)
+
+
+def test_openapi_document_lists_the_codes(alice: httpx.Client) -> None:
+    """A client may depend on them, so they are written out: none may be renamed or removed."""
+    schema = alice.get("/openapi.json").json()["components"]["schemas"]["Problem"]
+    code = schema["properties"]["code"]
+    assert code["anyOf"][0]["enum"] == [
+        "body_too_large",
+        "message_too_large",
+        "response_too_large",
+        "outputs_too_large",
+        "invalid_request",
+        "invalid_inputs",
+        "too_many_requests",
+        "stopping",
+        "deadline",
+        "flyte",
+    ]
+    assert all(f"`{each}`: " in code["description"] for each in code["anyOf"][0]["enum"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(Code.UNAVAILABLE, 503), (Code.DEADLINE_EXCEEDED, 504)]
+)
+def test_unavailable_flyte_is_a_problem_with_retry_after(
+    alice: httpx.Client, local_flyte: LocalFlyte, error: Code, status: int
+) -> None:
+    local_flyte.fail_next("UserInfo", error)
+    refused = alice.get("/me")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (status, "5")
 
 
 REFUSED = HTTPException(403, "not you")

@@ -11,7 +11,7 @@ from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
 from .request_state import this_request
-from .sdk import DeadlineExceededError, TooLargeError, forwarded_credentials
+from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
 MOST_SECRETS = 100  # of one request; nobody's credentials have more
@@ -90,7 +90,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
 def _safe(error: ConnectError, method: str) -> ConnectError:
     safe, text = error, redact(str(error.message or ""), ERROR_CHARS)  # may be a null
     if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
-        safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
+        safe = FlyteLimitError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
     elif not isinstance(error, TooLargeError):

@@ -58,6 +58,11 @@ class Deadline:
         if 0 < self.seconds_left() < math.inf:
             self.begin(CALLS * self.timeout)
 
+    def replace(self, seconds: float) -> None:
+        """Begin anew, with this much time for the response, and half of it for a call to Flyte."""
+        self.timeout = seconds / CALLS
+        self.begin(seconds)
+
     def remove(self) -> None:
         """Have no deadline from here on."""
         if self._timer:

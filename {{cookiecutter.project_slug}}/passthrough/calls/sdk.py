@@ -6,7 +6,7 @@ Other modules use private names only through `sdk_object`. All are checked at st
 import functools
 import inspect
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, ClassVar
 
 import flyte.errors
 from connectrpc.code import Code
@@ -32,12 +32,22 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 class TooLargeError(ConnectError):
     """What Flyte has sent is beyond a limit: the answer is 413."""
 
+    problem_code: ClassVar[Any] = "response_too_large"  # of ``http/problems.py``
+
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
 
 
 class MessageTooLargeError(TooLargeError):
     """One message is too large by itself, so a part of it may be asked for."""
+
+    problem_code = "message_too_large"
+
+
+class FlyteLimitError(TooLargeError):
+    """Flyte itself does not return inputs or outputs of this size."""
+
+    problem_code = "outputs_too_large"
 
 
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)  # of a failed call

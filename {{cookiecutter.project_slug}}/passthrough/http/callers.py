@@ -1,6 +1,7 @@
 """Who the caller is, and the limit of concurrent requests per caller (429)."""
 
 import hashlib
+import logging
 import math
 import secrets
 from collections import Counter
@@ -9,15 +10,17 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..calls.redaction import secrets_in
-from ..calls.request_state import this_request
+from ..calls.redaction import redact, secrets_in
+from ..calls.request_state import RequestState, this_request
 from ..calls.sdk import forwarded_credentials
 from ..models import Caller
 from ..settings import Settings
+from .problems import CodedError, route_of
+
+logger = logging.getLogger(__name__)
 
 IS_INNER = "passthrough.is_inner"
 """The key of ASGI's scope that is set in a tool call's request: its agent's message is counted."""
@@ -76,6 +79,7 @@ class ConcurrencyLimitMiddleware:
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
+        self._requests = dict[RequestState, tuple[Scope, list[str]]]()
         self._subjects = dict[str, str]()  # by the hashes of credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,18 +100,35 @@ class ConcurrencyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         if self._open[fullest] >= self._most:
+            self._log_refusal(scope, fullest)
             detail = f"you may have {self._most} requests open: wait for one to end"
-            raise HTTPException(429, detail, {"Retry-After": "5"})
+            raise CodedError(429, "too_many_requests", detail)
         self._open.update(callers)
+        self._requests[state] = scope, callers
         try:
             await self._app(scope, receive, send)
         finally:
+            del self._requests[state]
             self._open.subtract(callers)
             for caller in callers:
                 if not self._open[caller]:
                     del self._open[caller]
             if state.subject:
                 self._remember(hashes, state.subject)
+
+    def _log_refusal(self, scope: Scope, caller: str) -> None:
+        """Log which requests the caller has open, by their routes."""
+        opened = [scope for scope, callers in self._requests.values() if caller in callers]
+        routes = Counter(f"{each['method']} {route_of(each)}" for each in opened)
+        logger.warning(
+            "429 for %s %s of caller %s, subject %s, who has %d open requests: %s",
+            scope["method"],
+            redact(scope["path"], 200),
+            caller,
+            this_request().subject or "-",
+            len(opened),
+            ", ".join(f"{count} of {route}" for route, count in routes.most_common()),
+        )
 
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)

@@ -28,6 +28,7 @@ from ..calls.redaction import ERROR_CHARS, redact
 from ..calls.request_state import this_request
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..values.inputs import InvalidInputs
+from .cancellation import StoppingError
 
 logger = logging.getLogger(__name__)
 MOST_ERRORS = 100  # in one answer
@@ -58,6 +59,42 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
+ProblemCode = Literal[
+    "body_too_large",
+    "message_too_large",
+    "response_too_large",
+    "outputs_too_large",
+    "invalid_request",
+    "invalid_inputs",
+    "too_many_requests",
+    "stopping",
+    "deadline",
+    "flyte",
+]
+CODES: dict[ProblemCode, str] = {
+    "body_too_large": "413: the request's body",
+    "message_too_large": "413: one message from Flyte",
+    "response_too_large": "413: all that Flyte sent for the request",
+    "outputs_too_large": "413: inputs and outputs above Flyte's own limit",
+    "invalid_request": "422: values of the request",
+    "invalid_inputs": "422: inputs of the task",
+    "too_many_requests": "429: the caller has too many open requests",
+    "stopping": "503: this replica stops",
+    "deadline": "504: the response did not begin in time",
+    "flyte": "any status: Flyte refused or failed",
+}
+"""Causes of problems, where one status has several. A code is never renamed."""
+RETRY_AFTER = "5"  # seconds
+
+
+class CodedError(HTTPException):
+    """A refusal with a code, which tells it from others of the same status."""
+
+    def __init__(self, status: int, code: ProblemCode, detail: str) -> None:
+        super().__init__(status, detail)
+        self.code = code
+
+
 SafeText = Annotated[str, AfterValidator(lambda text: redact(text, ERROR_CHARS))]
 """A text that may quote the request: credentials are replaced, and it is cut off."""
 
@@ -75,6 +112,11 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
+    code: ProblemCode | None = Field(
+        default=None,
+        description="The cause, if the status has several. "
+        + "; ".join(f"`{code}`: {text}" for code, text in CODES.items()),
+    )
     detail: SafeText | None = None
     errors: list[InvalidValue] | None = None
     sign_in: str | None = Field(default=None, description="Where to sign in; only with 401")
@@ -86,21 +128,26 @@ class Problem(BaseModel):
     def of_exception(cls, error: BaseException) -> "Problem":
         """Return the problem for an exception from Flyte, FastAPI or Python."""
         status, detail, wrong = 500, None, list[tuple[Iterable[Any], str]]()
+        code: ProblemCode | None = None
         match error:  # the first case that matches: subclasses come before their bases
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
+                code = "invalid_inputs"
                 wrong = [(("inputs", *place), text) for place, text in error.errors]
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
+                code = "invalid_request"
                 wrong = [(one["loc"], one["msg"]) for one in error.errors()]
             case TooLargeError():
-                status, detail = 413, error.message
+                status, detail, code = 413, error.message, error.problem_code
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
+                code = "flyte"
             case HTTPException():
                 status, detail = error.status_code, error.detail
+                code = error.code if isinstance(error, CodedError) else None
                 if detail == "Content Too Large":  # Starlette's
-                    detail = "the body of the request is too large"
+                    detail, code = "the body of the request is too large", "body_too_large"
                 if not isinstance(detail, str):
                     detail = json.dumps(detail, default=str)
             case (
@@ -111,17 +158,21 @@ class Problem(BaseModel):
                 return cls.of_exception(cause)
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
+                code = "flyte"
                 # The SDK names only a project that it was given explicitly.
                 detail = detail.replace(" in project None, domain None", "")
             case httpx.TransportError():  # such as of an upload's
                 status = 502
             case TimeoutError():
-                status, detail = 504, "this took too long"
+                status, detail, code = 504, "this took too long", "deadline"
+            case StoppingError():
+                status, detail, code = 503, "this replica stops: send it again", "stopping"
         title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
         told = wrong[:MOST_ERRORS]
         return cls(
             title=title,
             status=status,
+            code=code,
             detail=None if detail == title else detail,
             errors=[InvalidValue(location=[*at], detail=text) for at, text in told] or None,
             refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
@@ -138,16 +189,17 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     The text of an HTTPException is always returned. With 500, 501, 502 and 503, any other goes to
-    the log only: it is about a fault of the app's, or of Flyte's.
+    the log only: it is about a fault of the app's, or of Flyte's. A stop of the server is no fault.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem)
-    if problem.status in {500, 501, 502, 503} and not isinstance(error, HTTPException):
+    is_written_for_callers = isinstance(error, HTTPException | StoppingError)
+    if problem.status in {500, 501, 502, 503} and not is_written_for_callers:
         problem.detail = None
     if problem.status == 401:
         problem.sign_in = this_request().settings.sign_in_url
-    if problem.status == 504 and (run := this_request().run):
+    if problem.status in {503, 504} and (run := this_request().run):
         problem.detail = f"{problem.detail or problem.title}; the run {run} goes on"
     return problem
 
@@ -162,6 +214,8 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
         challenges = getattr(connection.scope.get("app"), "challenges", {})
         if challenge := challenges.get(get_route_path(connection.scope)):
             headers["www-authenticate"] = challenge(connection)
+    if problem.status in {429, 503, 504}:
+        headers.setdefault("retry-after", RETRY_AFTER)
     return problem.response(headers)
 
 
@@ -172,6 +226,8 @@ async def respond(connection: Any, error: Exception) -> Response:
 
 def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> None:
     """Log one record, with the traceback if the fault is the app's own."""
+    if isinstance(error, StoppingError):
+        return
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
     for one in (error, error.__cause__):
         if isinstance(one, ConnectError):
@@ -182,6 +238,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
     if problem.status == 500:
         text, bug = "", error
+    text += f", request {this_request().request_id}"
     logger.error("%s: status %d, %s%s", request, problem.status, what, text, exc_info=bug)
 
 
