@@ -47,7 +47,7 @@ pictures: .venv/installed  ## Take the picture in README.md again, from a run of
 	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, also of the template folder
-	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
+	@failed=0; run() { echo "$$*"; "$$@" || { failed=1; all="$$all\n  $$*"; }; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \
 	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte */passthrough; \
@@ -58,6 +58,7 @@ check: .venv/installed  ## Check format, lint and types, also of the template fo
 	run eval "! LC_ALL=C.UTF-8 grep -nE '.{101}' app/page/*.js app/page/*.css"; \
 	if command -v npm >/dev/null; then run $(TSC) -p ..; \
 	else echo "The types of the page are not checked: there is no npm"; fi; \
+	[ $$failed = 0 ] || printf "Failed:%b\n" "$$all"; \
 	exit $$failed
 
 format: .venv/installed  ## Format the template's own code and fix what the linter can

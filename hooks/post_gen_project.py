@@ -21,8 +21,8 @@ FEATURES = {
     "page": ["app/page", "tests/test_page.py"],
     "agents": ["passthrough/agents", "tests/test_agents.py", "docs/agents.md"],
 }
-# Files with lines that belong to a feature. Such a line contains the path of the feature's page,
-# such as "docs/agents.md".
+# Text in each line that belongs to a feature, and the files with such lines.
+FEATURE_MARKS = {"page": b"`app/page", "agents": b"docs/agents.md"}
 FILES_WITH_FEATURE_LINES = (
     "app/main.py",
     "app/settings.py",
@@ -48,7 +48,7 @@ def tidy(project: Path, answers: dict[str, str]) -> None:
         for file in map(project.joinpath, FILES_WITH_FEATURE_LINES):
             if file.is_file():
                 lines = file.read_bytes().splitlines(keepends=True)
-                kept = [line for line in lines if f"docs/{feature}.md".encode() not in line]
+                kept = [line for line in lines if FEATURE_MARKS[feature] not in line]
                 file.write_bytes(b"".join(kept))
     for path in unwanted:
         if path.is_file():

@@ -90,6 +90,7 @@ def test_generated_project_for_every_answer(
         if name.startswith(("passthrough/", "local_flyte/")):  # the wheel has them, too
             assert text == (ROOT / PROJECT / name).read_text("utf-8")
     check_answers(project, answers)
+    check_names_in_pages(project)
     run([BIN / "ruff", "format", "--check", "--diff", "--no-cache"], project)
     run([BIN / "ruff", "check", "--no-cache"], project)
 
@@ -116,6 +117,21 @@ def test_template_files_are_valid_before_rendering() -> None:
             if path.suffix == ".py":  # not braces that Python means, such as a format string's
                 for found in re.findall(r"\{\{.*", text):
                     assert found.startswith("{{ cookiecutter."), path
+
+
+PATH = re.compile(r"`((?:app|docs|local_flyte|passthrough|tests)/[\w./-]+)`")
+
+
+def check_names_in_pages(project: Path) -> None:
+    """Check that pages name only files that exist, or that the reader creates.
+
+    Recipes, which create files, are tried in test_developer_steps.py.
+    """
+    for page in (*project.glob("*.md"), *project.glob("docs/*.md")):
+        text = page.read_text("utf-8").replace("(`tests/conformance`)", "")  # of the template
+        created = re.findall(r"In `(\S+)`:$", text, re.MULTILINE)
+        for name in {*PATH.findall(text)}.difference(created):
+            assert (project / name).exists(), f"{page.name} names {name}"
 
 
 def check_answers(project: Path, answers: dict[str, str]) -> None:
