@@ -61,7 +61,16 @@ from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 
 # What they return
 from .models import Action, Caller, Condition, Identity, TruncatedText
-from .models import FAILED, HAS_OUTPUTS, answer_of, is_answered, location, phase_of, time_of
+from .models import (
+    ANSWER_TYPES,
+    FAILED,
+    HAS_OUTPUTS,
+    answer_of,
+    is_answered,
+    location,
+    phase_of,
+    time_of,
+)
 
 # What the SDK lacks
 from .extras.reading import NEWEST_FIRST, fetch_data, fetch_details, listed_details, state_of, take

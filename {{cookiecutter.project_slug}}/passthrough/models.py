@@ -183,8 +183,10 @@ class Identity(BaseModel):
 
 Answer = bool | int | float | str
 AnswerType = Literal["integer", "number", "string", "boolean"]
-ANSWERS: dict[int, AnswerType]
-ANSWERS = {INTEGER: "integer", FLOAT: "number", STRING: "string", BOOLEAN: "boolean"}
+ANSWER_TYPES: dict[type, AnswerType]
+ANSWER_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+"""Types of conditions, by the type of the answer in Python."""
+_ANSWER_TYPES = dict(zip((BOOLEAN, INTEGER, FLOAT, STRING), ANSWER_TYPES.values(), strict=True))
 
 
 def is_answered(details: remote.ActionDetails) -> bool:
@@ -275,7 +277,7 @@ class Condition(BaseModel):
             prompt_truncated=max(len(asked.prompt), len(asked.description))
             > limits().max_text_chars,
             description=asked.description or None,
-            type=ANSWERS.get(asked.type.simple),
+            type=_ANSWER_TYPES.get(asked.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),
             answered_at=time_of(pb2.status.end_time) if is_answered(details) else None,

@@ -8,6 +8,7 @@ from flyte.models import ActionPhase
 from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from passthrough import (
+    ANSWER_TYPES,
     Condition,
     RunDep,
     answer_of,
@@ -24,7 +25,6 @@ from passthrough import (
 router = APIRouter(tags=["conditions"])
 
 RECORDED_WITHIN = 5.0  # seconds, because Flyte records an answer a moment after it was sent
-TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 Answer = (
     StrictBool
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
@@ -82,7 +82,7 @@ async def answer_condition(
     asked = Condition.of(details)
     if asked.type == "number" and type(value) is int:
         value = float(value)
-    if TYPES[type(value)] != asked.type:
+    if ANSWER_TYPES[type(value)] != asked.type:
         kind = f"type {asked.type}" if asked.type else "a type that this app does not know"
         raise HTTPException(422, f"the answer to {asked.name!r} must be of {kind}")
 
