@@ -181,7 +181,7 @@ def test_agent_uploads_text_as_file(agent: Agent) -> None:
     assert (is_error, "needs ['body']" in told) == (True, True)
 
 
-END, ANEW = "This is the end.", "This is not the end: another call begins anew."
+END, ANEW = "This is the end.", "This is not the end: another call starts from the beginning."
 LINE = "x" * 1000 + "\n"
 AFTER_1 = "This is not the end: call again with last_event_id=1."
 

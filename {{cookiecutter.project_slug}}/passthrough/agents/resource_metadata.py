@@ -1,4 +1,4 @@
-"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or at the app's."""
+"""Protected resource metadata (RFC 9728): the issuer where agents sign in, of Flyte or the app."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from ..calls.sdk import initialised
 from ..settings import HOST, Settings, rule
 
-# An agent compares the issuer with the provider's own, letter by letter (RFC 8414 3.3).
+# An agent compares the issuer with that of the provider, character by character (RFC 8414 3.3).
 LOOPBACK = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 ISSUER = rf"(?!.*/\.well-known/)(https://{HOST}|{LOOPBACK})(/[^/?#\s]+)*/?"
 AN_ISSUER = "https://host[/path], exactly as `issuer` in the provider's openid-configuration"
@@ -25,7 +25,7 @@ METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
 
 class ResourceMetadata:
-    """The document that says where to sign in. It is the same for everybody."""
+    """The document with the issuer where agents sign in. It is the same for all callers."""
 
     def __init__(
         self, settings: Settings, issuer: Issuer | None, scopes: Sequence[OAuthScope] = ()
@@ -34,26 +34,26 @@ class ResourceMetadata:
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
-        """Return an address as the client knows it. OAuth needs https, except on this machine."""
-        if known := self._settings.public_url:
-            return known + path
+        """Return a URL of the app as clients know it. OAuth requires https, except on loopback."""
+        if public_url := self._settings.public_url:
+            return public_url + path
         url = connection.base_url
-        is_here = url.hostname in {"localhost", "127.0.0.1", "::1"}
-        return str(url.replace(scheme=url.scheme if is_here else "https")).rstrip("/") + path
+        is_loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
+        return str(url.replace(scheme=url.scheme if is_loopback else "https")).rstrip("/") + path
 
     def challenge(self, connection: HTTPConnection) -> str:
-        """Return the value of WWW-Authenticate that says where the document is (RFC 9728 5.1)."""
+        """Return the WWW-Authenticate header, with the URL of the document (RFC 9728 5.1)."""
         return f'Bearer resource_metadata="{self.address(connection, METADATA)}"'
 
     async def respond(self, request: Request) -> JSONResponse:
-        """Answer a request for the document (RFC 9728 2)."""
-        self._document = self._document or await self._ask_flyte()
+        """Respond to a request for the document (RFC 9728 2)."""
+        self._document = self._document or await self._fetch_document()
         if not any(self._document["authorization_servers"]):
             raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
 
-    async def _ask_flyte(self) -> dict[str, list[str]]:
-        """Ask Flyte, which answers this without credentials."""
+    async def _fetch_document(self) -> dict[str, list[str]]:
+        """Fetch the issuer and the scopes from Flyte, which needs no credentials for that."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
         issuer, scopes = self._issuer or "", [*self._scopes]
         try:
@@ -62,7 +62,7 @@ class ResourceMetadata:
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             scopes = scopes or [*config.scopes]
         except ConnectError as error:
-            # So says the open-source Flyte, if nobody has told it where to sign in.
+            # The open-source Flyte without a configured issuer responds so.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
         # Without scopes the parameter must be omitted (RFC 9728 3.2): agents then ask for those

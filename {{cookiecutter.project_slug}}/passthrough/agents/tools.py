@@ -27,10 +27,11 @@ REF = "#/components/schemas/"
 
 
 class Tool(NamedTuple):
-    """An operation as a tool; ``definition`` describes it in the protocol's format.
+    """An operation as a tool.
 
-    An argument has a place (``path``, ``query``, ``header`` or ``body``), and a name there. A body
-    that is not ``JSON`` is a file, given as a text.
+    The ``definition`` describes the tool in the format of the protocol. ``places`` has the place of
+    each argument (``path``, ``query``, ``header`` or ``body``) and the name there. If ``kind`` is
+    not ``JSON``, the body is a file, which agents send as a text.
     """
 
     method: str
@@ -40,18 +41,18 @@ class Tool(NamedTuple):
     places: dict[str, tuple[str, str]]
     kind: str
 
-    def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def request(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
 
         Raises:
-            ValueError: An argument is unknown or missing, or has a ``/`` that would lead elsewhere.
+            ValueError: An argument is unknown or missing, or has a ``/`` in the path.
         """
         at = defaultdict[str, dict[str, Any]](dict)
-        given = {argument: value for argument, value in given.items() if value is not None}
+        arguments = {name: value for name, value in arguments.items() if value is not None}
         takes, needs = [*self.places], self.definition["inputSchema"]["required"]
-        if {*given} - {*takes} or {*needs} - {*given}:
+        if {*arguments} - {*takes} or {*needs} - {*arguments}:
             raise ValueError(f"{self.definition['name']} takes {takes}, and needs {needs}")
-        for argument, value in given.items():
+        for argument, value in arguments.items():
             place, name = self.places[argument]
             if place == "query" and isinstance(value, list):
                 at[place][name] = [*map(_text, value)]
@@ -62,7 +63,7 @@ class Tool(NamedTuple):
         if not self.takes_slash and any("/" in text for text in at["path"].values()):
             raise ValueError("no argument in this path may have a slash")
         path = self.path.format_map(at["path"])
-        path.encode()  # a ValueError for half of a surrogate pair: no other client can send one
+        path.encode()  # raises ValueError for a lone surrogate, which only agents can send
         query = urlencode(at["query"], doseq=True).encode()
         at["header"]["content-type"] = self.kind
         headers = [(name.encode(), text.encode()) for name, text in at["header"].items()]
@@ -75,11 +76,13 @@ def _text(value: Any) -> str:
 
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
-    """Return a response as the result of a call: its text, and a note on what is missing."""
+    """Return a response as the result of a tool call, with a note if it is incomplete."""
     kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
     texts, more = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
-        stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]  # the rest is incomplete
+        stream = (
+            texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]
+        )  # the last event may be incomplete
         names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
         texts, is_error = _texts_of(stream), is_error or "problem" in names
         if is_whole and "problem" not in names and not body.endswith(SSE_RETRY):
@@ -87,16 +90,16 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         elif ids:
             note = f"This is not the end: call again with last_event_id={ids[-1]}."
         else:
-            note = "This is not the end: another call begins anew."
+            note = "This is not the end: another call starts from the beginning."
     elif not kind.startswith("text/") and "json" not in kind:
         texts = [f"Status {status}. {kind} {headers.get('location', '')}"]
     elif not is_whole:
-        most = f"{RESULT_BYTES} bytes, read in {RESULT_SECONDS} seconds"
-        note = f"\nThis is not all: a result has up to {most}."
+        limit = f"{RESULT_BYTES} bytes, read in {RESULT_SECONDS} seconds"
+        note = f"\nThis is not all: a result has up to {limit}."
     elif "json" in kind:
-        with suppress(ValueError):  # such as an Infinity, which is no JSON
+        with suppress(ValueError):  # JSON has no Infinity, for example
             value = from_json(texts[0], allow_inf_nan=False)
-            # Versions of the protocol before 2026-07-28 take objects only.
+            # Versions of the protocol before 2026-07-28 accept only objects.
             more["structuredContent"] = value if isinstance(value, dict) else {"result": value}
     content = [{"type": "text", "text": text} for text in (*texts, note) if text]
     return {"resultType": "complete", "content": content, "isError": is_error, **more}
@@ -105,18 +108,18 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
 def _texts_of(stream: str) -> list[str]:
     """Return the data of a stream, such as the lines of a log, as texts.
 
-    Events with a name have texts of their own: so no line of a log can pass for one.
+    Each event with a name has a text of its own, so that a line of a log cannot imitate it.
     """
     lines = list[tuple[str, str]]()
     for event in stream.split("\n\n"):
-        shown = "^((?:event|data):.*)" if re.search("^event:", event, re.M) else "^data: ?(.*)"
-        lines += [(shown, line) for line in re.findall(shown, event, re.MULTILINE)]
-    # With line ends, because clients write texts one after another.
+        pattern = "^((?:event|data):.*)" if re.search("^event:", event, re.M) else "^data: ?(.*)"
+        lines += [(pattern, line) for line in re.findall(pattern, event, re.MULTILINE)]
+    # Each line ends with a line feed, because clients concatenate texts.
     return ["".join(f"{line}\n" for _, line in part) for _, part in groupby(lines, itemgetter(0))]
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
-    """Return, by name, tools for operations with credentials that take JSON, a file or nothing."""
+    """Return tools by name, for operations with credentials that take JSON, a file or nothing."""
     routes = iter_route_contexts(app.routes)
     with_slash = {route.path_format for route in routes if ":path}" in str(route.path)}
     document = app.openapi()
@@ -145,7 +148,7 @@ def _tool(
     for parameter in parameters:
         place, name = parameter["in"], parameter["name"]
         if place in ("header", "cookie") and name != "last-event-id":
-            continue  # it could be a credential
+            continue  # the argument could be a credential
         argument = name.replace("-", "_")
         if argument in places:
             argument = f"{place}_{argument}"
