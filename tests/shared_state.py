@@ -18,7 +18,7 @@ from flyte import remote
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from passthrough import Caller, CallerDep, find_caller
+from passthrough import Caller, CallerDep, callers_credentials, find_caller
 
 router = APIRouter()
 
@@ -193,6 +193,19 @@ async def memoised_run(name: str, _: CallerDep) -> str:
 @router.get("/mistakes/runs/{name}/run-dependency")
 async def run_dependency(phase: Annotated[str, Depends(memoised_run)]) -> str:
     return phase
+
+
+credentials: list[tuple[str, str]] = []
+
+
+async def memoised_credentials() -> None:
+    credentials[:] = credentials or callers_credentials()
+
+
+@router.get("/mistakes/credentials", dependencies=[Depends(memoised_credentials)])
+async def act_as_the_first() -> int:
+    with remote.auth_metadata(*credentials):
+        return len(await fetch_runs())
 
 
 # In middleware

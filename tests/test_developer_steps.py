@@ -294,7 +294,7 @@ def test_guarantees_fail_for_endpoint_without_flyte(
     add_router(project, "ours", OURS)
     features = ("conditions", "identity, projects", "runs, actions", "streams, logs", "tasks")
     remove_features(project, *features)
-    some = "invalid_credentials or mixed_up or (quotes and add) or agents"
+    some = "invalid_credentials or mixed_up or (quoted and add) or agents"
     options = ["--tb=short", "--show-capture=no", "-k", some, GUARANTEES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *options], project)

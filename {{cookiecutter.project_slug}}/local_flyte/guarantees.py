@@ -66,26 +66,25 @@ def explain(request: pytest.FixtureRequest) -> Explain:
         if response.is_success and not REAL_ENDPOINT:
             new_users: Visits = request.getfixturevalue("new_users")
             if (first := new_users.first(operation)).calls:
-                return describe(
-                    operation, f"It calls Flyte for the first caller only. {KEPT}", first
-                )
+                return describe(f"It calls Flyte for the first caller only. {KEPT}", first)
         return hint(operation, response)
 
     return explain
 
 
-def describe(operation: Operation, problem: str, *exchanges: Exchange) -> str:
+def describe(problem: str, *exchanges: Exchange) -> str:
     """Return a message about exchanges that violate a guarantee."""
-    example = {operation: {"shared": "<reason>"}}
+    operation, way = exchanges[0].operation, exchanges[0].way
+    title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}"
     shown = "\n\n".join(map(str, exchanges))
-    return f"{' '.join(operation)}: {problem} {example}\n\n{shown}"
+    return f"{title}: {problem} { ({operation: {'shared': '<reason>'}}) }\n\n{shown}"
 
 
 # No access without valid credentials
 
 
 @each_operation
-def test_without_credentials_every_request_is_refused(
+def test_requests_without_credentials_are_refused(
     anonymous: httpx.Client, endpoints: Endpoints, operation: Operation
 ) -> None:
     response = endpoints.call(anonymous, operation)
@@ -94,7 +93,7 @@ def test_without_credentials_every_request_is_refused(
 
 
 @each_operation
-def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
+def test_invalid_credentials_are_refused(
     expired: httpx.Client, endpoints: Endpoints, operation: Operation, explain: Explain
 ) -> None:
     response = endpoints.call(expired, operation)
@@ -124,13 +123,13 @@ def test_second_caller_gets_nothing_kept_from_the_first(
         if not first.calls:
             pytest.fail(hint(operation, first.response), pytrace=False)
         if leak := second.leak_of(first):
-            pytest.fail(describe(operation, f"{leak}. {KEPT}", first, second), pytrace=False)
+            pytest.fail(describe(f"{leak}. {KEPT}", first, second), pytrace=False)
         calls = second.call_counts
         # The tests leave a stream after the first event, when all of its calls may not have begun.
         fewer = not calls if operation in STREAMS else first.call_counts - calls
         if fewer and first.status == second.status:
             problem = f"the second caller causes fewer calls to Flyte than the first. {KEPT}"
-            pytest.fail(describe(operation, problem, first, second), pytrace=False)
+            pytest.fail(describe(problem, first, second), pytrace=False)
 
 
 @pytest.mark.authorization
@@ -141,10 +140,10 @@ def test_caller_without_rights_gets_nothing_fetched_for_another(
     for way in new_users.ways(operation):
         first, second = new_users.without_rights(operation, way)
         if first.needs_rights and second.status not in {403, 404}:
-            problem = f"carol, who has no rights on the project, gets {second.status}. {KEPT}"
-            pytest.fail(describe(operation, problem, first, second), pytrace=False)
+            problem = f"carol, who has no rights, gets {second.status} and not 403 or 404. {KEPT}"
+            pytest.fail(describe(problem, first, second), pytrace=False)
         if leak := second.leak_of(first):
-            pytest.fail(describe(operation, f"{leak}. {KEPT}", first, second), pytrace=False)
+            pytest.fail(describe(f"{leak}. {KEPT}", first, second), pytrace=False)
 
 
 @pytest.mark.steers_flyte
@@ -156,7 +155,7 @@ def test_concurrent_callers_get_nothing_of_each_other(
         one, other = new_users.at_the_same_time(operation, way)
         if leak := one.leak_of(other) or other.leak_of(one):
             problem = f"{leak}. {OVERWRITTEN}"
-            pytest.fail(describe(operation, problem, one, other), pytrace=False)
+            pytest.fail(describe(problem, one, other), pytrace=False)
 
 
 def test_no_function_changes_a_container_of_its_module() -> None:
@@ -174,7 +173,7 @@ def test_no_function_changes_a_container_of_its_module() -> None:
 
 @pytest.mark.reads_what_flyte_received
 @each_operation
-def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
+def test_flyte_receives_only_the_callers_credential(
     anonymous: httpx.Client,
     endpoints: Endpoints,
     operation: Operation,
@@ -192,7 +191,7 @@ def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
 
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(path for path in PUBLIC if "*" not in path))
-def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
+def test_public_paths_never_act_for_a_caller(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
@@ -253,7 +252,7 @@ def test_concurrent_callers_are_never_mixed_up(
 
 
 @pytest.mark.skipif(not STREAMS, reason="the app has no streams")
-def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
+def test_stream_calls_end_when_client_disconnects(
     settings: Settings, request: pytest.FixtureRequest, endpoints: Endpoints, counting: str
 ) -> None:
     of_a_run = replace(endpoints, run=counting)
@@ -280,7 +279,7 @@ def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
 
 @pytest.mark.steers_flyte
 @each_operation
-def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
+def test_tokens_quoted_by_flyte_are_redacted(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     endpoints: Endpoints,

@@ -23,6 +23,8 @@ from .fresh_app import FreshApp, fresh_app
 from .operations import DOCUMENTED, STREAMS, Endpoints, Operation, tool_message
 from .testing import client_of
 
+Response = tuple[str, httpx.Response]
+"""A response, after the identifier of its request."""
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
 """Prefixes of headers that messages leave out."""
 
@@ -31,6 +33,9 @@ USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-conte
 class Exchange:
     """A request of a user: the response, the calls to Flyte, and the output of the app."""
 
+    operation: Operation
+    way: str
+    """``endpoint`` or ``tool``."""
     user: Person
     response: httpx.Response
     calls: list[ReceivedCall]
@@ -59,6 +64,8 @@ class Exchange:
 
     def leak_of(self, other: "Exchange") -> str | None:
         """Describe the data of the other user that Flyte has not sent to this one, if any."""
+        if any(call.person not in {None, self.user} for call in self.calls):
+            return f"Flyte gets a call for {self.user.name} with the credentials of another user"
         user = other.user
         data = {"subject": user.subject, "token": user.token, "name": user.name}
         data |= {f"run {name}": name for name in other.runs}
@@ -84,7 +91,7 @@ class Exchange:
 
 @dataclass
 class Visits:
-    """New users of a new process of the app."""
+    """Requests of new users to a new process of the app."""
 
     app: FreshApp
     flyte: LocalFlyte
@@ -124,7 +131,7 @@ class Visits:
         users = self._add_user("cleo"), self._add_user("dan")
         with self._run() as run, self.flyte.lockstep(*(user.name for user in users)) as leave:
 
-            def call(user: Person) -> tuple[str, httpx.Response]:
+            def call(user: Person) -> Response:
                 try:
                     return self._call(user, run, operation, way)
                 finally:
@@ -132,7 +139,8 @@ class Visits:
 
             with ThreadPoolExecutor(2) as threads:
                 responses = [*threads.map(call, users)]
-            first, second = map(self._end, users, responses)
+            pairs = zip(users, responses, strict=True)
+            first, second = (self._end(operation, way, *pair) for pair in pairs)
         return first, second
 
     def _add_user(self, name: str) -> Person:
@@ -155,25 +163,25 @@ class Visits:
         with self._run() as run:
             for user in users:
                 self._add_run(user)
-                exchanges.append(self._end(user, self._call(user, run, operation, way)))
+                response = self._call(user, run, operation, way)
+                exchanges.append(self._end(operation, way, user, response))
         first, second = exchanges
         return first, second
 
-    def _call(
-        self, user: Person, run: str, operation: Operation, way: str
-    ) -> tuple[str, httpx.Response]:
+    def _call(self, user: Person, run: str, operation: Operation, way: str) -> Response:
         request_id, endpoints = f"request-{next(self._numbers)}", replace(self.endpoints, run=run)
         call = endpoints.call_tool if way == "tool" else endpoints.call
         headers = {"Authorization": f"Bearer {user.token}", "X-Request-ID": request_id}
         with client_of(self.app.url, None) as client:
             return request_id, call(client, operation, **headers)
 
-    def _end(self, user: Person, ended: tuple[str, httpx.Response]) -> Exchange:
-        request_id, response = ended
+    def _end(self, operation: Operation, way: str, user: Person, answer: Response) -> Exchange:
+        request_id, response = answer
         output = self.app.output(request_id)
         every = self.flyte.calls
         calls = [call for call in every if call.headers.get("x-request-id") == request_id]
-        return Exchange(user, response, calls, output, self.flyte.delete_runs(user))
+        runs = self.flyte.delete_runs(user)
+        return Exchange(operation, way, user, response, calls, output, runs)
 
 
 @contextmanager
