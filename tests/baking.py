@@ -1,4 +1,4 @@
-"""Helpers to generate projects from the template, and facts about every generated project."""
+"""Helpers that generate projects from the template, and run commands in projects."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PROMPTS = ASKED["__prompts__"]
 ABORTED = re.compile(r"^make: \*\*\* .*\] (Aborted|Error 134)", re.MULTILINE)
 
 BIN = Path(sys.executable).parent
-"""This environment has what a generated project needs; test_readme.py installs a project's own."""
+"""This environment has the packages of a generated project; test_readme.py also installs them."""
 
 PROJECT = "{{cookiecutter.project_slug}}"
 
@@ -47,7 +47,7 @@ class Baker:
         """Generate a project below ``output`` and return its folder.
 
         Raises:
-            ValueError: If an answer is none of a question's choices.
+            ValueError: If an answer is not a choice of the question.
             cookiecutter.exceptions.FailedHookException: If a hook refuses an answer.
         """
         assert answers.keys() <= QUESTIONS.keys()  # cookiecutter ignores answers to other questions
@@ -62,13 +62,13 @@ class Baker:
 
 
 def files_in(project: Path) -> list[str]:
-    """Return the files of a project but for bytecode, sorted, with forward slashes."""
+    """Return the sorted paths of a project's files with forward slashes, without bytecode."""
     files = (path.relative_to(project) for path in project.rglob("*") if path.is_file())
     return sorted(file.as_posix() for file in files if file.parent.name != "__pycache__")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return an environment for a generated project's commands, without this venv's variables."""
+    """Return an environment for commands of a project, without variables of this venv."""
     leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COVERAGE_", "MAKE", "FLYTE", "_U_", "_F_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
     return inherited | {"PYTHONDONTWRITEBYTECODE": ""} | extra
@@ -77,7 +77,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def ended(
     command: Sequence[str | Path], cwd: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. ``stdout`` is all that it printed, standard error included."""
+    """Run a command until it exits. ``stdout`` contains standard output and standard error."""
     return subprocess.run(
         command,
         cwd=cwd,
@@ -92,10 +92,10 @@ def ended(
 
 
 def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
-    """Run a command and return what it printed; raise AssertionError with it if it fails."""
+    """Run a command, and return the output; raise AssertionError with the output if it fails."""
     done = ended(command, cwd, **environment)
     words, output = " ".join(map(str, command)), textwrap.indent(done.stdout[-20_000:], "    ")
-    # A shell and make report an abort of ``flyte``, see DONE, in their own ways.
+    # A shell and make report an abort of ``flyte`` (see DONE) with other exit codes.
     good = {"flyte": DONE, "sh": {*DONE, 128 + signal.SIGABRT}}.get(Path(command[0]).name, {0})
     assert done.returncode in good or ABORTED.search(done.stdout), (
         f"{words} exited with {done.returncode}:\n{output}"
@@ -104,9 +104,11 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
 
 
 def find_python(version: str) -> str | None:
-    """Return an installed Python of this version ("3.12"), if there is one."""
+    """Return the path of an installed Python with this version ("3.12"), or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for path in pyenv.glob(f"versions/{version}.*/bin/python"):  # uv knows only those on PATH
+    for path in pyenv.glob(
+        f"versions/{version}.*/bin/python"
+    ):  # uv finds only interpreters on PATH
         return str(path)
     finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
     found = subprocess.run(finder, capture_output=True, text=True, check=False)
@@ -114,7 +116,7 @@ def find_python(version: str) -> str | None:
 
 
 def edit(file: Path, old: str, new: str) -> None:
-    """Replace a text in a file, wherever it occurs."""
+    """Replace all occurrences of a text in a file."""
     text = file.read_text("utf-8")
     assert old in text, f"{file.name} has no {old!r}"
     file.write_text(text.replace(old, new), "utf-8")

@@ -1,4 +1,4 @@
-"""Shared fixtures: a clean copy of the template, and a way to generate projects from it."""
+"""Shared fixtures: a clean copy of the template, generated projects, and the running app."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from .served import App, serving_app
 
 pytest_plugins = ["local_flyte.testing"]
 
-# The same examples on every run, however slow the machine is.
+# Use the same examples in every run, also on slow machines.
 hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -27,9 +27,9 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run first what takes long, an owner's steps, and last what does not, the middleware's tests.
+    """Run slow files first, and the quick tests of the middleware last.
 
-    So no process is left with a long file when the others have ended.
+    Otherwise one process would run a slow file after the other processes have ended.
     """
 
     def place(item: pytest.Item) -> tuple[bool, bool, int]:
@@ -57,13 +57,13 @@ def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def project(default_project: Path, tmp_path: Path) -> Path:
-    """A copy of the project with the default answers, to be changed."""
+    """Return a copy of the default project that the test may change."""
     return Path(shutil.copytree(default_project, tmp_path / default_project.name))
 
 
 @pytest.fixture(scope="session")
 def flyte() -> Iterator[LocalFlyte]:
-    """A local Flyte with the tasks of these tests."""
+    """Run a local Flyte server with the tasks of the browser tests."""
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path(__file__).parent / "browser", "page_tasks.py", "env")
         yield local_flyte
@@ -73,6 +73,6 @@ def flyte() -> Iterator[LocalFlyte]:
 def app(
     flyte: LocalFlyte, default_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[App]:
-    """The app, connected to the local Flyte."""
+    """Serve the app, which uses the local Flyte server."""
     with serving_app(default_project, tmp_path_factory.mktemp("app") / "log", flyte) as app:
         yield app

@@ -1,4 +1,4 @@
-"""Commands that run until Ctrl-C: start one, read its output, stop it, see what is left."""
+"""Helpers for commands that run until Ctrl-C: start, read output, stop, find leftover processes."""
 
 import os
 import re
@@ -22,7 +22,7 @@ READY = "Press Ctrl-C to stop."
 
 @dataclass(frozen=True)
 class Running:
-    """A running command; its processes have the mark in their environment."""
+    """A running command. The environment of all child processes contains the mark."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -32,18 +32,18 @@ class Running:
         return self.output.read_text("utf-8")
 
     def wait_until_ready(self) -> str:
-        """Return its output up to the line that says how to stop it."""
+        """Wait for the end of the banner, and return the output."""
         wait_until(lambda: READY in self.printed() or self.process.poll() is not None)
         assert READY in self.printed(), f"ended:\n{self.printed()}"
         return self.printed()
 
     def interrupt(self) -> int:
-        """Signal the whole process group, as Ctrl-C does; return the exit code."""
+        """Send SIGINT to the process group, like Ctrl-C, and return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(300)
 
     def left_over(self) -> list[str]:
-        """Return the command lines of its processes that do not end (Linux)."""
+        """Return the command lines of child processes that do not end (Linux)."""
         with suppress(AssertionError):  # killed processes need a moment
             wait_until(lambda: not self._still_there())
         return self._still_there()
@@ -81,5 +81,5 @@ def running(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[R
 
 
 def curl_lines(printed: str) -> list[list[str]]:
-    """Return the ``curl`` commands in a text, each as its words."""
+    """Return the ``curl`` commands in a text, split into words."""
     return [shlex.split(line) for line in re.findall(r"^\s*(curl .*)$", printed, re.MULTILINE)]

@@ -1,4 +1,4 @@
-"""The generated app, or a proxy in front of it, in a separate process."""
+"""Helpers that run the generated app, or a proxy, in a separate process."""
 
 import shlex
 import subprocess
@@ -18,11 +18,11 @@ from .baking import BIN, clean_environment
 
 SECRET = "only-for-this-test"
 TASKS = "page-tests"
-"""The prefix of the tasks in browser/page_tasks.py."""
+"""Prefix of the task names in browser/page_tasks.py."""
 
 
 def answers(url: str) -> bool:
-    """Tell whether anything answers at an address."""
+    """Return whether a server responds at a URL."""
     try:
         return httpx.get(url, trust_env=False, verify=False, timeout=60).status_code > 0
     except httpx.TransportError:
@@ -33,7 +33,7 @@ def answers(url: str) -> bool:
 def started(
     command: str, folder: Path, url: str, environment: Mapping[str, str], log: Path, *sockets: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of this environment for the block, which starts once ``url`` answers."""
+    """Run a command of this environment during the block; wait until ``url`` responds."""
     program, *arguments = shlex.split(command)
     with (
         log.open("wb") as output,
@@ -56,7 +56,7 @@ def started(
 
 @dataclass(frozen=True)
 class App:
-    """The app, in a process of its own."""
+    """The app in a separate process."""
 
     url: str
     pid: int
@@ -71,9 +71,9 @@ def serving_app(
     signs_in: bool = True,
     **variables: str,
 ) -> Iterator[App]:
-    """Serve a project's app on a local Flyte for the block.
+    """Serve the app of a project with a local Flyte server during the block.
 
-    It has the sign-in of ``python -m local_flyte``, or is served as it is deployed.
+    With ``signs_in``, the app has the sign-in pages of ``python -m local_flyte``.
     """
     options = {f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()}
     with listen() as listener:

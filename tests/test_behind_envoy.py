@@ -1,4 +1,4 @@
-"""The app behind Envoy, as on Knative."""
+"""Test of the app behind Envoy, as on Knative."""
 
 import sys
 
@@ -11,5 +11,5 @@ pytestmark = pytest.mark.weekly
 
 
 def test_connection_attacks_do_not_affect_other_clients() -> None:
-    """How long somebody else waits, the benchmark prints; that they are served, it checks."""
+    """The benchmark fails if a request of another client fails."""
     assert "leaving" in run([sys.executable, "benchmarks/attacks.py"], ROOT)

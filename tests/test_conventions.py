@@ -1,4 +1,4 @@
-"""Workflows, Makefiles, and what the files of the repository have in common."""
+"""Tests of workflows, Makefiles and conventions of the repository."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from .baking import BIN, PROJECT, run
 
 
 def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
-    """That actions are pinned by their hash and permissions are few, zizmor checks as well."""
+    """zizmor also checks that actions are pinned by hash and permissions are minimal."""
     for folder in (ROOT, default_project):
         workflows = folder.glob(".github/workflows/*")
         run([BIN / "actionlint", "-no-color", *workflows], folder)
@@ -21,7 +21,7 @@ def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
 
 
 def test_generated_workflow_pins_same_actions(default_project: Path) -> None:
-    """Dependabot does not see the template folder: after an update of ours, update the other."""
+    """Dependabot does not update the template folder, so update it by hand."""
     used = re.compile(r"uses: (\S+ # \S+)")
     ours = used.findall((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
     theirs = used.findall((default_project / ".github/workflows/ci.yml").read_text("utf-8"))
@@ -43,13 +43,13 @@ def test_make_targets_are_listed_and_documented(
             assert name == "help" or re.match(
                 r" (\.venv/(installed|demo)|\$\(BIN\)/uv)\b", needs
             ), name
-        for page in {*folder.glob("*.md")} - {ROOT / "CHANGELOG.md"}:  # which tells what is gone
-            told = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
-            assert {a or b for a, b in told} <= known, page
+        for page in {*folder.glob("*.md")} - {ROOT / "CHANGELOG.md"}:  # it names removed targets
+            names = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
+            assert {a or b for a, b in names} <= known, page
 
 
 def test_app_imports_only_the_public_package(default_project: Path) -> None:
-    """`passthrough` is the face; `passthrough.agents` can be taken out."""
+    """Only `passthrough` and the removable `passthrough.agents` are public."""
     theirs = [default_project / "deployment.py", *default_project.rglob("*.md")]
     theirs += [*(default_project / "app").rglob("*.py"), *(default_project / "tests").rglob("*.py")]
     imported = {

@@ -1,4 +1,4 @@
-"""The code of docs/copying-the-middleware.md, as it stands."""
+"""Tests of the code in docs/copying-the-middleware.md."""
 
 import itertools
 import os
@@ -39,7 +39,7 @@ except Exception as error:
 
 
 def visited(folder: Path, *arguments: str, **variables: str) -> list[str]:
-    """Run Python in a folder without anything of the template; return the words it prints."""
+    """Run Python in a folder without files of the template, and return the printed words."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
     command = [sys.executable, "-W", "ignore", *arguments]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The steps in README.md, "Try it", in a fresh clone."""
+"""Tests of the steps in README.md, "Try it", in a fresh clone."""
 
 import json
 import shutil
@@ -21,15 +21,17 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_two_people_and_end(app: Running) -> None:
-    """Run the printed ``curl`` lines, of alice, bob and one without rights, and press Ctrl-C."""
+    """Run the printed ``curl`` lines of alice, bob and a viewer, and press Ctrl-C."""
     quiet = ["--silent", "--show-error", "--noproxy", "*"]
     lines = curl_lines(app.wait_until_ready())
-    told = [(line[-1], json.loads(run([*line, *quiet], ROOT))) for line in lines]
-    assert len({answer["subject"] for url, answer in told if url.endswith("/me")}) == 2, told
-    runs = [answer for url, answer in told if url.endswith("/runs")]
-    assert len({answer["name"] for answer in runs if "name" in answer}) == 2, runs
-    assert [answer["status"] for answer in runs if "status" in answer] == [403], runs
-    # An interrupted make fails or is killed by the signal; its command exits cleanly.
+    responses = [(line[-1], json.loads(run([*line, *quiet], ROOT))) for line in lines]
+    assert len({response["subject"] for url, response in responses if url.endswith("/me")}) == 2, (
+        responses
+    )
+    runs = [response for url, response in responses if url.endswith("/runs")]
+    assert len({response["name"] for response in runs if "name" in response}) == 2, runs
+    assert [response["status"] for response in runs if "status" in response] == [403], runs
+    # An interrupted make fails or is killed by the signal, but the command exits cleanly.
     assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
     assert "Traceback" not in app.printed()
     assert app.left_over() == []

@@ -1,4 +1,4 @@
-"""The deployed app: its image contains all that it needs and nothing else; SIGTERM ends it well."""
+"""Tests of the deployed app: content of the image, and graceful shutdown at SIGTERM."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from .baking import BIN, edit, run
 
 pytestmark = pytest.mark.slow
 
-# A stand-in for docker: checks its arguments, and really runs the Dockerfile's `uv sync`.
+# Fake docker, which checks the arguments and runs `uv sync` of the Dockerfile.
 DOCKER = r"""#!{python}
 import os, re, shlex, shutil, subprocess, sys
 from pathlib import Path
@@ -47,9 +47,9 @@ if sys.argv[1:3] == ["buildx", "build"]:
 
 TASKS = "/tasks/my-flyte-app-tasks"
 OPEN = {"WatchActions": 2, "TailLogs": 1, "UserInfo": 1}
-"""The calls to Flyte that are open when the app gets the signal."""
+"""Calls to Flyte that are open when the app receives the signal."""
 PATIENT = '"FLYTE_TIMEOUT": "300", "DO_NOT_TRACK": "1",'
-"""Variables with which the calls can be open together on a busy machine."""
+"""Timeouts that keep all calls open on a busy machine."""
 
 
 class Deployed(NamedTuple):
@@ -61,7 +61,7 @@ class Deployed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def deployed(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The app, which `make deploy` has deployed; it runs on what the image contains."""
+    """Deploy the app with `make deploy`; it runs with the packages of the image."""
     folder = tmp_path_factory.mktemp("deployed")
     image, tools, build = folder / "image", folder / "bin", folder / "build"
     run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, image], folder)

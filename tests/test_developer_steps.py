@@ -1,6 +1,6 @@
-"""An owner's first week: nothing breaks after additions and deletions.
+"""Tests of typical changes of developers: additions, recipes and removed features.
 
-All in one file, and so in one process: mypy cannot share its cache between processes.
+All tests are in one file, so in one process, because mypy cannot share a cache between processes.
 """
 
 import filecmp
@@ -24,9 +24,9 @@ PYTEST: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
 
 
 def check(project: Path, *, types: bool) -> None:
-    """Format and check what an owner has written, with this environment.
+    """Format and check a changed project with the tools of this environment.
 
-    mypy, which reads all packages first, takes most of a minute: types are checked weekly.
+    Types are checked only weekly, because mypy needs most of a minute.
     """
     make = ["make", "-o", ".venv/installed", f"BIN={BIN}"]
     run([*make, "format"], project)
@@ -71,14 +71,14 @@ def add_everything(project: Path) -> None:
 
 GUARANTEES = "tests/test_guarantees.py"
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
-PAGES.remove(ROOT / PROJECT / "docs/recipes/many-apps.md")  # test_package.py does what it says
+PAGES.remove(ROOT / PROJECT / "docs/recipes/many-apps.md")  # test_package.py tests this page
 
 
 @dataclass(frozen=True)
 class Recipe:
     title: str
     files: dict[str, str]
-    """The code to paste, by the path in the sentence before it."""
+    """Code to paste, by the path in the sentence before it."""
 
     @property
     def tests(self) -> list[str]:
@@ -124,7 +124,7 @@ def paste(recipe: Recipe, project: Path) -> None:
 
 
 ALLOWED = "tests/test_allowed.py"
-"""Tests a router that the other tests' callers may not use."""
+"""This test needs a router that callers of other tests may not use."""
 OTHER_ANSWERS = {
     "project_slug": "our-app",
     "description": '"hostile" \\n 🚀 <b>',
@@ -141,13 +141,13 @@ def test_a_path_that_is_not_named_is_refused_as_well(alice):
 
 
 def add_all_recipes(project: Path, *without: str) -> list[str]:
-    """Apply all recipes but those with these titles; return the files of their tests."""
+    """Apply all recipes except those with these titles; return the test files."""
     pages = [project / f"docs/recipes/{path.name}" for path in PAGES if path.stem != "gradio"]
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     recipes = [recipe for recipe in recipes if recipe.title not in without]
     for recipe in recipes:
         paste(recipe, project)
-    conditions, responses = project / "app/routers/conditions.py", "    responses={202"
+    conditions, responses = project / "app/routers/conditions.py", "    responses={\n        202: {"
     for line in ("from ..approvers import APPROVERS", "from ..only import only"):
         edit(conditions, "from passthrough import", f"{line}\nfrom passthrough import")
     edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
@@ -155,7 +155,7 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
 
 
 def test_recipes_pass_with_other_answers(baker: Baker, tmp_path: Path) -> None:
-    """Without the template's page and agents; test_readme.py has them, and all other tests."""
+    """The project has no web UI and no agents; test_readme.py runs all tests with both."""
     project = baker(tmp_path, **OTHER_ANSWERS)
     new = add_all_recipes(project, "A second page")
     add_everything(project)
@@ -169,7 +169,7 @@ def test_project_passes_after_typical_additions(
     project: Path,
 ) -> None:
     """A developer adds every recipe, an endpoint, a task, a setting and a file."""
-    add_all_recipes(project, "The only page")  # which is for projects without the template's
+    add_all_recipes(project, "The only page")  # this recipe replaces the web UI
     add_everything(project)
     link, docs = '        <a href="page/about.html">About you</a>', '        <a href="docs">'
     assert link.strip() in (project / "docs/recipes/pages.md").read_text("utf-8")
@@ -189,20 +189,20 @@ def test_project_passes_after_typical_additions(
 
 @pytest.mark.weekly
 def test_gradio_recipe_passes_its_test(project: Path, tmp_path: Path) -> None:
-    """With its package, which no other test needs."""
+    """The test installs Gradio, which no other test needs."""
     page, main = project / "docs/recipes/gradio.md", project / "app/main.py"
     for recipe in recipes_of(page):
         paste(recipe, project)
     edit(main, "from .routers import", "from . import ui\nfrom .routers import")
     edit(main, "    return app", "    ui.mount(app)\n    return app")
     (package,) = re.findall(r'`"(gradio[^"`]+)"`', page.read_text("utf-8"))
-    packages = tmp_path / "packages"  # which would be deployed if it were inside
+    packages = tmp_path / "packages"  # outside the project, so that it is not deployed
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
     run([*install, "--target", packages], project)
     run([*PYTEST, "tests/test_ui.py"], project, PYTHONPATH=f"{project}:{packages}")
 
 
-@pytest.mark.weekly  # the SDK may get further ones
+@pytest.mark.weekly  # the SDK may add operations
 def test_webhook_table_lists_every_operation() -> None:
     named = [name for row in pages.data("webhook")["rows"] for name in row["operations"]]
     assert sorted(named) == sorted(get_args(_webhook_app.WebhookEndpoint))
@@ -218,7 +218,7 @@ def remove_features(project: Path, *features: str) -> None:
             assert 0 < len(lines) < 4, (feature, lines)
             for line in {*lines}:
                 edit(project / file, line, "")
-        if feature == "agents":  # the environment still has the package: it must not be used
+        if feature == "agents":  # the package is still installed, but must not be used
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
@@ -298,9 +298,9 @@ def test_guarantees_fail_for_endpoint_without_flyte(
     options = ["--tb=short", "--show-capture=no", "-k", some, GUARANTEES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *options], project)
-    told = str(failed.value)
-    assert [text for text in TOLD if not re.search(text, told, re.DOTALL)] == []
-    assert not re.search("FAILED .*hello", told)
+    output = str(failed.value)
+    assert [text for text in TOLD if not re.search(text, output, re.DOTALL)] == []
+    assert not re.search("FAILED .*hello", output)
 
 
 def test_old_guarantee_tests_run_with_a_warning(project: Path) -> None:

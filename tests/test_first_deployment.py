@@ -1,4 +1,4 @@
-"""What may stop the first deployment: the table in docs/deploying.md."""
+"""Tests of the troubleshooting table in docs/deploying.md."""
 
 import re
 import shutil
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.slow
 
 
 class Trouble(NamedTuple):
-    """A row of the table in docs/deploying.md, and what is wrong."""
+    """A row of the table in docs/deploying.md, and how to cause the error."""
 
     message: str
     mode: Mode = Mode.UNION
-    change: tuple[str, str] = ("", "")  # what to replace in the config, and by what
+    change: tuple[str, str] = ("", "")  # replacements in the config file
     environment: Mapping[str, str] = MappingProxyType({})
 
 
@@ -65,8 +65,8 @@ def test_message_matches_troubleshooting_table(
     variables = {"PATH": str(tools), "UV_PYTHON": sys.executable, "HOME": str(tmp_path)}
     variables |= {"FLYTECTL_CONFIG": str(config), **trouble.environment}
     with LocalFlyte(mode=trouble.mode) as flyte:
-        known = flyte.config_file().read_text("utf-8")
-        config.write_text(known.replace(*trouble.change), "utf-8")
+        config_text = flyte.config_file().read_text("utf-8")
+        config.write_text(config_text.replace(*trouble.change), "utf-8")
         done = ended([BIN / "flyte", "deploy", "deployment.py", "app_env"], project, **variables)
     printed = re.sub(r"[\s│]+", " ", done.stdout)
     parts = [re.escape(part.strip()) for part in trouble.message.split("...")]

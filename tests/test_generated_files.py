@@ -1,4 +1,4 @@
-"""The generated files for every answer."""
+"""Tests of the generated files for every answer."""
 
 import ast
 import filecmp
@@ -15,13 +15,13 @@ from template import ROOT, copy_template, tracked_files
 from .baking import BIN, PROJECT, QUESTIONS, Baker, files_in, run
 from .test_prompts import load_hook
 
-# The template folder's files, under their generated names: no caches, and nothing missing.
+# Expected files: those of the template folder, with generated names and without caches.
 FILES = {
     re.sub(r"\{%.*?%\}", "", path.relative_to(PROJECT).as_posix())
     for path in tracked_files()
     if path.parts[0] == PROJECT
 }
-# Text of GitHub Actions and of Flyte that looks like Jinja.
+# Syntax of GitHub Actions and Flyte that looks like Jinja.
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}|\{\{\.\w+\}\}")
 JINJA = re.compile(r"\{[{%#]|cookiecutter\.")
 
@@ -31,11 +31,11 @@ HOSTILE = [
     "# heading, ``` fence, *stars* | table | [link](http://example.org) <script>alert(1)</script>",
     "- ! tag & anchor * alias % directive @ ` reserved, yaml: value # comment:".ljust(100, "x"),
 ]
-"""Free text that is hard to quote in TOML, Python or Markdown."""
+"""Text that is hard to quote in TOML, Python or Markdown."""
 VARIANTS: dict[str, list[str]] = {
     **{key: values for key, values in QUESTIONS.items() if isinstance(values, list)},
-    "agents": ["yes", "yes", "no", "no"],  # with the page and without it
-    "project_slug": ["a", "z" + "-z" * 14 + "z"],  # as short as can be, and as long
+    "agents": ["yes", "yes", "no", "no"],  # with and without the web UI
+    "project_slug": ["a", "z" + "-z" * 14 + "z"],  # the shortest and the longest
     "flyte_project": ["p", "p" * 63],
     "flyte_domain": ["d", "d" * 63],
     "credential_headers": ["", ", ".join(f"X-Header-Number-{number}" for number in range(9))],
@@ -46,7 +46,7 @@ COMBINATIONS = [
     {key: values[number % len(values)] for key, values in VARIANTS.items()}
     for number in range(max(map(len, VARIANTS.values())))
 ]
-"""Each value at least once."""
+"""Combinations that contain each value at least once."""
 
 
 def test_every_question_has_variants() -> None:
@@ -87,7 +87,7 @@ def test_generated_project_for_every_answer(
         assert "\r" not in text
         assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name}: blanks at the end of a line"
         parse(name, text)
-        if name.startswith(("passthrough/", "local_flyte/")):  # the wheel has them, too
+        if name.startswith(("passthrough/", "local_flyte/")):  # these files are in the wheel
             assert text == (ROOT / PROJECT / name).read_text("utf-8")
     check_answers(project, answers)
     check_names_in_pages(project)
@@ -96,7 +96,7 @@ def test_generated_project_for_every_answer(
 
 
 def parse(name: str, text: str) -> None:
-    """Parse a file by its extension; raise if it is not valid."""
+    """Parse a file by extension; raise if it is invalid."""
     match Path(name).suffix:
         case ".py":
             ast.parse(text)
@@ -114,9 +114,9 @@ def test_template_files_are_valid_before_rendering() -> None:
         if path.parts[0] == PROJECT:
             text = (ROOT / path).read_text("utf-8")
             parse(re.sub(r"\{%.*?%\}", "", str(path)), text)
-            if path.suffix == ".py":  # not braces that Python means, such as a format string's
-                for found in re.findall(r"\{\{.*", text):
-                    assert found.startswith("{{ cookiecutter."), path
+            if path.suffix == ".py":  # except braces of Python format strings
+                for expression in re.findall(r"\{\{.*", text):
+                    assert expression.startswith("{{ cookiecutter."), path
 
 
 PATH = re.compile(r"`((?:app|docs|local_flyte|passthrough|tests)/[\w./-]+)`")
@@ -135,7 +135,7 @@ def check_names_in_pages(project: Path) -> None:
 
 
 def check_answers(project: Path, answers: dict[str, str]) -> None:
-    """Check that each answer is in the right places."""
+    """Check that the files contain each answer."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     assert pyproject["description"] == answers["description"]
     assert pyproject["authors"] == [{"name": answers["author"]}]
@@ -167,7 +167,7 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
 
 
 def test_working_copy_generates_same_project(default_project: Path, tmp_path: Path) -> None:
-    """It has caches and, if git checked it out on Windows, other line ends."""
+    """A working copy has caches and, on Windows, other line endings."""
     template = copy_template(tmp_path / "template")
     for folder in ("__pycache__", ".ruff_cache/0", "app/__pycache__", "app/routers/.mypy_cache"):
         cache = template / PROJECT / folder

@@ -1,4 +1,4 @@
-"""The wheel of ``passthrough/`` and ``local_flyte/``: docs/recipes/many-apps.md in a project."""
+"""Tests of the wheel of ``passthrough/`` and ``local_flyte/`` (docs/recipes/many-apps.md)."""
 
 import re
 import shutil
@@ -31,14 +31,14 @@ EXAMPLE = "https://packages.example.com/simple/"
 
 
 def of_the_package(project: Path) -> dict[str, bytes]:
-    """Return the content of the files of both folders, by path."""
+    """Return the content of all files of both folders, by path."""
     files = [file for file in files_in(project) if file.startswith(FOLDERS)]
     return {file: (project / file).read_bytes() for file in files}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as the page says, and put it where an index would have it."""
+    """Build the wheel as documented, and put it into a folder that serves as an index."""
     index = tmp_path_factory.mktemp("index") / "simple/flyte-passthrough"
     (command,) = code_blocks(PAGE, "Publish the package", "sh")
     _, *arguments = command.split()
@@ -56,19 +56,27 @@ def test_wheel_has_files_and_requirements_of_project(
     assert str(tmp_path) in run([BIN / "python", "-c", code], tmp_path)
     (metadata,) = tmp_path.glob("*.dist-info")
     package = Distribution.at(metadata)
-    theirs = tomllib.loads((default_project / "pyproject.toml").read_text("utf-8"))
+    project_config = tomllib.loads((default_project / "pyproject.toml").read_text("utf-8"))
     requires = [Requirement(text) for text in package.requires or []]
-    needed = {(each.name, str(each.specifier)) for each in requires if "local" not in str(each)}
-    dependencies = map(Requirement, theirs["project"]["dependencies"])
-    assert needed == {(each.name, str(each.specifier)) for each in dependencies}
-    local = {each.name for each in requires if "local" in str(each)}
-    assert local <= {Requirement(each).name for each in theirs["dependency-groups"]["dev"]}
+    needed = {
+        (requirement.name, str(requirement.specifier))
+        for requirement in requires
+        if "local" not in str(requirement)
+    }
+    dependencies = map(Requirement, project_config["project"]["dependencies"])
+    assert needed == {
+        (requirement.name, str(requirement.specifier)) for requirement in dependencies
+    }
+    local = {requirement.name for requirement in requires if "local" in str(requirement)}
+    assert local <= {
+        Requirement(requirement).name for requirement in project_config["dependency-groups"]["dev"]
+    }
     dependency, _ = code_blocks(PAGE, "Use the package in an app", "toml")
     assert Requirement(dependency.strip(' ",\n')).specifier.contains(package.version)
 
 
 def move(project: Path, address: str = EXAMPLE) -> None:
-    """Do what the page says in each app, with an index at this address."""
+    """Follow the steps for an app, with an index at this URL."""
     (delete,) = code_blocks(PAGE, "Use the package in an app", "sh")
     run(["sh", "-c", delete], project)
     dependency, origin = code_blocks(PAGE, "Use the package in an app", "toml")
@@ -80,7 +88,7 @@ def move(project: Path, address: str = EXAMPLE) -> None:
 
 @pytest.mark.weekly
 def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) -> None:
-    """Not even what is new in them, where a folder is left that git ignores."""
+    """New files are not restored either, if a folder remains that git ignores."""
     template = tmp_path / TEMPLATE
     earlier(template)
     (template / PROJECT / "passthrough/models.py").unlink()
@@ -120,12 +128,12 @@ def test_wheel_runs_tasks_of_any_folder(wheel: Path, tmp_path: Path) -> None:
         server.interrupt()
 
 
-# In an environment of its own, from an index
+# In a separate environment, from an index
 
 
 @pytest.fixture(scope="module")
 def index(wheel: Path) -> Iterator[str]:
-    """The address of an index with the wheel."""
+    """Serve an index with the wheel, and yield the URL."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(wheel.parents[2]))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -135,7 +143,7 @@ def index(wheel: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A moved project, which make has set up."""
+    """Return a project that uses the package, set up by make."""
     folder = tmp_path_factory.mktemp("moved")
     project = baker(folder)
     (test,) = code_blocks(PAGE, "Review changes of the middleware", "python")
@@ -153,8 +161,8 @@ def test_project_can_move_to_package_and_back(
     """All tests are collected, and pass."""
     collected: list[str | Path] = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
     (before,) = re.findall(r"^(\d+) tests? collected", run(collected, project), re.M)
-    said = run(["make", "test"], moved)
-    (last,) = re.findall(r"^=+ (.* passed.*) in .* =+$", said, re.MULTILINE)
+    output = run(["make", "test"], moved)
+    (last,) = re.findall(r"^=+ (.* passed.*) in .* =+$", output, re.MULTILINE)
     numbers = {kind: int(number) for number, kind in re.findall(r"(\d+) (\w+)", last)}
     assert numbers.keys() <= {"passed", "skipped", "warnings", "warning"}
     assert numbers["passed"] + numbers.get("skipped", 0) == int(before) + 1
@@ -169,7 +177,7 @@ def test_project_can_move_to_package_and_back(
 
 @pytest.mark.weekly
 def test_image_of_moved_project_contains_package(moved: Path, tmp_path: Path) -> None:
-    """The image is made with the SDK's ``uv sync`` (test_deployed.py), from a lock."""
+    """The image is built with ``uv sync`` of the SDK (test_deployed.py) from a lock file."""
     uv, image = moved / ".venv/bin/uv", tmp_path / "image"
     run(["make", "uv.lock"], moved)
     sync: list[str | Path] = [uv, "sync", "--quiet", "--locked", "--no-dev", "--no-install-project"]
@@ -183,7 +191,7 @@ def test_image_of_moved_project_contains_package(moved: Path, tmp_path: Path) ->
 
 @pytest.mark.weekly
 def test_package_command_without_app_or_file_fails(moved: Path, tmp_path: Path) -> None:
-    """What it does with a file: local_flyte/test_command.py."""
+    """local_flyte/test_command.py tests the command with a file."""
     done = ended([moved / ".venv/bin/local-flyte"], tmp_path)
     assert done.returncode != 0
     assert "this folder has no app/main.py" in done.stdout

@@ -1,4 +1,4 @@
-"""Pages: links, tables that ``tools/pages.py`` makes, and the tests of guarantees."""
+"""Tests of pages: links, generated tables, and test names in tables of guarantees."""
 
 import re
 from pathlib import Path
@@ -29,12 +29,12 @@ def test_guarantee_names_existing_tests_and_names(folder: Path, line: str) -> No
 
 
 def test_tables_of_pages_are_current() -> None:
-    made = []
+    tables = []
     for path in pages.PAGES:
         page = (ROOT / path).read_text("utf-8")
         assert page == pages.written(page), f"{path}: run python tools/pages.py"
-        made += [name for _, name, _ in pages.TABLE.findall(page)]
-    assert sorted(made) == sorted(pages.TABLES)
+        tables += [name for _, name, _ in pages.TABLE.findall(page)]
+    assert sorted(tables) == sorted(pages.TABLES)
 
 
 def test_links_between_pages_are_valid(default_project: Path) -> None:

@@ -1,4 +1,4 @@
-"""The questions, and the answers that are refused before anything is written."""
+"""Tests of the questions, and of refused answers."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PRIVATE = {
     "__author_escaped": DEFAULTS["author"],
     "__license_expression": DEFAULTS["license"],
 }
-# Answers that are refused, separated by a bar.
+# Refused answers, separated by a bar.
 REFUSED = {
     "project_slug": f"My App|-app|app-|my--app|my.app|café|app\n|2fast|a/b|{'a' * 31}",
     "description": "|two\nlines|a\ttab|a\x1b[31mcolour|a line\u2028separator"
@@ -49,7 +49,7 @@ ACCEPTED = {
 
 
 def load_hook(name: str, **answers: str) -> ModuleType:
-    """Import a hook as rendered for these answers. Importing must not run it."""
+    """Import a hook that is rendered for these answers. The import must not run the hook."""
     source = Environment().from_string((ROOT / "hooks" / name).read_text("utf-8"))
     module = ModuleType(name)
     exec(source.render(cookiecutter=DEFAULTS | PRIVATE | answers), vars(module))
@@ -60,14 +60,14 @@ HOOK = load_hook("pre_gen_project.py")
 
 
 def problems(**answers: str) -> list[tuple[str, str]]:
-    """Return the name and the message of each answer that is refused."""
+    """Return the name and the message of each refused answer."""
     return list(HOOK.problems(DEFAULTS | answers))
 
 
 def test_prompts_state_rules_of_hook() -> None:
     assert HOOK.RULES.keys() == PROMPTS.keys() == QUESTIONS.keys()
     for key, prompt in PROMPTS.items():
-        assert re.fullmatch(r"[A-Z][^\[\]\n]+", prompt)  # brackets are markup to Rich
+        assert re.fullmatch(r"[A-Z][^\[\]\n]+", prompt)  # Rich interprets brackets as markup
         if isinstance(QUESTIONS[key], list):  # the terminal shows the choices
             assert HOOK.RULES[key].words == f"one of: {', '.join(QUESTIONS[key])}"
         else:
@@ -101,9 +101,9 @@ def test_invalid_answer_is_refused_without_folder(baker: Baker, tmp_path: Path) 
     command += ["project_slug=My App", "author= "]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    told, _, rest = refused.stderr.partition("ERROR: Stopping generation")
-    assert told.startswith("\nNothing was generated. Please change:\n\n  project_slug: 'My App'")
-    assert "\n  author: ' '\n" in told
+    message, _, rest = refused.stderr.partition("ERROR: Stopping generation")
+    assert message.startswith("\nNothing was generated. Please change:\n\n  project_slug: 'My App'")
+    assert "\n  author: ' '\n" in message
     assert "pre_gen_project.py" not in rest
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Other Pythons, the oldest versions, and the steps without make. `make test-all` runs them."""
+"""Weekly tests with other Pythons, with the oldest versions, and without make."""
 
 import json
 import re
@@ -18,15 +18,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
 def test_project_passes_with_oldest_versions(baker: Baker, tmp_path: Path) -> None:
-    """Without a licence."""
+    """The project has no licence."""
     python = needs_python("3.11")
     project = baker(tmp_path, license="none", python_version="3.11")
     path = path_with_tools(tmp_path / "bin")
     run(["uv", "venv", "--quiet", "--python", python], project, PATH=path)
     install = ["uv", "pip", "install", "--quiet", "--resolution", "lowest-direct"]
     run([*install, "--editable", ".", "--group", "dev"], project, PATH=path)
-    said = run([".venv/bin/python", "-m", "pytest", "-n", "2"], project, PATH=path)
-    assert re.search(r"\d{2,} passed", said)
+    output = run([".venv/bin/python", "-m", "pytest", "-n", "2"], project, PATH=path)
+    assert re.search(r"\d{2,} passed", output)
     claimed = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     oldest = {
         requirement.name: Version(specifier.version)
@@ -35,18 +35,18 @@ def test_project_passes_with_oldest_versions(baker: Baker, tmp_path: Path) -> No
         if specifier.operator == ">="
     }
     assert "flyte" in oldest
-    told = json.loads(run(["uv", "pip", "list", "--format", "json"], project, PATH=path))
-    installed = {package["name"]: Version(package["version"]) for package in told}
+    packages = json.loads(run(["uv", "pip", "list", "--format", "json"], project, PATH=path))
+    installed = {package["name"]: Version(package["version"]) for package in packages}
     assert {name: installed[name] for name in oldest} == oldest
 
 
-# Tests that depend on the answers: names, metadata, credentials. test_readme.py runs all.
+# Tests that depend on the answers (names, metadata, credentials). test_readme.py runs all tests.
 SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_guarantees.py"
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.14"])
 def test_project_passes_without_make(version: str, baker: Baker, tmp_path: Path) -> None:
-    """With short names, another licence, no CI, and text that needs quoting everywhere."""
+    """The project has short names, another licence, no CI, and text that needs quoting."""
     answers = {
         "project_slug": "a",
         "description": 'It\'s "hostile" \\n 🚀 <b> ${HOME} `id` --x',
@@ -67,15 +67,15 @@ def test_project_passes_without_make(version: str, baker: Baker, tmp_path: Path)
     test, checks = check.splitlines()
     path = path_with_tools(tmp_path / "bin", python)
     for command in [*setup, test]:
-        said = run(["sh", "-c", command], project, PATH=path, PYTEST_ADDOPTS=SOME_OF_THE_TESTS)
-    assert re.search(r"\d{2,} passed", said)
+        output = run(["sh", "-c", command], project, PATH=path, PYTEST_ADDOPTS=SOME_OF_THE_TESTS)
+    assert re.search(r"\d{2,} passed", output)
     for command in checks.split(";"):
         run(command.split(), project)
 
 
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
 SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
-# Tests that depend on how Python closes generators, switches contexts and serves sockets.
+# Tests that depend on generators, contexts and sockets of Python.
 ISOLATION = ["test_abandoned.py", "test_copied_alone.py", "test_isolation.py"]
 ISOLATION += ["test_sockets.py", "test_wire.py"]
 
@@ -85,7 +85,7 @@ def run_middleware_suite(python: str, packages: list[str], files: list[str], fol
     run(["uv", "venv", "--quiet", "--python", needs_python(python), "venv"], folder, PATH=path)
     install = ["uv", "pip", "install", "--quiet", "--python", "venv"]
     run([*install, *packages, *SUITE_NEEDS], folder, PATH=path)
-    # Without the local Flyte, which needs a newer SDK than the middleware does.
+    # Without the local Flyte server, which needs a newer SDK than the middleware.
     alone = ["-n", "2", "--confcutdir", "tests/middleware", "--hypothesis-profile", "ci"]
     alone += ["-m", "not weekly"]
     suite = ["-m", "pytest", *alone, *(f"tests/middleware/{name}" for name in files)]

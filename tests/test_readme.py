@@ -1,4 +1,4 @@
-"""The commands in README.md and in a project's README.md, as they are written."""
+"""Tests of the commands in README.md and in the README.md of a project."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this repository, as after ``make demo``."""
+    """Return a clone of this repository, as after ``make demo``."""
     template = clone(tmp_path_factory.mktemp("readme") / "cookiecutter-flyte-app")
     (template / ".venv").symlink_to(sys.prefix)
     return template
@@ -24,7 +24,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def generated(template: Path, baker: Baker) -> Project:
-    """A project that is generated and committed as the README shows, and set up by make."""
+    """Return a project that is generated, committed and set up as documented."""
     generate, enter, *_ = code_block("Generate your own")
     search_path = path_with_tools(template.parent / "bin")
     environment = {"PATH": search_path, "COOKIECUTTER_CONFIG": str(baker.config())}
@@ -48,13 +48,15 @@ def test_next_steps_match_readme(generated: Project) -> None:
 def test_make_test_leaves_clean_git_status(
     generated: Project,
 ) -> None:
-    said = generated.run("make", "test")
-    assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
+    output = generated.run("make", "test")
+    assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", output, re.M), (
+        output
+    )
     assert generated.run("git", "status", "--porcelain") == ""
 
 
 def test_no_input_asks_no_question(template: Path, baker: Baker) -> None:
-    """There is no terminal, and the page is left out."""
+    """There is no terminal, and the project has no web UI."""
     (command,) = code_block("Generate your own", 1)
     run(["sh", "-c", command], template, COOKIECUTTER_CONFIG=str(baker.config()))
     assert (template / "../our-app/app/main.py").exists()
@@ -72,7 +74,7 @@ def test_config_of_readme_matches_answers(generated: Project) -> None:
 
 @pytest.mark.weekly
 def test_readme_commands_without_make_work(generated: Project, tmp_path: Path) -> None:
-    """Runs last, because it renames the app."""
+    """This test runs last, because it renames the app."""
     readme = generated.path / "README.md"
     (rename,) = re.findall("`(git grep .*)`", readme.read_text("utf-8"))
     generated.run("sh", "-ec", rename)

@@ -1,6 +1,6 @@
-"""The generated project's tests, and the conformance cases, against another Flyte.
+"""Runs the project's tests and the conformance cases against another Flyte.
 
-No cluster is available here. A local Flyte stands in for one.
+A local Flyte server replaces the real one, because no cluster is available.
 """
 
 import re
@@ -16,20 +16,20 @@ from .baking import BIN, ended, run
 pytestmark = pytest.mark.slow
 
 
-# With Union's rights they also run in test_readme.py, without the variables.
+# With Union's rights, the tests also run in test_readme.py.
 @pytest.mark.weekly
 def test_project_tests_pass_on_another_flyte(project: Path, local_flyte: LocalFlyte) -> None:
     local_flyte.deploy(project, "tests/deployed_tasks.py", "env")
-    local_flyte.register(project)  # as make deploy does
-    given = {
+    local_flyte.register(project)  # like make deploy
+    variables_of_tests = {
         "FLYTE_TEST_ENDPOINT": local_flyte.endpoint,
         "FLYTE_TEST_TOKEN_ALICE": PEOPLE["alice"].token,
         "FLYTE_TEST_TOKEN_BOB": PEOPLE["bob"].token,
         "SSL_CERT_FILE": str(local_flyte.ca_file),
     }
-    said = run([BIN / "python", "-m", "pytest", "tests"], project, **given)
-    passed = re.search(r"(\d+) passed, (\d+) skipped", said)
-    assert passed, said
+    output = run([BIN / "python", "-m", "pytest", "tests"], project, **variables_of_tests)
+    passed = re.search(r"(\d+) passed, (\d+) skipped", output)
+    assert passed, output
     assert int(passed[1]) >= 40
 
 
@@ -46,7 +46,7 @@ def test_flyte_without_authentication_is_refused(
 
 @pytest.mark.weekly
 @pytest.mark.parametrize(
-    ("person", "project", "code", "said"),
+    ("person", "project", "code", "output"),
     [
         ("alice", "flytesnacks", 0, "no token of victor"),
         ("alice", "another", 2, "Check the config and the tokens for https://127.0.0.1:"),
@@ -54,7 +54,7 @@ def test_flyte_without_authentication_is_refused(
     ],
 )
 def test_conformance_cases_run_as_documented(
-    local_flyte: LocalFlyte, tmp_path: Path, *, person: str, project: str, code: int, said: str
+    local_flyte: LocalFlyte, tmp_path: Path, *, person: str, project: str, code: int, output: str
 ) -> None:
     page = (ROOT / "tests" / "conformance" / "README.md").read_text("utf-8")
     (command,) = re.findall(r"^uv (run .*?)\n```", page, re.MULTILINE | re.DOTALL)
@@ -65,5 +65,5 @@ def test_conformance_cases_run_as_documented(
     tokens = {name: PEOPLE[name].token for name in ("alice", "bob")}
     variables = {f"FLYTE_TEST_TOKEN_{name.upper()}": token for name, token in tokens.items()}
     done = ended([BIN / "uv", *command.split()], ROOT, **variables)
-    assert (done.returncode, said in done.stdout) == (code, True), done.stdout
+    assert (done.returncode, output in done.stdout) == (code, True), done.stdout
     assert not any(token in done.stdout for token in tokens.values())

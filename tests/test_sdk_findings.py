@@ -1,4 +1,4 @@
-"""docs/sdk-findings.md lists exactly those findings that can still be reproduced."""
+"""Tests that all findings in docs/sdk-findings.md are reproducible."""
 
 import re
 import sys
@@ -20,14 +20,14 @@ SCRIPTS = sorted((ROOT / "docs/sdk-findings").glob("f*.py"))
 
 
 @pytest.mark.slow
-@pytest.mark.weekly  # each starts the SDK and a control plane anew
+@pytest.mark.weekly  # each test starts the SDK and a control plane
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_sdk_finding_is_reproducible(script: Path) -> None:
-    # Unless a reproduction changes it, the SDK sends no reports.
+    # The SDK sends no reports, unless a script enables them.
     done = ended([sys.executable, script], ROOT, DO_NOT_TRACK="1")
     assert done.returncode == 0, (
-        "it is fixed, or its reproduction is broken. If it is fixed, the table in"
-        f" docs/sdk-findings.md says what to delete.\n{done.stdout}"
+        "the defect is fixed, or the script is broken. If the defect is fixed, delete the code that"
+        f" docs/sdk-findings.md names.\n{done.stdout}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The update path: ``cruft create``, work on the project, a newer template, ``cruft update``."""
+"""Tests of updates: ``cruft create``, edits, a newer template, ``cruft update``."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ANSWERS = {
     "project_slug": "our-app",
     "description": 'It\'s "ours" \\o/ 🚀 {one brace}',
     "author": "Ada & Bob <team@example.org>",
-    "python_version": "3.12",  # not the default, which changes
+    "python_version": "3.12",  # a fixed name, because the default changes
     "license": "MIT",
     "credential_headers": "X-Api-Key",
 }
@@ -52,10 +52,10 @@ def status(repository: Path) -> list[str]:
 
 
 def earlier(destination: Path) -> None:
-    """Write a template to ``destination`` that differs from today's in every possible way.
+    """Write an earlier template to ``destination``, which differs in every possible way.
 
-    Since then, a line was added, another changed and another removed, and a file was added and
-    another removed.
+    Compared with it, the present template has an added, a changed and a removed line, an added
+    file and a removed file.
     """
     copy_template(destination)
     makefile = destination / PROJECT / "Makefile"
@@ -70,7 +70,7 @@ def earlier(destination: Path) -> None:
 
 
 def create(template: Path, baker: Baker, *options: str) -> Path:
-    """Generate ``our-app`` beside the template, as an owner does."""
+    """Generate ``our-app`` beside the template, like a developer."""
     answers = ["--no-input", "--extra-context", json.dumps(ANSWERS)]
     config = ["--config-file", str(baker.config())]
     cruft("create", str(template), *answers, *config, *options, cwd=template.parent)
@@ -78,7 +78,7 @@ def create(template: Path, baker: Baker, *options: str) -> Path:
 
 
 def present(template: Path) -> None:
-    """Commit the present version, with nothing of the earlier one."""
+    """Commit the present version, without files of the earlier version."""
     run("git", "switch", "--quiet", "--force-create", "main", cwd=template)
     run("git", "rm", "-r", "--quiet", ".", cwd=template)
     copy_template(template)
@@ -96,9 +96,9 @@ EDITED = {
         '    ("GET", "/ours"): {},\n    ("POST", "/files")',
     ),
 }
-"""Additions and edits of an owner, which do not touch what the template changes."""
+"""Additions and edits of a developer in lines that the template does not change."""
 RENAMED = {"tests/test_guarantees.py": "tests/test_promises.py"}
-"""The names of edited files in version 3."""
+"""Names of edited files in version 3."""
 FILES_MOVE = {
     "1.0.0": {
         "our_app/app.py": ("health, me,", "health, me, ours,"),
@@ -109,11 +109,11 @@ FILES_MOVE = {
         "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
     },
 }
-"""The same for the releases after which files have moved. What is not in them merges by hand."""
+"""Edits for releases before files were moved. Other edits must be merged by hand."""
 
 
 def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str = "app") -> None:
-    """Add files to the package, and edit files, as an owner would."""
+    """Add files to the package, and edit files, like a developer."""
     for name, text in ADDED.items():
         (project / package / name).parent.mkdir(exist_ok=True, parents=True)
         (project / package / name).write_text(text, "utf-8")
@@ -123,7 +123,7 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
 
 
 def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:
-    """From a version in which everything differs."""
+    """The earlier version differs in every possible way."""
     template = tmp_path / TEMPLATE
     earlier(template)
     commit(template)
@@ -131,16 +131,16 @@ def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None
     work_on(project, EDITED)
     commit(project)
     present(template)
-    said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    output = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
 
-    assert "is ready" not in said  # the hook runs in cruft's own folders
+    assert "is ready" not in output  # the hook runs in temporary folders of cruft
     check_updated(project, baker, EDITED)
 
 
 def check_updated(
     project: Path, baker: Baker, edited: Mapping[str, tuple[str, str]], package: str = "app"
 ) -> None:
-    """Compare a project with one of the present version in which the owner did the same."""
+    """Compare a project with one of the present version and the same edits."""
     cruft("check", cwd=project)
     fresh = baker(project.parent / "fresh", **ANSWERS)
     work_on(fresh, edited, package)
@@ -153,12 +153,12 @@ def check_updated(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "release", [NEWEST, *(pytest.param(each, marks=pytest.mark.weekly) for each in EARLIER)]
+    "release", [NEWEST, *(pytest.param(release, marks=pytest.mark.weekly) for release in EARLIER)]
 )
 def test_edited_release_is_updated_as_documented(
     release: str, baker: Baker, tmp_path: Path
 ) -> None:
-    """Generated with ``--checkout``, as the README says, from a clone with the whole history."""
+    """The project is generated with ``--checkout``, as documented, from a full clone."""
     if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
         pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
     template = tmp_path / TEMPLATE
@@ -260,7 +260,7 @@ def test_make_update_lists_deleted_files_with_edits(baker: Baker, tmp_path: Path
 @pytest.mark.weekly
 @pytest.mark.slow
 def test_make_update_reports_conflicts_and_updates_lock(baker: Baker, tmp_path: Path) -> None:
-    """An owner and the template have changed the same line; the template needs a new package."""
+    """A developer and the template change the same line; the template needs a new package."""
     template = tmp_path / TEMPLATE
     earlier(template)
     commit(template)
@@ -272,10 +272,10 @@ def test_make_update_reports_conflicts_and_updates_lock(baker: Baker, tmp_path: 
     ours = makefile.read_text("utf-8")
     commit(project)
     present(template)
-    told = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
+    output = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
 
-    assert "\nMakefile: merge it by hand, at <<<<<<<\n" in told
-    assert told.splitlines()[-1].startswith(f"Read CHANGELOG.md of {template}. Then: make ")
+    assert "\nMakefile: merge it by hand, at <<<<<<<\n" in output
+    assert output.splitlines()[-1].startswith(f"Read CHANGELOG.md of {template}. Then: make ")
     assert makefile.read_text("utf-8").startswith("<<<<<<< ")
     run("git", "checkout", "--theirs", "Makefile", cwd=project)
     uv = str(project / ".venv/bin/uv")

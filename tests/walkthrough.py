@@ -1,4 +1,4 @@
-"""Runs the commands in the documentation, on real installs."""
+"""Helpers that run commands of the documentation with real installs."""
 
 import os
 import re
@@ -16,25 +16,25 @@ from .baking import BIN, find_python, run
 
 @cache
 def for_make() -> dict[str, str]:
-    """Return a variable with the default image's Python; other tests use the oldest and newest."""
+    """Return a variable that selects the Python of the default image."""
     return {"PYTHON": find_python("3.13") or sys.executable}
 
 
 def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
-    """Return the blocks of code below a heading."""
+    """Return the code blocks below a heading."""
     section = readme.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     block = rf"^```{language}\b[^\n]*\n(.*?)^```$"
     return re.findall(block, section, re.MULTILINE | re.DOTALL)
 
 
 def code_block(heading: str, number: int = 0) -> list[str]:
-    """Return the commands of a ``sh`` block of our README, by its heading."""
+    """Return the commands of a ``sh`` block in README.md, by heading."""
     block = code_blocks(ROOT / "README.md", heading, "sh")[number]
     return [line.partition("  #")[0].strip() for line in block.splitlines()]
 
 
 def clone(destination: Path) -> Path:
-    """Make a copy of this repository's working tree as a clone would have it."""
+    """Copy the working tree of this repository as in a clone."""
     for path in tracked_files():
         target = destination / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def clone(destination: Path) -> Path:
 
 
 def commit(folder: Path) -> None:
-    """Commit all that is in a folder, also for the first time, or if nothing has changed."""
+    """Commit all files of a folder; create the repository if needed."""
     identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     run(["git", "init", "--quiet", "--initial-branch=main"], folder)
     run(["git", "add", "--all"], folder)
@@ -52,7 +52,7 @@ def commit(folder: Path) -> None:
 
 
 def path_with_tools(folder: Path, python: str = f"{sys.base_prefix}/bin/python3") -> str:
-    """Return a PATH with the template's ``uv`` and ``uvx``, and with this Python as python3."""
+    """Return a PATH with ``uv`` and ``uvx`` of the template, and this Python as python3."""
     folder.mkdir()
     for name in ("uv", "uvx"):
         (folder / name).symlink_to(BIN / name)

@@ -1,1 +1,1 @@
-"""Tests of the local Flyte itself: it must support the app and the Flyte CLI."""
+"""Tests of the local Flyte server."""

@@ -1,4 +1,4 @@
-"""Who gets into a local Flyte, and as whom. The conformance cases check what people may do."""
+"""Tests of authentication. The conformance cases test authorization."""
 
 import base64
 import json
@@ -36,10 +36,12 @@ def test_users_are_identified_by_one_valid_credential() -> None:
             ({"Cookie": EXPIRED.cookie}, None),
             ({"X-Api-Key": BOB.token, "Cookie": ALICE.cookie}, None),
         ):
-            answer = call(flyte, USER_INFO, headers=headers)
+            response = call(flyte, USER_INFO, headers=headers)
             expected = (200 if subject else 401, subject)
-            assert (answer.status_code, answer.json().get("subject")) == expected, headers.keys()
-            assert subject or not any(value in answer.text for value in headers.values())
+            assert (response.status_code, response.json().get("subject")) == expected, (
+                headers.keys()
+            )
+            assert subject or not any(value in response.text for value in headers.values())
 
 
 def jwt(**claims: str) -> str:
@@ -76,19 +78,19 @@ def test_credentials_are_new_at_each_start() -> None:
 
 def test_credentials_are_only_in_private_files(local_flyte: LocalFlyte) -> None:
     config, token = local_flyte.config_file("bob"), local_flyte.home / "bob.token"
-    assert BOB.token not in config.read_text()  # from where it would get on a command line
+    assert BOB.token not in config.read_text()  # a token there would be visible in command lines
     assert token.read_text().strip() == BOB.token
     assert local_flyte.home.stat().st_mode & 0o077 == 0
     call(local_flyte, USER_INFO, headers=AS_BOB)
     recorded = local_flyte.calls[-1]
     assert recorded.headers["authorization"] == AS_BOB["Authorization"]
-    shown = repr((recorded, vars(local_flyte), PEOPLE))
-    assert "alice-subject" in shown
-    assert not any(secret in shown for secret in SECRETS)
+    text = repr((recorded, vars(local_flyte), PEOPLE))
+    assert "alice-subject" in text
+    assert not any(secret in text for secret in SECRETS)
 
 
 def test_requests_from_other_sites_are_refused() -> None:
-    """Where no credentials are asked for: DNS rebinding, and requests that need no preflight."""
+    """DNS rebinding, and requests without a preflight, on a server without authentication."""
     with LocalFlyte(mode=Mode.DEVBOX) as flyte, httpx.Client(trust_env=False, timeout=60) as client:
         file = {"project": "flytesnacks", "domain": "development", "filename": "x"}
         method = "dataproxy.DataProxyService/CreateUploadLocation"
@@ -99,5 +101,5 @@ def test_requests_from_other_sites_are_refused() -> None:
             for host in ("localhost.evil.example", f"evil.example:{urlsplit(url).port}"):
                 assert client.post(url, json={}, headers={"Host": host}).status_code == 400
         for kind in ("text/plain", ""):
-            sent = client.post(projects, content="{}", headers={"Content-Type": kind})
-            assert sent.status_code == 415
+            response = client.post(projects, content="{}", headers={"Content-Type": kind})
+            assert response.status_code == 415

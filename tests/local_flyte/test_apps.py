@@ -1,4 +1,4 @@
-"""Apps on the local Flyte: each runs in a process of its own, from its code bundle."""
+"""Tests of deployed apps, which run in separate processes from a code bundle."""
 
 import ssl
 from pathlib import Path
@@ -47,7 +47,7 @@ env = FastAPIAppEnvironment(
 
 def deploy_again(version: str) -> None:
     app = remote.App.get("tiny").pb2
-    (variable,) = (each for each in app.spec.container.env if each.key == "VERSION")
+    (variable,) = (one for one in app.spec.container.env if one.key == "VERSION")
     variable.value = version
     remote.App.replace("tiny", app.spec, "another")
 
@@ -62,11 +62,11 @@ def test_app_serves_latest_revision_until_stopped_or_deleted(
     trusted = ssl.create_default_context(cafile=str(local_flyte.ca_file))
     with httpx.Client(trust_env=False, timeout=60, verify=trusted) as http, acting_as("alice"):
         url = local_flyte.wait_app("tiny")
-        known = {"endpoint": local_flyte.url, "trusted": str(local_flyte.ca_file)}
-        assert http.get(url).json() == {"page": "a page", "version": "1", **known}
+        variables = {"endpoint": local_flyte.url, "trusted": str(local_flyte.ca_file)}
+        assert http.get(url).json() == {"page": "a page", "version": "1", **variables}
         deploy_again("2")
         assert local_flyte.wait_app("tiny") == url
-        public = remote.App.get("tiny").endpoint  # Flyte's gate in front of it speaks TLS
+        public = remote.App.get("tiny").endpoint  # the public URL has TLS
         assert public.startswith("https://")
         assert http.get(public).json()["version"] == "2"
 

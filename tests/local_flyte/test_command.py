@@ -1,4 +1,4 @@
-"""``python -m local_flyte``, as people start it in a generated project."""
+"""Tests of ``python -m local_flyte`` in a generated project."""
 
 import json
 import re
@@ -44,9 +44,9 @@ pytestmark = pytest.mark.slow
 
 @contextmanager
 def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[Running, str]]:
-    """Start the command; yield it and all it has printed until it said how to stop it."""
+    """Start the command, and yield it with the output up to the end of the banner."""
     with ExitStack() as stack:
-        with suppress(OSError):  # the default is in use by somebody else, which is not an error
+        with suppress(OSError):  # another process may already use the port
             stack.enter_context(socket.create_server(("127.0.0.1", PORT)))
         variables = {"PWD": str(project), **environment}
         process = stack.enter_context(running([*HERE, *options], project, **variables))
@@ -54,7 +54,7 @@ def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[
 
 
 def refusal(project: Path, *options: str) -> str:
-    """Start the command, which refuses to run, and return the reason that it prints."""
+    """Start the command, which must fail, and return standard error."""
     command = [*HERE, *options]
     ended = subprocess.run(
         command, cwd=project, capture_output=True, text=True, check=False, timeout=300
@@ -64,12 +64,12 @@ def refusal(project: Path, *options: str) -> str:
 
 
 def link_to(printed: str) -> httpx.URL:
-    """Return the first printed address, where a person is chosen."""
+    """Return the first printed URL, where a user is chosen."""
     return httpx.URL(printed.partition("\nOpen ")[2].split()[0])
 
 
 def check_ends(command: Running, number: signal.Signals) -> None:
-    """Stop it, as Ctrl-C or a supervisor would, and check that it and its children end cleanly."""
+    """Send a signal, and check that the command ends cleanly with all child processes."""
     command.process.send_signal(number)
     assert command.process.wait(300) == 0, command.printed()
     assert "Traceback" not in command.printed()
@@ -77,15 +77,15 @@ def check_ends(command: Running, number: signal.Signals) -> None:
 
 
 def flyte(words: list[str], project: Path, home: Path) -> str:
-    """Run a printed ``flyte`` command in the project's folder, and return what it prints."""
+    """Run a printed ``flyte`` command in the project folder, and return the output."""
     environment = {"HOME": str(home), "COLUMNS": "300", "TERM": "xterm", "DO_NOT_TRACK": "1"}
     return run([str(project / words[0]), *words[1:]], project, **environment)
 
 
 def health(client: httpx.Client, url: str, status: int, line: str = "") -> bool:
     with suppress(httpx.TransportError):  # a restart can end a connection
-        answer = client.get(f"{url}/health")
-        return answer.status_code == status and line in answer.text
+        response = client.get(f"{url}/health")
+        return response.status_code == status and line in response.text
     return False
 
 
@@ -95,7 +95,7 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with a header for API keys and a file of settings."""
+    """Return a project with headers for API keys, and with a .env file."""
     project = baker(tmp_path_factory.mktemp("command"), credential_headers="X-Api-Key, X-Tenant")
     settings = "ACCESS_LOG=true\nLOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n"
     (project / ".env").write_text(settings)
@@ -132,7 +132,7 @@ def test_env_file_and_used_port_are_reported(project: Path, printed: str) -> Non
 
 
 def test_printed_curl_line_has_api_key(command: Running, printed: str) -> None:
-    """Those of the default project are tried in test_demo.py."""
+    """test_demo.py tests the lines of the default project."""
     lines = curl_lines(printed)
     (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
     assert "alice@example.com" in run([*line, "--silent", "--noproxy", "*"], Path.cwd())
@@ -140,7 +140,7 @@ def test_printed_curl_line_has_api_key(command: Running, printed: str) -> None:
 
 
 def test_printed_links_sign_users_in(printed: str, browser: httpx.Client) -> None:
-    """One for each, and first one to a choice of people."""
+    """The first link leads to a list of users."""
     links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
     assert list(links) == ["alice", "bob", "victor", "carol"]
     tasks = httpx.URL(links["alice"]).join("/tasks")
@@ -152,7 +152,7 @@ def test_printed_links_sign_users_in(printed: str, browser: httpx.Client) -> Non
     first = link_to(printed)
     assert browser.get(first.copy_with(query=None)).status_code == 403
     assert browser.get(first).is_success
-    assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
+    assert printed.rindex(str(first)) > printed.rindex("curl")  # repeated at the end
 
 
 def test_printed_deploy_command_omits_sign_in_and_env(
@@ -188,11 +188,11 @@ def test_changed_files_are_reloaded_and_errors_shown(
     config = Path(flyte_lines(printed)[0][2])
     there = Flyte(config, "union", {})
     alice = Person(there, config.with_name("alice.token").read_text().strip())
-    known = alice.tasks.list_tasks(ListTasksRequest(project_id=there.scope)).tasks
-    assert "my-flyte-app-tasks.count_on" in [task.task_id.name for task in known]
+    tasks = alice.tasks.list_tasks(ListTasksRequest(project_id=there.scope)).tasks
+    assert "my-flyte-app-tasks.count_on" in [task.task_id.name for task in tasks]
     wait_until(lambda: health(browser, url, 503, "TypeError: int() argument must be"))
-    told = re.compile(r"^app/main.py, line \d+: TypeError: int\(\) argument", re.MULTILINE)
-    wait_until(lambda: told.search(command.printed()))
+    message = re.compile(r"^app/main.py, line \d+: TypeError: int\(\) argument", re.MULTILINE)
+    wait_until(lambda: message.search(command.printed()))
 
 
 @pytest.mark.weekly
@@ -215,9 +215,9 @@ def test_app_uses_flyte_and_user_of_config(
     """That Flyte is the local one of another app."""
     (tmp_path / "tmp").mkdir()
     options = ["--flyte", flyte_lines(printed)[0][2]]
-    with started(default_project, *options, TMPDIR=str(tmp_path / "tmp")) as (command, told):
-        assert "Flyte      dns:///127.0.0.1:" in told
-        to_open = link_to(told)
+    with started(default_project, *options, TMPDIR=str(tmp_path / "tmp")) as (command, banner):
+        assert "Flyte      dns:///127.0.0.1:" in banner
+        to_open = link_to(banner)
         me = to_open.join("/me")
         assert browser.get(me).status_code == 401
         (to_sign_in,) = re.findall(r'href="(/sign-in/you\S+)"', browser.get(to_open).text)
@@ -228,7 +228,7 @@ def test_app_uses_flyte_and_user_of_config(
         check_ends(command, signal.SIGTERM)
         assert not token.exists()
         log = command.printed().partition(READY)[2]
-        assert "GET" not in log  # what was printed stays in sight
+        assert "GET" not in log  # no access log, so that the banner stays visible
         assert "secret=" not in log
 
 
@@ -236,8 +236,8 @@ def test_unusable_config_is_refused(local_flyte: LocalFlyte, tmp_path: Path) -> 
     """Without TLS, all callers are anonymous."""
     with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
         RemoteFlyte(Path("dns:///flyte.example.com"))
-    known = local_flyte.config_file().read_text()
-    (without_token := tmp_path / "1.yaml").write_text(known.replace("alice.token", "no.token"))
+    config = local_flyte.config_file().read_text()
+    (without_token := tmp_path / "1.yaml").write_text(config.replace("alice.token", "no.token"))
     with pytest.raises(RuntimeError, match="There is no token for 127"):
         RemoteFlyte(without_token).token()
     admin = {"endpoint": "dns:///127.0.0.1:1", "insecure": True}
@@ -250,5 +250,5 @@ def test_unusable_config_is_refused(local_flyte: LocalFlyte, tmp_path: Path) -> 
 def test_misspelt_setting_is_reported_once(default_project: Path, tmp_path: Path) -> None:
     here = shutil.copytree(default_project, tmp_path / "here", symlinks=True)
     (here / ".env").write_text("TRUSTED_ORIGIN=https://s3cret.example\n")
-    told = refusal(here)
-    assert told == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?\n"
+    message = refusal(here)
+    assert message == "TRUSTED_ORIGIN is not a setting of the app; did you mean TRUSTED_ORIGINS?\n"

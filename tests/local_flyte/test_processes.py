@@ -17,7 +17,7 @@ started_and_forked = pytest.mark.parametrize("program", ["python", "a0"])
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """Return a folder with Python, and with an ``a0`` that runs what it is given."""
+    """Return a folder with Python, and with an ``a0`` that executes its second argument."""
     folder = tmp_path / "venv" / "bin"
     venv.create(folder.parent)
     (folder / "a0").write_text(f"#!{folder / 'python'}\nimport sys\nexec(sys.argv[2])\n")
@@ -39,7 +39,7 @@ async def run_in(
 
 
 def output_of(programs: Path, program: str, code: str, **environment: str) -> list[str]:
-    """Run Python code, and return the lines of output and last the exit code."""
+    """Run Python code, and return the output lines, followed by the exit code."""
     lines: list[str] = []
     ended = asyncio.run(run_in(programs, program, code, output=lines.append, **environment))
     return [*lines, f"exit code {ended}"]
@@ -55,10 +55,10 @@ print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'], os.getcwd())
 print('x' * 3_000_000)
 print(end='no line break')
 os.kill(os.getpid(), 9)"""
-    told = output_of(programs, program, code, GIVEN="yes")
-    assert told[0] == f"False yes {programs}\n"
-    assert told[1] == "x" * 3_000_000 + "\n"
-    assert told[2:] == ["no line break", "exit code -9"]
+    lines = output_of(programs, program, code, GIVEN="yes")
+    assert lines[0] == f"False yes {programs}\n"
+    assert lines[1] == "x" * 3_000_000 + "\n"
+    assert lines[2:] == ["no line break", "exit code -9"]
     *_, error, end = output_of(programs, program, "1 / 0")
     assert (error, end) == ("ZeroDivisionError: division by zero\n", "exit code 1")
 
@@ -87,7 +87,7 @@ def test_process_ends_with_its_client(programs: Path) -> None:
 def test_editable_source_tree_cannot_be_imported(
     tmp_path: Path, programs: Path, program: str
 ) -> None:
-    """An editable install makes it importable, whether it is in the code bundle or not."""
+    """An editable install would make modules importable that the code bundle lacks."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/source.py").touch()
     (packages,) = tmp_path.glob("venv/lib/*/site-packages")
@@ -102,13 +102,13 @@ def test_cancelling_kills_process_and_children(programs: Path) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
 
     async def start_and_cancel() -> bool:
-        told = asyncio.Event()
-        running = asyncio.create_task(run_in(programs, "a0", code, output=lambda _: told.set()))
-        await asyncio.wait_for(told.wait(), 60)
-        for _ in range(2):  # an abort, and the end of the local Flyte
+        started = asyncio.Event()
+        running = asyncio.create_task(run_in(programs, "a0", code, output=lambda _: started.set()))
+        await asyncio.wait_for(started.wait(), 60)
+        for _ in range(2):  # an abort, then the stop of the server
             running.cancel()
             await asyncio.sleep(0)
-        await asyncio.wait({running}, timeout=60)  # until nothing can print any more
+        await asyncio.wait({running}, timeout=60)  # until all output is read
         return running.done()
 
     assert asyncio.run(start_and_cancel())

@@ -1,4 +1,4 @@
-"""The sign-in around the app in development, over real connections."""
+"""Tests of the sign-in pages in development, over real connections."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ KNOWN = {name: [PEOPLE[name].cookie.partition("=")[2], "may do things"] for name
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the request's path and credentials."""
+    """Respond with the path and the credentials of the request."""
     request = Request(scope, receive)
     credentials = (request.headers.get(name, "") for name in ("cookie", "authorization"))
     text = f"{request.method} {request.url.path} {''.join(credentials)}"
@@ -40,7 +40,7 @@ def browser(url: str) -> Iterator[httpx.Client]:
 
 
 def check_private(page: httpx.Response) -> None:
-    """Check that it is kept by nobody, tells nobody its address, and runs nothing."""
+    """Check that the page is not cached, sends no referrer, and runs no scripts."""
     assert page.headers["cache-control"] == "no-store"
     assert page.headers["referrer-policy"] == "no-referrer"
     policy = page.headers["content-security-policy"].split("; ")
@@ -71,25 +71,26 @@ def test_sign_in_link_sets_cookies(browser: httpx.Client) -> None:
     check_private(response)
     value = f"{PEOPLE['alice'].cookie.partition('=')[2]}; HttpOnly; Path=/; SameSite=lax"
     cookies = response.headers.get_list("set-cookie")
-    assert cookies == [f"flyte_at-1={value}", f"flyte_at={value}"]  # the app's, and deployed ones'
+    # The first cookie is for this app, the second for deployed apps.
+    assert cookies == [f"flyte_at-1={value}", f"flyte_at={value}"]
     assert browser.get(ALICE.replace("alice", "mallory")).status_code == 404
 
 
 def test_each_local_app_has_own_sign_in(
     browser: httpx.Client,
 ) -> None:
-    """Browsers send a host's cookies to all of its ports."""
+    """Browsers send the cookies of a host to all ports."""
     own = browser.get(ALICE).headers["set-cookie"].partition(";")[0]
     browser.cookies.clear()
     others = "flyte_at=of-another-app; flyte_at-2=of-another-app; theme=dark"
-    told = browser.get("/", headers={"Cookie": f"{others}; {own}"}).text
-    assert told == f"GET / theme=dark; {PEOPLE['alice'].cookie}"
-    told = browser.get("/", headers={"Cookie": others}).text
-    assert told == "GET / flyte_at=of-another-app; theme=dark"
+    text = browser.get("/", headers={"Cookie": f"{others}; {own}"}).text
+    assert text == f"GET / theme=dark; {PEOPLE['alice'].cookie}"
+    text = browser.get("/", headers={"Cookie": others}).text
+    assert text == "GET / flyte_at=of-another-app; theme=dark"
 
 
 def test_token_file_replaces_cookie_only(tmp_path: Path) -> None:
-    """With Flyte elsewhere, whose cookie a browser does not have."""
+    """The token file is used with a remote Flyte, for which the browser has no cookie."""
     (token_file := tmp_path / "token").write_text("first")
     signing_in = SignIn(app, SECRET, KNOWN, port=1, token_file=str(token_file))
     with serving(signing_in, lifespan="off") as url, client_of(url, None) as browser:
@@ -117,7 +118,7 @@ def test_sign_in_without_secret_is_refused(browser: httpx.Client) -> None:
 def test_sign_in_page_lists_users(browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"secret": SECRET})
     assert page.status_code == 200
-    assert "set-cookie" not in page.headers  # nobody is chosen
+    assert "set-cookie" not in page.headers  # no user is chosen
     check_private(page)
     *links, sign_out = re.findall(r'<a .*?href="(.*?)"', page.text)
     for name, link in zip(KNOWN, links, strict=True):
