@@ -45,10 +45,10 @@ class Limits:
     response; the details of each action in a list count alone. Beyond, the response is a 413."""
     max_large_messages: int = 1
     """Memory slots for messages: requests that may hold a message from Flyte above 64 kB at the
-    same time. Further ones wait."""
+    same time. Further ones wait. Each may take 350 MB."""
     max_large_bodies: int = 2
     """Memory slots for bodies: JSON bodies above 128 kB, or with more than 4,000 values, that may
-    be parsed at the same time. Further ones wait."""
+    be parsed at the same time. Further ones wait. Each may take 100 MB."""
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file. A larger one is a 413."""
     max_uploads_per_user: int = 5

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import re
 import threading
-import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -88,6 +87,16 @@ def _nothing_waits() -> Iterator[None]:
         pass
 
 
+@pytest.fixture
+def lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[Any]]:
+    """Return the fields of the access log's lines since the test began."""
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    return lambda: [vars(one)["fields"] for one in caplog.records if one.name == "app.access"]
+
+
 @pytest.fixture(scope="module")
 def url(local_flyte: LocalFlyte) -> Iterator[str]:
     with serving(build_app(router, max_concurrent_requests_per_caller=MOST)) as url:
@@ -156,13 +165,8 @@ def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: Loc
 
 
 def test_tokens_of_a_known_user_count_as_one_caller(
-    url: str,
-    local_flyte: LocalFlyte,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    url: str, local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
-    caplog.set_level(logging.INFO, "app.access")
     with (
         client_of(url, "alice") as alice,
         client_of(url, None) as also_alice,
@@ -177,8 +181,7 @@ def test_tokens_of_a_known_user_count_as_one_caller(
             assert stream.status_code == 200
         for client in clients:
             assert client.get("/thread").status_code == 429
-    lines: list[Any] = [vars(one)["fields"] for one in caplog.records if one.name == "app.access"]
-    refused = [line for line in lines if line["status"] == 429]
+    refused = [line for line in lines() if line["status"] == 429]
     assert [line["subject"] for line in refused] == [subject] * 2
     assert len({line["caller_hash"] for line in refused}) == 1
 
@@ -205,17 +208,13 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
 
 
 def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_restart(
-    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
 ) -> None:
     def logged(app: Any, token: str) -> str:
-        caplog.clear()
         with TestClient(app) as client:
             client.get("/thread", headers={"Authorization": f"Bearer {token}"})
-        (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
-        return str(fields["caller_hash"])
+        return str(lines()[-1]["caller_hash"])
 
-    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
-    caplog.set_level(logging.INFO, "app.access")
     app, restarted = build_app(router), build_app(router)
     alice, bob = logged(app, "alices-token"), logged(app, "bobs-token")
     assert len(alice) == len(bob) == 12
@@ -250,13 +249,13 @@ def test_two_large_json_bodies_are_parsed_at_the_same_time(
 
 
 def test_a_large_response_is_given_up_if_its_client_does_not_read(
-    url: str, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    url: str, alice: httpx.Client, lines: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response, "UNREAD_SECONDS", 0.2)
     with connected(url, head("/unread"), 4096) as slow:
         assert slow.recv(12) == b"HTTP/1.1 200"
         assert len(alice.get("/unread").content) == 10_000_000
-        time.sleep(0.5)
+        wait_until(lambda: len(lines()) == 2)  # the app has ended both requests
         rest = 0
         with suppress(ConnectionError):
             while part := slow.recv(1 << 16):
