@@ -65,7 +65,7 @@ def test_a_call_that_fails_is_not_repeated(
     ("code", "status"),
     [(Code.INVALID_ARGUMENT, 400), (Code.ALREADY_EXISTS, 409), (Code.PERMISSION_DENIED, 403)],
 )
-def test_a_refused_start_has_the_status_of_flytes_code(
+def test_refused_start_has_status_of_flytes_code(
     alice: httpx.Client, local_flyte: LocalFlyte, code: Code, status: int
 ) -> None:
     local_flyte.fail_next("CreateRun", code)

@@ -34,7 +34,7 @@ def deadlines() -> list[float]:
     return [before, deadline()]
 
 
-def test_an_endpoint_that_starts_a_run_gets_more_time_even_in_a_thread(alice: httpx.Client) -> None:
+def test_starting_a_run_extends_the_deadline(alice: httpx.Client) -> None:
     before, after = alice.post("/deadlines").json()
     assert after > before
 
@@ -46,7 +46,7 @@ async def late() -> None:
     await remote.User.get.aio()
 
 
-def test_a_deadline_that_passes_while_the_loop_is_busy_is_a_timeout(
+def test_deadline_passed_in_busy_loop_is_504(
     short_timeout: httpx.Client,
 ) -> None:
     assert short_timeout.get("/late").status_code == 504
@@ -69,7 +69,7 @@ def messages(client: httpx.Client) -> Counter[str]:
     return Counter(client.get("/memory").json()["messages"])
 
 
-def test_nothing_of_a_request_waits_for_the_collector(counted: httpx.Client) -> None:
+def test_ended_requests_need_no_garbage_collection(counted: httpx.Client) -> None:
     for path in ("/me", "/runs", "/runs/none", "/none"):
         counted.get(path)
     wait_until(lambda: not counted.get("/memory").json()["requests"])
@@ -100,7 +100,7 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
         ("/naive/runs/{run}/io", "GetActionData", b""),
     ],
 )
-def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
+def test_disconnected_request_keeps_no_message(
     *,
     counted: httpx.Client,
     local_flyte: LocalFlyte,
@@ -119,7 +119,7 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     wait_until(lambda: not messages(counted) - before)
 
 
-def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
+def test_interrupted_stream_frees_its_message(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(lines(*["x" * 100] * 5_000))
@@ -149,7 +149,7 @@ def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
             each.CopyFrom(was)
 
 
-def test_who_waits_for_a_run_whose_task_is_large_holds_names_and_states(
+def test_waiting_requests_hold_no_large_task(
     counted: httpx.Client, counting: str, local_flyte: LocalFlyte
 ) -> None:
     before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
@@ -183,7 +183,7 @@ BODIES = {"conditions": b'{"value": true}'}
         ("POST /runs/{run}/conditions/{question}", "SignalEvent"),
     ],
 )
-def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
+def test_pending_changes_hold_no_large_message(
     *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
 ) -> None:
     found = run_of(local_flyte, asking)
@@ -199,7 +199,7 @@ def test_who_waits_for_flyte_to_act_on_something_large_holds_names_and_states(
         wait_until(lambda: local_flyte.open_calls(call) == 0)  # before it takes effect
 
 
-def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
+def test_unread_log_holds_no_message(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(*[lines(*["x" * 49_000] * 100)] * 3)
@@ -214,7 +214,7 @@ def test_viewers_who_do_not_read_a_log_hold_texts_and_no_message(
     wait_until(lambda: not local_flyte.open_calls("WatchActions"))
 
 
-def test_the_largest_inputs_and_outputs_are_readable_together(counted: httpx.Client) -> None:
+def test_largest_inputs_and_outputs_are_readable(counted: httpx.Client) -> None:
     name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
     run = ended(start("tests.greet", name=name))
     shown = counted.get(f"/runs/{run}/io").json()

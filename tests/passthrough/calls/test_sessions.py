@@ -34,9 +34,7 @@ def test_a_redirect_is_not_followed(
     assert plain.received == []
 
 
-def test_reading_stops_at_an_answer_that_is_too_large(
-    there: httpx.Client, elsewhere: StubServer
-) -> None:
+def test_too_large_response_is_not_read(there: httpx.Client, elsewhere: StubServer) -> None:
     elsewhere.answers(*[MEBIBYTE] * 10, is_all=False)
     assert there.get("/runs/greet").status_code == 413
 
@@ -52,7 +50,7 @@ def ask(client: httpx.Client, run: str) -> list[int]:
 
 
 @pytest.mark.parametrize("scheme", ["https://", "", "dns:///"])
-def test_calls_to_the_address_that_flyte_names_share_a_connection(
+def test_calls_to_a_cluster_share_a_connection(
     alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: StubServer, greeting: str, scheme: str
 ) -> None:
     elsewhere.answers()
@@ -81,7 +79,7 @@ def test_nothing_is_sent_to_a_cluster_without_tls(
     assert plain.received == []
 
 
-def test_flytes_own_host_is_called_with_tls_whatever_scheme_flyte_names(
+def test_own_host_is_always_called_with_tls(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
 ) -> None:
     own = local_flyte.app_environment()["_U_EP_OVERRIDE"].rpartition("/")[2]
@@ -89,7 +87,7 @@ def test_flytes_own_host_is_called_with_tls_whatever_scheme_flyte_names(
         assert ask(alice, greeting) == [200] * 3
 
 
-def test_concurrent_callers_are_not_merged_and_share_no_cache(
+def test_concurrent_callers_share_no_cache(
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,
@@ -118,7 +116,7 @@ def nothing_flows(elsewhere: StubServer) -> bool:
     return 0 < before == elsewhere.sent
 
 
-def test_viewers_who_do_not_read_a_log_stop_nobody_else(
+def test_unread_logs_do_not_block_other_callers(
     *,
     url: str,
     bob: httpx.Client,
@@ -138,7 +136,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
         assert len({call["client"] for call in elsewhere.received}) == VIEWERS + 1
 
 
-def test_a_slow_client_of_a_large_log_is_told_to_reconnect(
+def test_slow_client_of_large_log_must_reconnect(
     *,
     url: str,
     bob: httpx.Client,
@@ -159,7 +157,7 @@ def test_a_slow_client_of_a_large_log_is_told_to_reconnect(
         assert SSE_RETRY in received
 
 
-def test_a_message_of_a_stream_that_is_too_large_is_not_read(
+def test_too_large_stream_message_is_not_read(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
@@ -169,7 +167,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     assert str(Limits.max_message_bytes) in answer.json()["detail"]
 
 
-def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
+def test_received_bytes_are_limited(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     log(*[lines("x" * len(MEBIBYTE))] * 10, envelope(b"{}", 2))
@@ -180,7 +178,7 @@ def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
     assert streamed.text.count("x") == 10 * len(MEBIBYTE)
 
 
-def test_messages_of_a_stream_arrive_whole_however_they_are_split(
+def test_split_stream_messages_arrive_whole(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     whole = b"".join(lines(f"line {n}") for n in range(30)) + envelope(b"{}", 2)

@@ -112,7 +112,7 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
     ],
     ids=["another spelling", "two cookies", "all cookies"],
 )
-def test_a_caller_has_a_limited_number_of_open_requests(
+def test_concurrent_requests_of_a_caller_are_limited(
     local_flyte: LocalFlyte,
     settings: dict[str, Any],
     headers: dict[str, str],
@@ -164,7 +164,7 @@ def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: Loc
         assert client.get("/thread", headers=headers).status_code == 200
 
 
-def test_tokens_of_a_known_user_count_as_one_caller(
+def test_tokens_of_one_user_share_the_limit(
     url: str, local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
 ) -> None:
     with (
@@ -207,7 +207,7 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
         assert {answer.result().status_code for answer in waiting} == {200}
 
 
-def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_restart(
+def test_caller_hash_differs_after_a_restart(
     local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
 ) -> None:
     def logged(app: Any, token: str) -> str:
@@ -226,7 +226,7 @@ LARGE = {"values": ["x" * 200_000]}
 MANY = {"values": [[0]] * 2_500}  # 5,000 values
 
 
-def test_two_large_json_bodies_are_parsed_at_the_same_time(
+def test_two_large_json_bodies_are_parsed_concurrently(
     url: str, alice: httpx.Client, bob: httpx.Client
 ) -> None:
     with (
@@ -248,7 +248,7 @@ def test_two_large_json_bodies_are_parsed_at_the_same_time(
         assert [answer.result().json() for answer in large] == [1, 2_500, 1]
 
 
-def test_a_large_response_is_given_up_if_its_client_does_not_read(
+def test_unread_large_response_is_given_up(
     url: str, alice: httpx.Client, lines: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response, "UNREAD_SECONDS", 0.2)
@@ -263,7 +263,7 @@ def test_a_large_response_is_given_up_if_its_client_does_not_read(
         assert rest < 10_000_000
 
 
-def test_a_large_tool_call_does_not_wait_for_its_own_message(
+def test_large_tool_call_needs_one_body_slot(
     local_flyte: LocalFlyte,
 ) -> None:
     app = build_app(router, flyte_timeout=10.0)
