@@ -135,7 +135,8 @@ class Converter:
     def convert(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Any:
         """Return the literal of a value or, within a dataclass or a model, the JSON to store."""
         value = _as_json(value, schema.kind)
-        if schema.kind.simple == SimpleType.STRUCT:
+        is_part = schema.kind is Schema.kind
+        if not is_part and schema.kind.simple == SimpleType.STRUCT:
             self._is_model = is_model(schema.kind)
         if "anyOf" not in schema:  # otherwise each variant is charged
             self._spend(depth, len(value) if isinstance(value, str) else 0)
@@ -152,9 +153,9 @@ class Converter:
             converted = self._fields(value, schema, at, depth)
         elif schema.get("type") == "number":
             converted = self._number(value)
+        if is_part or schema.kind.HasField("union_type"):
+            return converted
         match schema.kind.WhichOneof("type"):
-            case None | "union_type":
-                return converted
             case "collection_type":
                 return Literal(collection={"literals": converted})
             case "map_value_type":
@@ -307,7 +308,7 @@ class Converter:
 
     def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
         converted = self.convert(value, schema, at, depth)
-        if not schema.kind.WhichOneof("type"):
+        if schema.kind is Schema.kind:
             return converted
         self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
