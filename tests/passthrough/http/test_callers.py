@@ -1,6 +1,7 @@
 """What one caller may take: requests, threads, bodies; and its name in the log."""
 
 import asyncio
+import json
 import logging
 import re
 import threading
@@ -246,6 +247,23 @@ def test_two_large_json_bodies_are_parsed_concurrently(
         assert not entered.acquire(blocking=False)
         go_on.set()
         assert [answer.result().json() for answer in large] == [1, 2_500, 1]
+
+
+def test_client_that_leaves_while_waiting_starts_nothing(
+    url: str, alice: httpx.Client, lines: Callable[[], list[Any]]
+) -> None:
+    body = json.dumps(LARGE).encode()
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    with ThreadPoolExecutor(2) as threads, ExitStack() as at_the_end:
+        at_the_end.callback(go_on.set)
+        held = [threads.submit(alice.post, "/held-body", json=LARGE) for _ in range(2)]
+        for _ in range(2):
+            assert entered.acquire(timeout=60)
+        connected(url, head("/held-body", *headers, method="POST") + body).close()
+        wait_until(lambda: [line["status"] for line in lines()] == [499])
+        go_on.set()
+        assert [response.result().json() for response in held] == [1] * 2
+    assert not entered.acquire(blocking=False)
 
 
 def test_unread_large_response_is_given_up(
