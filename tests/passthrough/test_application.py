@@ -1,6 +1,8 @@
 """How the app starts and is served, and what it refuses to start with."""
 
 import asyncio
+import logging
+import pickle
 import socket
 import struct
 
@@ -43,6 +45,22 @@ def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.C
 def test_nobody_can_name_another_address_of_the_client(alice: httpx.Client) -> None:
     sent = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
     assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]
+
+
+def test_upgrade_to_another_protocol_is_ignored_silently(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
+    with connected(url, head("/client", "Connection: Upgrade", "Upgrade: h2c")) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("local_flyte")
+def test_app_without_import_name_cannot_be_pickled() -> None:
+    app = build_app()
+    with pytest.raises(pickle.PicklingError, match=r"give App.import_name="):
+        pickle.dumps(app)
 
 
 def test_nothing_of_a_connection_that_was_reset_is_kept(counted: httpx.Client) -> None:

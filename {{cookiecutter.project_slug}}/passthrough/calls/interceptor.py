@@ -45,12 +45,12 @@ class CallerInterceptor:
         if name in {"ListRuns", "ListActions"}:
             _correct(request.request.filters)
         try:
-            with state.include():
+            with state.calls.cancel_task_at_end():
                 if name == "CreateRun":
                     state.deadline.extend()
                 answer = await (_in_parts(ask, request, output) if is_list else ask())
         finally:
-            state.seconds += time.perf_counter() - began
+            state.calls.seconds += time.perf_counter() - began
         if name == "CreateRun":
             state.run = answer.run.action.id.run.name
         return answer
@@ -67,9 +67,11 @@ class CallerInterceptor:
                 await stream.aclose()
 
         async with aclosing(stream):
-            with state.at_end(lambda: create_task(close())):  # also while nobody reads it
+            with state.calls.call_at_end(
+                lambda: create_task(close())
+            ):  # also while nobody reads it
                 while True:
-                    with state.include():
+                    with state.calls.cancel_task_at_end():
                         given = await with_safe_errors(anext(stream, None), method)
                     if given is None:
                         return

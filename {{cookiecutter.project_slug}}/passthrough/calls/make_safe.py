@@ -77,7 +77,7 @@ def _change_loop() -> None:
 
     async def with_the_request(coro: Coroutine[Any, Any, Any]) -> Any:
         try:
-            with this_request().include():
+            with this_request().calls.cancel_task_at_end():
                 return await coro
         finally:
             coro.close()  # if it has not started, because the request has ended

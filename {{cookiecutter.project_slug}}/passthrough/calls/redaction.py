@@ -27,7 +27,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     The text is cut off before it is searched, because a search takes as long as the text is. The
     last characters of what was cut off are left out, too: they may be a part of a credential.
     """
-    state = this_request()
+    state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
     if state.secrets[0] != credentials:  # an answer may have 300 texts, and this takes 5 ms
         state.secrets = credentials, secrets_in(credentials)

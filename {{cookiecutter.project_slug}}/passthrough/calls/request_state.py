@@ -75,8 +75,58 @@ class Deadline:
         self._end = None  # it refers to the request's `Cancellation`, which refers to this
 
 
+class CallerState:
+    """What the app knows of a request's caller."""
+
+    def __init__(self) -> None:
+        self.credentials: tuple[tuple[str, str], ...] = ()  # credential headers of the request
+        self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
+        self.hash: str | None = None  # None on public paths
+        self.identity: Caller | None = None  # if the app has asked Flyte in this request
+        self.subject = ""  # if Flyte has told it in this request or an earlier one
+
+
+class OpenCalls:
+    """A request's open calls to Flyte, which end with the request."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.seconds = 0.0  # in calls with a single answer
+        self.has_ended = False
+        self._deadline = deadline
+        self._at_end: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
+
+    def cancel_task_at_end(self) -> AbstractContextManager[None]:
+        """Cancel the current task if the request ends while the task is in the block."""
+        task = asyncio.current_task()
+        assert task
+        return self.call_at_end(task.cancel)
+
+    @contextmanager
+    def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
+        """While in the block, `end` calls this, in the event loop that entered the block.
+
+        Raises:
+            CancelledError: The request has ended.
+        """
+        self._at_end.append(entry := (asyncio.get_running_loop(), call))
+        try:
+            # After it was registered: another thread may end the request in between.
+            if self.has_ended or self._deadline.seconds_left() < 0:
+                raise asyncio.CancelledError("the request that made this call to Flyte has ended")
+            yield
+        finally:
+            self._at_end.remove(entry)
+
+    def end(self) -> None:
+        """Cancel open calls, and refuse new ones."""
+        self.has_ended = True
+        for loop, call in {*self._at_end}:  # once per task, although its entries may nest
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(call)
+
+
 class RequestState:
-    """A request's caller, deadline and memory slots; its open calls to Flyte, and their bytes."""
+    """The facts of one request, for all layers. `this_request` returns it."""
 
     settings: "Settings"  # of the app that serves the request
 
@@ -90,19 +140,12 @@ class RequestState:
         if settings:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
-        self.credentials: tuple[tuple[str, str], ...] = ()  # its credential headers
-        self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
+        self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
-        self.caller_hash: str | None = None
-        self.caller: Caller | None = None  # if the app has asked Flyte
-        self.subject = ""  # of the caller, if Flyte has told it now or for an earlier request
         self.received = 0  # bytes, since something was last sent to the client
-        self.seconds = 0.0  # in calls with a single answer
         self.omitted_count = 0  # entries of lists, because they are too large
         self.run = ""  # the name of the one that the request has started last
-        self.has_ended = False
-        self._open: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 
     def receive(self, size: int) -> None:
         """Count the bytes of a message. If they are too many, raise an error instead."""
@@ -120,39 +163,10 @@ class RequestState:
         self.received = 0
         self.message_slot.release()
 
-    def include(self) -> AbstractContextManager[None]:
-        """Cancel the current task if the request ends while it is in the block."""
-        task = asyncio.current_task()
-        assert task
-        return self.at_end(task.cancel)
-
-    @contextmanager
-    def at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """While in the block, `end_calls` calls this, in the event loop that entered the block.
-
-        Raises:
-            CancelledError: The request has ended.
-        """
-        self._open.append(entry := (asyncio.get_running_loop(), call))
-        try:
-            # After it was registered: another thread may end the request in between.
-            if self.has_ended or self.deadline.seconds_left() < 0:
-                raise asyncio.CancelledError("the request that made this call to Flyte has ended")
-            yield
-        finally:
-            self._open.remove(entry)
-
-    def end_calls(self) -> None:
-        """Cancel open calls, and refuse new ones."""
-        self.has_ended = True
-        for loop, call in {*self._open}:  # once per task, although its entries may nest
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(call)
-
     def end(self) -> None:
         """End the calls: the app has returned, also from its threads."""
         self.deadline.end()
-        self.end_calls()
+        self.calls.end()
         self.message_slot.end()
         self.body_slot.end()
 

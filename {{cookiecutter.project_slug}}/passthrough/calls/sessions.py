@@ -132,7 +132,7 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
                     break
             message += part
             if len(message) > LARGE_MESSAGE:
-                state.seconds -= await state.message_slot.acquire()  # the wait is not Flyte's
+                state.calls.seconds -= await state.message_slot.acquire()  # the wait is not Flyte's
         state.receive(len(message))
         return bytes(message)
 

@@ -130,7 +130,7 @@ class _Log:
         request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(request)
         async with aclosing(messages):
-            with this_request().at_end(texts.clear):
+            with this_request().calls.call_at_end(texts.clear):
                 while message := await anext(messages, None):
                     for number, text in enumerate(_parts_of(message)):
                         texts.append(text)

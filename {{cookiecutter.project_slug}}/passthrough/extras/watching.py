@@ -221,7 +221,7 @@ async def watch_details(
     listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
     listening.add_done_callback(lambda _: viewer.updated.set())
     try:
-        with request.at_end(viewer.changed.clear):
+        with request.calls.call_at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
                 due = viewer.due(at_once=listening.done())
                 for result in await call_each(viewer.fetch, due) if due else ():

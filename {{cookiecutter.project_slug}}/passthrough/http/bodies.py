@@ -48,7 +48,7 @@ class RequestBodyMiddleware:
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         size, state, received, values = size_of_body(scope), this_request(), 0, 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
-        whose = state.caller_hash
+        whose = state.caller.hash
         if size > MAX_UNAUTHENTICATED_BODY and whose:
             whose = (await find_caller(HTTPConnection(scope))).subject or whose
 

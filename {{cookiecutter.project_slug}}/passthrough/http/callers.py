@@ -31,9 +31,9 @@ _user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
 async def find_caller(_: HTTPConnection) -> Caller:
     """Ask Flyte who the caller is, once in a request; it refuses invalid credentials."""
     state = this_request()
-    state.caller = state.caller or await _ask_for_caller(state.settings)
-    state.subject = state.caller.subject or ""
-    return state.caller
+    identity = state.caller.identity or await _ask_for_caller(state.settings)
+    state.caller.identity, state.caller.subject = identity, identity.subject or ""
+    return identity
 
 
 async def _ask_for_caller(settings: Settings) -> Caller:
@@ -89,13 +89,13 @@ class ConcurrencyLimitMiddleware:
         sent = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
         more = [("authorization", value.decode("latin-1")) for value in sent]
-        state.credentials = (*forwarded, *more)
+        state.caller.credentials = (*forwarded, *more)
         hashes = self._hashes(forwarded)
         subjects = {self._subjects[each] for each in hashes if each in self._subjects}
-        state.subject = min(subjects, default="")
+        state.caller.subject = min(subjects, default="")
         callers = [self._hash(subject, b"subject") for subject in subjects] + hashes
         # The highest count decides, and its hash is logged: if counts are equal, the subject's.
-        state.caller_hash = fullest = max(callers, key=self._open.__getitem__)
+        state.caller.hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
             await self._app(scope, receive, send)
             return
@@ -113,8 +113,8 @@ class ConcurrencyLimitMiddleware:
             for caller in callers:
                 if not self._open[caller]:
                     del self._open[caller]
-            if state.subject:
-                self._remember(hashes, state.subject)
+            if state.caller.subject:
+                self._remember(hashes, state.caller.subject)
 
     def _log_refusal(self, scope: Scope, caller: str) -> None:
         """Log which requests the caller has open, by their routes."""
@@ -125,7 +125,7 @@ class ConcurrencyLimitMiddleware:
             scope["method"],
             redact(scope["path"], 200),
             caller,
-            this_request().subject or "-",
+            this_request().caller.subject or "-",
             len(opened),
             ", ".join(f"{count} of {route}" for route, count in routes.most_common()),
         )

@@ -133,7 +133,7 @@ class Cancellation:
         # Cancel the scope first, or FastAPI mistakes a Flyte call's cancellation for its own.
         self._cancel_scope.cancel()
         # The calls end now: the request can't end while one of its threads waits for them.
-        self.state.end_calls()
+        self.state.calls.end()
 
     def _error_to_send(self, error: BaseException | None) -> BaseException | None:
         """Return the error to send, if the app has raised this error, or returned."""

@@ -158,10 +158,10 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
         "route": route_of(scope),
         "status": status or 499,  # nginx's, only in the log: the client has left
         "duration_ms": round(1000 * seconds, 1),
-        "flyte_duration_ms": round(1000 * state.seconds, 1),
+        "flyte_duration_ms": round(1000 * state.calls.seconds, 1),
         "request_id": state.request_id,
-        "caller_hash": state.caller_hash or "-",
-        "subject": state.subject or "-",
+        "caller_hash": state.caller.hash or "-",
+        "subject": state.caller.subject or "-",
     }
     # `logger.info` would look for the line of code that has called it.
     text = " ".join(map(str, line.values()))
