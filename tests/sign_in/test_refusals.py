@@ -11,9 +11,10 @@ import pytest
 
 from .conftest import Chain
 
-HEADER = "X-Forwarded-Access-Token"
-USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
 MCP = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "me"}}
+USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
+HEADERS = {"token": "X-Forwarded-Access-Token", "underscores": "x_forwarded_access_token"}
+HEADERS |= {"data": "X-Amzn-Oidc-Data", "identity": "X-Amzn-Oidc-Identity", "cookie": "Cookie"}
 Headers = list[tuple[str, str]]
 
 
@@ -25,14 +26,16 @@ def tokens(chain: Chain) -> dict[str, str]:
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
     return {
         "valid": mint("carol"),
-        "dave's": mint("dave"),
+        "of-dave": mint("dave"),
         "forged": mint("carol", chain.provider.other_key),
         "unsigned": ".".join(part.rstrip("=") for part in encoded) + ".",
         "expired": mint("carol", exp=past),
-        "other_audience": mint("carol", aud="other"),
-        "id_token": mint("carol", aud="my-flyte-app"),
-        "without_email": mint("carol", email=None),
+        "other-audience": mint("carol", aud="other"),
+        "id-token": mint("carol", aud="my-flyte-app"),
+        "without-email": mint("carol", email=None),
         "large": mint("carol", groups=["g" * 40] * 200),
+        "60-kB": "large=" + "x" * 60_000,
+        "mallory": "mallory",
     }
 
 
@@ -42,137 +45,103 @@ def alice(chain: Chain) -> Iterator[httpx.Client]:
         yield client
 
 
-def subject_or_status(response: httpx.Response) -> str | int:
-    subject = response.json()["subject"] if response.is_success else response.status_code
-    assert isinstance(subject, str | int)
-    return subject
-
-
-def bearer(name: str, scheme: str = "Bearer") -> tuple[str, str]:
-    return "Authorization", f"{scheme} {{{name}}}"
-
-
-def token_header(name: str) -> tuple[str, str]:
-    return HEADER, f"{{{name}}}"
-
-
-def with_tokens(headers: Headers, tokens: dict[str, str]) -> Headers:
-    return [(name, value.format_map(tokens)) for name, value in headers]
-
-
-LARGE = ("Cookie", "large=" + "x" * 60_000)
+def headers_of(sent: str, tokens: dict[str, str]) -> Headers:
+    """Return headers for a text such as ``Bearer valid, token forged``."""
+    words = [part.split(" ") for part in sent.split(", ") if " " in part]
+    return [
+        (HEADERS[kind], tokens[name])
+        if kind in HEADERS
+        else ("Authorization", f"{kind} {tokens[name]}")
+        for kind, name in words
+    ]
 
 
 @pytest.mark.parametrize(
-    ("headers", "expected"),
+    ("entrance", "sent", "expected"),
     [
-        ([], 401),
-        ([token_header("valid")], 401),
-        ([bearer("valid")], "carol"),
-        ([bearer("valid"), token_header("dave's")], "carol"),
-        ([bearer("without_email")], "carol"),
-        ([bearer("large"), LARGE], "carol"),
-        ([bearer("forged")], 401),
-        ([bearer("unsigned")], 401),
-        ([bearer("expired")], 401),
-        ([bearer("other_audience")], 401),
-        ([bearer("id_token")], 403),  # Envoy: it is signed, but not for Flyte
-        ([bearer("valid", "bearer")], 401),  # oauth2-proxy: RFC 9110 would allow it
-        ([bearer("valid", "Basic")], 401),
-        ([bearer("valid"), bearer("dave's")], "carol"),
-        ([bearer("forged"), bearer("valid")], 401),
+        ("oauth2-proxy", "", 401),
+        ("oauth2-proxy", "token valid", 401),
+        ("oauth2-proxy", "Bearer valid", "carol"),
+        ("oauth2-proxy", "Bearer valid, token of-dave", "carol"),
+        ("oauth2-proxy", "Bearer valid, Bearer of-dave", "carol"),
+        ("oauth2-proxy", "Bearer without-email", "carol"),
+        ("oauth2-proxy", "Bearer large, cookie 60-kB", "carol"),
+        ("oauth2-proxy", "Bearer forged", 401),
+        ("oauth2-proxy", "Bearer forged, Bearer valid", 401),
+        ("oauth2-proxy", "Bearer unsigned", 401),
+        ("oauth2-proxy", "Bearer expired", 401),
+        ("oauth2-proxy", "Bearer other-audience", 401),
+        ("oauth2-proxy", "Bearer id-token", 403),  # from Envoy: it is signed, but not for Flyte
+        ("oauth2-proxy", "bearer valid", 401),  # RFC 9110 would allow it
+        ("oauth2-proxy", "Basic valid", 401),
+        ("oauth2-proxy", "session", "alice"),
+        ("oauth2-proxy", "session, token valid", "alice"),
+        ("oauth2-proxy", "session, underscores valid", "alice"),
+        ("oauth2-proxy", "session, Bearer valid", "carol"),
+        ("oauth2-proxy", "session, Bearer forged", "alice"),
+        ("oauth2-proxy", "session, Basic valid", "alice"),
+        ("app", "", 401),
+        ("app", "token valid", "carol"),
+        ("app", "token forged", 401),
+        ("app", "token unsigned", 401),
+        ("app", "token expired", 401),
+        ("app", "token other-audience", 403),
+        ("app", "token valid, token of-dave", 400),
+        ("app", "Bearer valid", 401),
+        ("envoy", "", 401),
+        ("envoy", "Bearer valid", "carol"),
+        ("envoy", "Bearer forged", 401),
+        ("envoy", "Bearer unsigned", 401),
+        ("envoy", "Bearer expired", 401),
+        ("envoy", "Bearer id-token", 403),
+        ("envoy", "bearer valid", 401),
+        ("envoy", "Basic valid", 401),
+        ("envoy", "Bearer valid, Bearer of-dave", 401),
+        ("envoy", "Bearer valid, identity mallory", "carol"),
+        ("envoy", "Bearer valid, data unsigned", "carol"),
+        ("flyte", "Bearer unsigned", "mallory"),  # so Envoy must be the only way to Flyte
     ],
 )
-def test_oauth2_proxy_without_session_needs_valid_token(
-    chain: Chain, tokens: dict[str, str], headers: Headers, expected: str | int
+def test_entrance_serves_one_verified_caller_or_refuses(
+    *,
+    chain: Chain,
+    alice: httpx.Client,
+    tokens: dict[str, str],
+    entrance: str,
+    sent: str,
+    expected: str | int,
 ) -> None:
+    headers = headers_of(sent, tokens)
     with chain.client() as client:
-        response = client.get("/me", headers=with_tokens(headers, tokens))
-        assert subject_or_status(response) == expected, response.text
-        refused = client.post("/mcp", json=MCP, headers=with_tokens(headers, tokens))
-    if expected == 401:
-        metadata = f"{chain.url}/.well-known/oauth-protected-resource/mcp"
-        assert refused.headers["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata}"'
+        if entrance in {"envoy", "flyte"}:
+            url = {"envoy": chain.envoy, "flyte": chain.flyte.url}[entrance]
+            response = client.post(url + USER_INFO, json={}, headers=headers)
+        else:
+            url = {"oauth2-proxy": chain.url, "app": chain.app}[entrance]
+            user = alice if "session" in sent else client
+            response = user.get(f"{url}/me", headers=headers)
+        if (entrance, expected) == ("oauth2-proxy", 401):
+            refused = client.post("/mcp", json=MCP, headers=headers)
+            metadata = f"{chain.url}/.well-known/oauth-protected-resource/mcp"
+            assert refused.headers["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata}"'
+    subject = response.json()["subject"] if response.is_success else None
+    assert (subject or response.status_code) == expected, response.text
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ([], "alice"),
-        ([token_header("valid")], "alice"),
-        ([("x_forwarded_access_token", "{valid}")], "alice"),
-        ([bearer("valid")], "carol"),
-        ([bearer("forged")], "alice"),
-        ([bearer("valid", "Basic")], "alice"),
-    ],
-)
-def test_oauth2_proxy_with_session_ignores_token_header(
-    alice: httpx.Client, tokens: dict[str, str], headers: Headers, expected: str
-) -> None:
-    response = alice.get("/me", headers=with_tokens(headers, tokens))
-    assert subject_or_status(response) == expected, response.text
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ([], 401),
-        ([token_header("valid")], "carol"),
-        ([token_header("forged")], 401),
-        ([token_header("unsigned")], 401),
-        ([token_header("expired")], 401),
-        ([token_header("other_audience")], 403),
-        ([token_header("valid"), token_header("dave's")], 400),
-        ([bearer("valid")], 401),
-        ([("Cookie", "flyte_at={valid}")], 401),
-    ],
-)
-def test_app_without_oauth2_proxy_needs_valid_token(
-    chain: Chain, tokens: dict[str, str], headers: Headers, expected: str | int
-) -> None:
-    response = httpx.get(f"{chain.app}/me", headers=with_tokens(headers, tokens), trust_env=False)
-    assert subject_or_status(response) == expected, response.text
-
-
-@pytest.mark.parametrize(
-    ("headers", "query", "expected"),
-    [
-        ([], "", 401),
-        ([], "?access_token={valid}", 401),
-        ([bearer("valid")], "", "carol"),
-        ([bearer("forged")], "", 401),
-        ([bearer("unsigned")], "", 401),
-        ([bearer("id_token")], "", 403),
-        ([bearer("valid", "Basic")], "", 401),
-        ([bearer("valid"), bearer("dave's")], "", 401),
-        ([bearer("valid"), ("X-Amzn-Oidc-Identity", "mallory")], "", "carol"),
-        ([bearer("valid"), ("X-Amzn-Oidc-Data", "{unsigned}")], "", "carol"),
-    ],
-)
-def test_envoy_admits_one_verified_identity(
-    *, chain: Chain, tokens: dict[str, str], headers: Headers, query: str, expected: str | int
-) -> None:
-    url = chain.envoy + USER_INFO + query.format_map(tokens)
+def test_token_in_url_or_flytes_cookie_is_ignored(chain: Chain, tokens: dict[str, str]) -> None:
     with chain.client() as client:
-        response = client.post(url, json={}, headers=with_tokens(headers, tokens))
-    assert subject_or_status(response) == expected, response.text
-
-
-def test_flyte_without_envoy_believes_any_token(chain: Chain, tokens: dict[str, str]) -> None:
-    """Why Envoy must be the only way to Flyte."""
-    headers = with_tokens([bearer("unsigned")], tokens)
-    response = httpx.post(chain.flyte.url + USER_INFO, json={}, headers=headers, trust_env=False)
-    assert subject_or_status(response) == "mallory"
+        url = f"{chain.envoy}{USER_INFO}?access_token={tokens['valid']}"
+        assert client.post(url, json={}).status_code == 401
+        cookie = {"Cookie": f"flyte_at={tokens['valid']}"}
+        assert client.get(f"{chain.app}/me", headers=cookie).status_code == 401
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/mcp/../me", "/mcp%2f..%2fme", "//me", "/MCP", "/mcp%0a", "/page/../me", "/health/../me"],
+    "path", ["/mcp/../me", "/mcp%2f..%2fme", "//me", "/MCP", "/mcp%0a", "/page/../me"]
 )
 def test_skipped_routes_lead_to_no_other_path(chain: Chain, path: str) -> None:
     with chain.client() as client:
-        response = client.get(f"{chain.url}{path}")
-    assert response.status_code in {301, 302, 401, 404}
+        assert client.get(f"{chain.url}{path}").status_code in {301, 302, 401}
 
 
 def test_page_of_another_site_cannot_use_session(alice: httpx.Client) -> None:
@@ -182,26 +151,26 @@ def test_page_of_another_site_cannot_use_session(alice: httpx.Client) -> None:
 
 
 def test_sign_out_redirects_to_no_other_site(chain: Chain) -> None:
-    erin = chain.signed_in("erin")
-    response = erin.get("/oauth2/sign_out?rd=https://evil.example/")
-    assert response.headers["Location"] == "/"
-    assert erin.get("/me").status_code == 401
-    erin.close()
+    with closing(chain.signed_in("erin")) as erin:
+        response = erin.get("/oauth2/sign_out?rd=https://evil.example/")
+        assert response.headers["Location"] == "/"
+        assert erin.get("/me").status_code == 401
 
 
 @pytest.mark.parametrize(
-    ("flag", "headers", "status", "text"),
+    ("flag", "sent", "status", "text"),
     [
-        ("--skip-auth-strip-headers=false", [token_header("valid")], 200, "carol"),
-        ("--bearer-token-login-fallback=false", [bearer("expired")], 403, "Forbidden"),
-        ("--skip-jwt-bearer-tokens=false", [bearer("valid")], 401, "Unauthorized"),
+        ("--skip-auth-strip-headers=false", "token valid", 200, "carol"),
+        ("--bearer-token-login-fallback=false", "Bearer expired", 403, "Forbidden"),
+        ("--skip-jwt-bearer-tokens=false", "Bearer valid", 401, "Unauthorized"),
+        ("--allowed-group=staff", "Bearer valid", 200, "carol"),  # although she is not in it
     ],
 )
-def test_other_option_lets_clients_impersonate_or_locks_agents_out(
-    *, chain: Chain, tokens: dict[str, str], flag: str, headers: Headers, status: int, text: str
+def test_other_option_allows_impersonation_or_locks_agents_out(
+    *, chain: Chain, tokens: dict[str, str], flag: str, sent: str, status: int, text: str
 ) -> None:
-    """The options that docs/sign-in.md says not to change."""
+    """docs/sign-in.md says not to change or to use these options, because of `/mcp`."""
     with chain.behind(flag) as changed, changed.client() as client:
-        response = client.post("/mcp", json=MCP, headers=with_tokens(headers, tokens))
+        response = client.post("/mcp", json=MCP, headers=headers_of(sent, tokens))
     assert response.status_code == status
     assert text in response.text
