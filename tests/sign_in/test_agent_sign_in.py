@@ -13,6 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
+from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
 
 from ..baking import BIN, run
@@ -22,6 +23,7 @@ from .provider import Provider
 CALLBACK = "http://127.0.0.1:3999/callback"
 REGISTERED: dict[str, Any] = {"client_id": "agents", "redirect_uris": [CALLBACK]}
 FASTMCP = "fastmcp==4.2.3"
+USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
 
 
 @pytest.fixture
@@ -156,21 +158,21 @@ async def test_resource_beside_flytes_audience_is_accepted(
         assert (await judy.call("me"))["subject"] == "judy"
 
 
-async def test_resource_instead_of_flytes_audience_is_refused(
+async def test_resource_instead_of_flytes_audience_needs_both_proxies(
     chain: Chain, provider: Provider
 ) -> None:
-    """It needs that audience in both configurations."""
     provider.audiences_by_resource = ()
-    judy = Agent(chain, "judy")
+    judy, resource = Agent(chain, "judy"), f"{chain.url}/mcp"
     with pytest.raises(ExceptionGroup):
         async with judy.connected():
             raise AssertionError
-    assert judy.tokens
     assert judy.responses[-1] == ("/mcp", 401)
-    with chain.behind(f"--oidc-extra-audience={chain.url}/mcp") as changed:
-        bearer = {"Authorization": f"Bearer {judy.tokens.access_token}"}
-        with changed.client() as client:
-            assert client.get("/me", headers=bearer).status_code == 403  # from Envoy
+    assert judy.tokens
+    bearer = {"Authorization": f"Bearer {judy.tokens.access_token}"}
+    with chain.behind(f"--oidc-extra-audience={resource}") as changed, changed.client() as client:
+        assert client.get("/me", headers=bearer).status_code == 403  # from Envoy
+    with chain.with_envoy(free_port(), resource) as changed, changed.client() as client:
+        assert client.post(changed.envoy + USER_INFO, json={}, headers=bearer).is_success
 
 
 def test_fastmcp_signs_in_and_acts_as_user(chain: Chain, provider: Provider) -> None:

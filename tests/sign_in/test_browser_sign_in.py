@@ -136,7 +136,7 @@ def test_service_account_acts_with_its_own_token(chain: Chain) -> None:
 
 @pytest.mark.parametrize("name", ["oauth2-proxy.cfg", "envoy.yaml"])
 def test_program_does_not_start_with_placeholder(chain: Chain, name: str) -> None:
-    page = (chain.folder / "my-flyte-app/docs/sign-in" / name).read_text("utf-8").splitlines()
+    page = chain.page_file(name).splitlines()
     used = (chain.folder / name).read_text("utf-8").splitlines()
     command = {
         "oauth2-proxy.cfg": f"{chain.programs}/oauth2-proxy --config-test --config",
