@@ -124,39 +124,30 @@ def attempts_of(details: ActionDetails) -> int:
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
-class Caller(BaseModel):
+class Caller(BaseModel, use_attribute_docstrings=True):
     """The caller of a request, a user or an application, as Flyte knows it."""
 
-    subject: TruncatedText | None = Field(
-        default=None,
-        examples=["00u1alice"],
-        description="Flyte's identifier of the caller; null if Flyte does not know the caller",
-    )
-    name: TruncatedText | None = Field(
-        default=None, examples=["Alice Liddell"], description="Full name of the caller"
-    )
-    email: TruncatedText | None = Field(
-        default=None, examples=["alice@example.com"], description="Email address of the caller"
-    )
-    anonymous: bool = Field(
-        description="Whether the app calls Flyte without TLS, so that no caller has credentials"
-    )
-    sign_in: str | None = Field(
-        description="URL to sign in as another user; null if the app has none"
-    )
-    sign_out: str | None = Field(description="URL to sign out; null if the app has none")
+    subject: TruncatedText | None = Field(default=None, examples=["00u1alice"])
+    """Flyte's identifier of the caller; null if Flyte does not know the caller."""
+    name: TruncatedText | None = Field(default=None, examples=["Alice Liddell"])
+    """Full name of the caller."""
+    email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
+    """Email address of the caller."""
+    anonymous: bool
+    """Whether the app calls Flyte without TLS, so that no caller has credentials."""
+    sign_in: str | None
+    """URL to sign in as another user; null if the app has none."""
+    sign_out: str | None
+    """URL to sign out; null if the app has none."""
 
 
-class Identity(BaseModel):
+class Identity(BaseModel, use_attribute_docstrings=True):
     """A user or an application that has started a run or answered a condition."""
 
-    subject: TruncatedText = Field(
-        examples=["00u1alice"], description="Flyte's identifier of the user or application"
-    )
-    name: TruncatedText | None = Field(
-        examples=["Alice Liddell"],
-        description="Name of the user or application; null if the token has no name",
-    )
+    subject: TruncatedText = Field(examples=["00u1alice"])
+    """Flyte's identifier of the user or application."""
+    name: TruncatedText | None = Field(examples=["Alice Liddell"])
+    """Name of the user or application; null if the token has no name."""
 
     @classmethod
     def of(cls, identity: Any) -> Self | None:
@@ -227,31 +218,33 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
     return value if isinstance(value, Answer) else None
 
 
-class Condition(BaseModel):
+class Condition(BaseModel, use_attribute_docstrings=True):
     """A condition: a question of a run that a user or an agent answers. Flyte calls it a signal."""
 
-    run: TruncatedText = Field(description="Name of the run that asks the question")
-    action: TruncatedText = Field(description="Name of the condition's action, needed to answer it")
-    name: TruncatedText = Field(description="Name of the condition in the task's code")
-    prompt: TruncatedText = Field(
-        description="The question. The author of the task has written it: never show it as HTML"
-    )
-    prompt_truncated: bool = Field(
-        description="Whether the prompt or the description is truncated. Do not answer then"
-    )
-    description: TruncatedText | None = Field(description="Further text about the question")
-    type: AnswerType | None = Field(
-        description="Type that the answer must have; null if the app does not know it"
-    )
-    phase: ActionPhase | None = Field(description="`paused` while the condition waits")
-    asked_at: datetime | None = Field(description="Time when the run asked the question")
-    answered_at: datetime | None = Field(description="Time of the answer; null without an answer")
-    answered_by: Identity | None = Field(
-        description="The user or application that answered; null if Flyte does not know"
-    )
-    value: bool | int | float | TruncatedText | None = Field(
-        description="The answer; null without an answer"
-    )
+    run: TruncatedText
+    """Name of the run that asks the question."""
+    action: TruncatedText
+    """Name of the condition's action, needed to answer it."""
+    name: TruncatedText
+    """Name of the condition in the task's code."""
+    prompt: TruncatedText
+    """The question. The author of the task has written it: never show it as HTML."""
+    prompt_truncated: bool
+    """Whether the prompt or the description is truncated. Do not answer then."""
+    description: TruncatedText | None
+    """Further text about the question."""
+    type: AnswerType | None
+    """Type that the answer must have; null if the app does not know it."""
+    phase: ActionPhase | None
+    """`paused` while the condition waits."""
+    asked_at: datetime | None
+    """Time when the run asked the question."""
+    answered_at: datetime | None
+    """Time of the answer; null without an answer."""
+    answered_by: Identity | None
+    """The user or application that answered; null if Flyte does not know."""
+    value: bool | int | float | TruncatedText | None
+    """The answer; null without an answer."""
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
@@ -286,60 +279,65 @@ class Condition(BaseModel):
         )
 
 
-class Event(BaseModel):
+class Event(BaseModel, use_attribute_docstrings=True):
     """An event on the cluster, such as a pod that cannot start."""
 
-    message: TruncatedText = Field(
-        examples=["Back-off pulling image"], description="Text of the event"
-    )
-    last_at: datetime | None = Field(description="Time when the event happened last")
+    message: TruncatedText = Field(examples=["Back-off pulling image"])
+    """Text of the event."""
+    last_at: datetime | None
+    """Time when the event happened last."""
 
 
-class PhaseOfAttempt(BaseModel):
+class PhaseOfAttempt(BaseModel, use_attribute_docstrings=True):
     """A period in which an attempt of an action was in one phase."""
 
-    attempt: int = Field(description="Number of the attempt, from 1")
-    phase: ActionPhase | None = Field(description="The phase; null if the app does not know it")
-    started_at: datetime | None = Field(description="Time when the phase began")
-    ended_at: datetime | None = Field(description="Time when the phase ended; null until then")
+    attempt: int
+    """Number of the attempt, from 1."""
+    phase: ActionPhase | None
+    """The phase; null if the app does not know it."""
+    started_at: datetime | None
+    """Time when the phase began."""
+    ended_at: datetime | None
+    """Time when the phase ended; null until then."""
 
 
-class Action(BaseModel):
+class Action(BaseModel, use_attribute_docstrings=True):
     """An action of a run: a task, a trace or a condition."""
 
-    name: TruncatedText = Field(
-        examples=["a0"], description="Name of the action; the root action is `a0`"
-    )
-    type: Literal["task", "trace", "condition"] | None = Field(description="Kind of the action")
-    title: TruncatedText | None = Field(
-        examples=["greet"], description="Short name to show, such as the function's name"
-    )
-    task: TruncatedText | None = Field(description="Full name of the task; null for other kinds")
-    parent: TruncatedText | None = Field(
-        description="Name of the action that started this one; null for the root action"
-    )
-    group: TruncatedText | None = Field(description="Name of the action's group, if it has one")
-    phase: ActionPhase | None = Field(description="The phase; null if the app does not know it")
-    attempts: int = Field(description="Number of attempts so far")
-    started_at: datetime | None = Field(description="Time when the action started")
-    ended_at: datetime | None = Field(description="Time when the action ended; null until then")
-    error: TruncatedText | None = Field(description="Error message, if the action has failed")
-    abort_reason: TruncatedText | None = Field(
-        description="Reason that a caller gave when aborting the action"
-    )
-    cached: bool = Field(description="Whether the result comes from Flyte's cache")
-    phases: list[PhaseOfAttempt] = Field(
-        description="Up to 20 latest phases of the action's attempts, oldest first"
-    )
-    events: list[Event] = Field(
-        description="Up to 5 latest events of the cluster, while the action waits for the cluster"
-    )
-    condition: Condition | None = Field(
-        description="The question, if the action is a condition; otherwise null"
-    )
-    has_report: bool = Field(
-        description="Whether the task creates a report (`report=True`): GET /runs/{name}/report"
-    )
+    name: TruncatedText = Field(examples=["a0"])
+    """Name of the action; the root action is `a0`."""
+    type: Literal["task", "trace", "condition"] | None
+    """Kind of the action."""
+    title: TruncatedText | None = Field(examples=["greet"])
+    """Short name to show, such as the function's name."""
+    task: TruncatedText | None
+    """Full name of the task; null for other kinds."""
+    parent: TruncatedText | None
+    """Name of the action that started this one; null for the root action."""
+    group: TruncatedText | None
+    """Name of the action's group, if it has one."""
+    phase: ActionPhase | None
+    """The phase; null if the app does not know it."""
+    attempts: int
+    """Number of attempts so far."""
+    started_at: datetime | None
+    """Time when the action started."""
+    ended_at: datetime | None
+    """Time when the action ended; null until then."""
+    error: TruncatedText | None
+    """Error message, if the action has failed."""
+    abort_reason: TruncatedText | None
+    """Reason that a caller gave when aborting the action."""
+    cached: bool
+    """Whether the result comes from Flyte's cache."""
+    phases: list[PhaseOfAttempt]
+    """Up to 20 latest phases of the action's attempts, oldest first."""
+    events: list[Event]
+    """Up to 5 latest events of the cluster, while the action waits for the cluster."""
+    condition: Condition | None
+    """The question, if the action is a condition; otherwise null."""
+    has_report: bool
+    """Whether the task creates a report (`report=True`): GET /runs/{name}/report."""
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
