@@ -97,7 +97,11 @@ export function actionsPanel(choose) {
 const explained = (patterns) =>
   Object.keys(MEANINGS)
     .filter((pattern) => patterns.has(pattern))
-    .map((pattern) => h("span", h("span.bar", h(`i.bar-${pattern}`)), MEANINGS[pattern]));
+    .map((pattern) =>
+      h("span", h("span.bar", h("i", { class: look(pattern) })), MEANINGS[pattern]),
+    );
+const look = (pattern) =>
+  `bar-${pattern} ${pattern === "again" ? "bar-running" : ""} ${toneOf({ phase: pattern })}`;
 
 /** One scale for all bars, from the run's start to its end or now; times are in milliseconds. */
 function timeScale() {

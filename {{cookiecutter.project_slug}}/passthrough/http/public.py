@@ -19,7 +19,8 @@ PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
-BACK = '<p style="margin: 1rem"><a href="." style="color: #7a6ae0">Back to the app</a></p>'
+BACK = """<p style="margin: 1rem; color-scheme: light dark">
+<a href="." style="color: light-dark(#5a3dcb, #b3a2ff)">Back to the app</a></p>"""
 DARK_MODE = """
 if (matchMedia("(prefers-color-scheme: dark)").matches)
   document.documentElement.classList.add("dark-mode");
