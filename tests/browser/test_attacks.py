@@ -27,7 +27,7 @@ AS_JSON = {"headers": {"Content-Type": "application/json"}}
 # Another port is another origin on the same site, so the browser sends the cookie even with a
 # strict SameSite, and the app refuses the other origin; another host is another site.
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 403), ("localhost", 401)])
-def test_a_page_of_another_site_cannot_start_abort_or_read_anything(
+def test_page_of_another_site_can_do_nothing(
     host: str, status: int, *, visit: Visit, app: App, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=6000)
@@ -65,9 +65,7 @@ TERMINAL = (
 SHOWN = "red too\nlink after\nplain, and open to the end\n"
 
 
-def test_inputs_errors_and_logs_are_text_and_logs_are_what_a_terminal_would_leave(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_inputs_errors_and_logs_are_text(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "echo", text=f"{MARKUP}\n{TERMINAL}", fail=True)
     page = visit("alice", f"runs/{name}")
     for region in ("Inputs", "Error"):
@@ -81,9 +79,7 @@ def test_inputs_errors_and_logs_are_text_and_logs_are_what_a_terminal_would_leav
     check_harmless(page)
 
 
-def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_there(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_actions_and_questions_are_text(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     page = visit("alice")
     asked: list[str] = []
@@ -113,7 +109,7 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     expect(questions.get_by_role("button")).to_have_count(0)
 
 
-def test_a_malicious_url_of_the_page_does_no_harm(visit: Visit) -> None:
+def test_malicious_url_of_web_ui_is_harmless(visit: Visit) -> None:
     page = visit("alice")
     for place in (
         "tasks/%3Cimg%20src=x%20onerror=alert(1)%3E",

@@ -36,7 +36,7 @@ def faults(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_view_is_accessible_and_fits_every_screen(
+def test_every_view_is_accessible_and_fits(
     width: int, scheme: str, *, flyte: LocalFlyte, app: App, visit: Visit, api: httpx.Client
 ) -> None:
     ended, running = started(api, "report"), started(api, "count", to=6000)
@@ -90,7 +90,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     assert {place: some for place, some in found.items() if some} == {}
 
 
-def test_the_documentation_of_the_api_is_valid_and_shown(visit: Visit, api: httpx.Client) -> None:
+def test_api_page_is_valid_and_dark_mode_works(visit: Visit, api: httpx.Client) -> None:
     validate(api.get("/openapi.json").json())
     page = visit("alice")
     problems: list[str] = []

@@ -28,7 +28,7 @@ def at(second: float) -> str:
     return f"2026-01-31T09:30:{second:06.3f}Z"
 
 
-def test_questions_keep_their_place_and_answers_are_what_they_are(page: Page) -> None:
+def test_questions_keep_their_place(page: Page) -> None:
     """Times of different precisions: as text, the second one would come after the first."""
     told: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
     told |= {True: "Yes", False: "No", 2: "2"}
@@ -52,7 +52,7 @@ def test_questions_keep_their_place_and_answers_are_what_they_are(page: Page) ->
     expect(asked.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
 
 
-def test_what_no_longer_waits_stays_until_the_view_is_left(page: Page) -> None:
+def test_expired_question_stays_visible(page: Page) -> None:
     asked = ask(page, question("1"), question("2"), everywhere=True, most=2)
     draw(page, question("2"), question("3"))  # as many as are listed: 1 may be among the others
     expect(asked.first.get_by_role("button")).to_have_count(2)
@@ -64,7 +64,7 @@ def test_what_no_longer_waits_stays_until_the_view_is_left(page: Page) -> None:
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
 
 
-def test_what_has_moved_or_appeared_within_a_second_takes_no_click(page: Page) -> None:
+def test_moved_or_new_button_ignores_clicks(page: Page) -> None:
     page = page.context.new_page()
     page.clock.install()
     page.goto("http://form.example/")
@@ -101,7 +101,7 @@ def test_what_has_moved_or_appeared_within_a_second_takes_no_click(page: Page) -
     page.close()
 
 
-def test_of_many_questions_the_newest_are_shown_and_more_as_they_are_answered(page: Page) -> None:
+def test_newest_100_questions_are_shown(page: Page) -> None:
     many = [question(str(number), asked_at=at(number / 10)) for number in range(121)]
     asked = ask(page, *many[:50])
     draw(page, *many[50:])
@@ -114,7 +114,7 @@ def test_of_many_questions_the_newest_are_shown_and_more_as_they_are_answered(pa
     expect(note).to_have_count(0)
 
 
-def test_an_answer_that_is_refused_is_told_and_can_be_sent_again(page: Page) -> None:
+def test_refused_answer_can_be_sent_again(page: Page) -> None:
     wanted = {"name": "How many?", "type": "number"}
     asked = ask(page, question(**wanted))
     send = asked.get_by_role("button", name="Send the answer")
@@ -136,7 +136,7 @@ def test_an_answer_that_is_refused_is_told_and_can_be_sent_again(page: Page) -> 
     page.unroute_all()
 
 
-def test_a_question_that_cannot_be_answered_has_no_controls(page: Page) -> None:
+def test_unanswerable_question_has_no_controls(page: Page) -> None:
     for facts, why in (
         ({"type": None}, "type is unknown"),
         ({"prompt_truncated": True}, "too long"),

@@ -34,7 +34,7 @@ def shorten(page: Page, file: str, limit: str, shorter: str) -> None:
     page.route(f"**/page/{file}", change)
 
 
-def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: httpx.Client) -> None:
+def test_runs_of_everyone_are_live_filtered_and_paged(visit: Visit, api: httpx.Client) -> None:
     oldest = started(api, "count", to=0)
     second = int(time.time())
     wait_until(lambda: int(time.time()) > second)  # Flyte rounds the start time of a run
@@ -76,7 +76,7 @@ def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: http
     expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
 
 
-def test_a_list_of_runs_asks_at_most_15_times_a_minute_and_has_what_a_run_asks_next(
+def test_run_list_makes_15_calls_a_minute(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte
 ) -> None:
     """While something of one's own runs, and something asks."""
@@ -108,7 +108,7 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute_and_has_what_a_run_asks_n
     expect(waiting).to_contain_text("How many more?")
 
 
-def test_a_run_is_aborted_by_those_who_may_and_confirm(visit: Visit, api: httpx.Client) -> None:
+def test_run_is_aborted_after_confirmation(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="x")
     victor = visit("victor", f"runs/{name}")
     victor.get_by_role("button", name="Abort").click()
@@ -135,7 +135,7 @@ def test_a_run_is_aborted_by_those_who_may_and_confirm(visit: Visit, api: httpx.
     expect(refusal).to_have_count(0)  # the run has ended
 
 
-def test_bob_answers_alices_run_and_she_sees_that(visit: Visit, api: httpx.Client) -> None:
+def test_answer_of_bob_is_shown_to_alice(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="the news")
     alice = visit("alice", f"runs/{name}")
     asked = alice.get_by_role("region", name="Questions")
@@ -169,7 +169,7 @@ END = """all => Math.max(
 )"""
 
 
-def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_two_streams(
+def test_run_of_13_actions_needs_two_streams(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     """One action fails once, one asks; bob is cut off while alice answers."""
@@ -246,9 +246,7 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
     assert alice.context.request.put(report.url).status == 403  # not signed
 
 
-def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_scrolls_up(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_long_log_is_cut_and_followed(visit: Visit, api: httpx.Client) -> None:
     lines, kept = 1_400, 1_000
     name = started(api, "greet", name="Ada")
     finished(api, name)

@@ -15,7 +15,7 @@ from ..served import SECRET, TASKS, App
 from .visiting import Visit, finished, go, look_again, started
 
 
-def test_a_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:
+def test_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:
     page = visit("alice")
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -72,7 +72,7 @@ def test_running_again_sends_only_what_was_edited(visit: Visit, api: httpx.Clien
         assert api.get(f"/runs/{name}/io").json()["outputs"] == {"o0": output}
 
 
-def test_a_run_that_is_refused_or_may_have_started_is_told_so(visit: Visit) -> None:
+def test_refused_run_and_lost_response_are_reported(visit: Visit) -> None:
     page = visit("victor", f"tasks/{TASKS}.greet")  # who may only view
     page.get_by_label("name").fill("Victor")
     page.get_by_role("button", name="Run").click()
@@ -91,7 +91,7 @@ def test_a_run_that_is_refused_or_may_have_started_is_told_so(visit: Visit) -> N
     expect(page.get_by_role("listitem")).to_have_count(1)
 
 
-def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit, app: App) -> None:
+def test_sign_in_in_another_tab_continues(visit: Visit, app: App) -> None:
     page = visit(None, f"tasks/{TASKS}.greet")
     who = page.get_by_role("group", name="Who you are")
     sign_in_link = page.get_by_role("link", name="Sign in")
@@ -158,7 +158,7 @@ def test_switched_user_sends_nothing(visit: Visit, app: App, api: httpx.Client) 
     expect(page.get_by_text("You are now signed in as Bob Brown.")).to_be_visible()
 
 
-def test_expired_session_keeps_what_was_entered(visit: Visit, app: App) -> None:
+def test_expired_session_keeps_the_form(visit: Visit, app: App) -> None:
     page = visit("alice", f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Ada")
     page.context.request.get(sign_in.link(app.url, "expired", SECRET), max_redirects=0)
@@ -209,7 +209,7 @@ def test_unknown_address_leads_home(visit: Visit) -> None:
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
 
 
-def test_a_form_takes_every_input_and_shows_what_is_refused_at_its_field(visit: Visit) -> None:
+def test_form_takes_every_type_and_shows_errors(visit: Visit) -> None:
     page = visit("alice", f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
@@ -254,7 +254,7 @@ def test_a_form_takes_every_input_and_shows_what_is_refused_at_its_field(visit: 
     expect(outputs).to_contain_text(" -0.0")
 
 
-def test_a_slash_in_a_name_and_a_path_prefix_are_no_obstacle(visit: Visit, app: App) -> None:
+def test_slash_in_name_and_path_prefix_work(visit: Visit, app: App) -> None:
     page = visit(None)
     prefix = "http://proxy.example/some/path"
     odd, real = "odd/name.greet", f"{TASKS}.greet"
@@ -308,7 +308,7 @@ def drop(page: Page, file: Path, target: str) -> None:
         devtools.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
 
 
-def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path: Path) -> None:
+def test_file_of_20_mb_is_chosen_or_dropped(files: Page, tmp_path: Path) -> None:
     text = files.get_by_label("text file, required")
     expect(text).to_have_accessible_description("What has the lines.")
     choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON
@@ -323,7 +323,7 @@ def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path:
         expect(outputs).to_contain_text(told)
 
 
-def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
+def test_failed_or_unfinished_upload_is_reported(
     files: Page, visit: Visit, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     text, progress = (

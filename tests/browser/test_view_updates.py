@@ -113,7 +113,7 @@ def test_unchanged_run_list_changes_nothing(runs: Runs) -> None:
     assert 0 < len(changed) <= 4
 
 
-def test_action_update_keeps_focus_selection_and_scroll_of_its_error(page: Page) -> None:
+def test_action_update_keeps_focus_in_its_error(page: Page) -> None:
     error = "\n".join(f"line {number}" for number in range(100))
     make(page, TREE, [action("a0"), action("a1", parent="a0", error=error)])
     shown = page.locator("pre")
