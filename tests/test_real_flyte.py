@@ -40,7 +40,7 @@ def test_flyte_without_authentication_is_refused(
     command = [str(BIN / "python"), "-m", "pytest", "tests/test_me.py"]
     done = ended(command, default_project, FLYTE_TEST_ENDPOINT="http://127.0.0.1:1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert done.stdout.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
+    assert done.stdout.startswith("ERROR: the tests need a Flyte with TLS and authentication")
     assert done.stdout.count("\n") <= 2
 
 

@@ -1,7 +1,7 @@
-"""SecretService: the secrets of a project and domain, of a domain, or of everybody.
+"""SecretService. A secret belongs to a project and domain, to a domain, or to all projects.
 
-Values are kept in memory. No call returns one, and no log or error contains one. A secret that a
-container asks for as a file is in a folder that is deleted when the container's process ends.
+Values are kept in memory. No call returns a value, and no log or error contains one. If a container
+requests a secret as a file, the file is in a folder that is deleted when the process ends.
 """
 
 import re
@@ -23,16 +23,16 @@ from .actions import now
 
 NAME = re.compile("[-a-zA-Z0-9_]+")
 FOLDER_VARIABLE = "FLYTE_SECRETS_DEFAULT_DIR"
-"""The variable with the path of a container's secret files: ``/etc/flyte/secrets`` on a cluster."""
+"""Variable with the folder of secret files; on a cluster it is ``/etc/flyte/secrets``."""
 
 
 class SecretError(Exception):
-    """A container cannot start, because it cannot get one of its secrets."""
+    """A container cannot start, because a secret is missing or invalid."""
 
 
 @dataclass
 class _Stored:
-    """A secret."""
+    """A secret with the value."""
 
     id: definition_pb2.SecretIdentifier
     type: definition_pb2.SecretType
@@ -41,7 +41,7 @@ class _Stored:
 
     @property
     def state(self) -> definition_pb2.Secret:
-        """The secret without its value."""
+        """The secret without the value."""
         metadata = definition_pb2.SecretMetadata(created_time=self.created_at, type=self.type)
         metadata.secret_status.overall_status = definition_pb2.FULLY_PRESENT
         return definition_pb2.Secret(id=self.id, secret_metadata=metadata)
@@ -70,7 +70,7 @@ class SecretService(secret_connect.SecretService):
         return pb.UpdateSecretResponse()
 
     async def get_secret(self, request: pb.GetSecretRequest, ctx: Context) -> pb.GetSecretResponse:
-        """Describe a secret, without its value."""
+        """Return a secret without the value."""
         return pb.GetSecretResponse(secret=self._get(request.id).state)
 
     async def delete_secret(
@@ -82,13 +82,13 @@ class SecretService(secret_connect.SecretService):
     async def list_secrets(
         self, request: pb.ListSecretsRequest, ctx: Context
     ) -> pb.ListSecretsResponse:
-        """Describe the secrets of a project, a domain, or all, in one page."""
-        listed = [
+        """Return the secrets of a project, of a domain, or all secrets, in one page."""
+        secrets = [
             stored.state
             for (project, domain, _), stored in sorted(self._secrets.items())
             if request.project in {"", project} and request.domain in {"", domain}
         ]
-        return pb.ListSecretsResponse(secrets=listed)
+        return pb.ListSecretsResponse(secrets=secrets)
 
     def clear(self) -> None:
         """Delete all secrets."""
@@ -96,15 +96,15 @@ class SecretService(secret_connect.SecretService):
 
     @contextmanager
     def mounted(
-        self, wanted: Iterable[security_pb2.Secret], project: str, domain: str
+        self, requested: Iterable[security_pb2.Secret], project: str, domain: str
     ) -> Iterator[dict[str, str]]:
-        """Yield the variables that give a container its secrets; delete their files at the end.
+        """Yield variables for the secrets of a container; delete secret files at the end.
 
         Raises:
-            SecretError: A secret does not exist, or is not text although it is for a variable.
+            SecretError: A secret is missing, or a secret for a variable is not UTF-8 text.
         """
         variables, files = {}, {}
-        for secret in wanted:
+        for secret in requested:
             value = self._find(secret.key, project, domain)
             if secret.mount_requirement == secret.FILE:
                 files[secret.key] = value
@@ -124,7 +124,7 @@ class SecretService(secret_connect.SecretService):
         return require(self._secrets.get(key_of(id_)), f"secret {id_.name}")
 
     def _find(self, name: str, project: str, domain: str) -> bytes:
-        """Return the value of the secret with the narrowest scope, as a cluster does."""
+        """Return the value of the secret with the narrowest scope."""
         for scope in ((project, domain), ("", domain), ("", "")):
             if (stored := self._secrets.get((*scope, name))) is not None:
                 return stored.value

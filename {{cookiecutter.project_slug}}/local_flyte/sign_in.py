@@ -1,10 +1,9 @@
-"""Wraps the app for ``python -m local_flyte``: serves only this machine, and adds a sign-in.
+"""Sign-in pages around the app of ``python -m local_flyte``, for requests from this machine.
 
-On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
-choice of the local Flyte's people, and there is one for each of them. The links contain a token
-that is new at each start, as Jupyter's do. Browsers send a cookie to all ports of a host, so each
-app has a cookie of its own, and sees it under the name that Flyte gives it. The app itself contains
-none of this.
+On a cluster, the sign-in page of Flyte sets the session cookie. Here, links set it: one link leads
+to a list of users, and each user has a link. The links contain a secret that is new at each start,
+like the links of Jupyter. Browsers send cookies to all ports of a host, so each app has a separate
+cookie, which the app receives under the name that Flyte uses. The app itself has no sign-in code.
 """
 
 import importlib
@@ -31,7 +30,7 @@ from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
-# The page has its own style, because a project may have no web UI.
+# The page contains the style, because a project may have no web UI.
 STYLE = """
 :root { color-scheme: light dark; font: 16px / 1.6 system-ui, sans-serif }
 :root { background: light-dark(#fff, #121118) }
@@ -58,34 +57,34 @@ PAGE = f"""<!doctype html>
 
 
 def environment(people: Iterable[Person], **options: Any) -> dict[str, str]:
-    """Return the variables with which uvicorn serves ``create_app``; the options of `SignIn`."""
-    known = {person.name: [person.cookie.partition("=")[2], person.rights] for person in people}
-    return {VARIABLE: json.dumps({"people": known, **options}), "SIGN_IN_URL": URL}
+    """Return the environment variables for ``create_app``; ``options`` are those of `SignIn`."""
+    users = {user.name: [user.cookie.partition("=")[2], user.rights] for user in people}
+    return {VARIABLE: json.dumps({"people": users, **options}), "SIGN_IN_URL": URL}
 
 
 def choice(origin: str, secret: str) -> str:
-    """Return the URL of the page with a choice of people."""
+    """Return the URL of the page with a list of users."""
     return f"{origin}{URL}?secret={secret}"
 
 
 def link(origin: str, name: str, secret: str) -> str:
-    """Return the URL that signs a person in."""
+    """Return the URL that signs a user in."""
     return f"{origin}{URL}/{name}?secret={secret}"
 
 
 def create_app() -> ASGIApp:
-    """Return the app with the sign-in around it."""
+    """Return the app behind the sign-in pages."""
     options = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
     return SignIn(ReportsErrors(), **options)
 
 
 class ReportsErrors:
-    """The app or, if it does not start, an answer with the reason to each request."""
+    """Serves the app. If the app does not start, each response contains the reason."""
 
     def __init__(self) -> None:
         try:
             self._app: ASGIApp = importlib.import_module("app.main").app
-        except Exception as error:  # noqa: BLE001 - the app's own code
+        except Exception as error:  # noqa: BLE001 - code of the project
             self._app = _reason(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,18 +105,20 @@ class ReportsErrors:
 def _reason(error: Exception) -> ASGIApp:
     print(short_traceback(error), file=sys.stderr, flush=True)
     line = next(iter(str(error).splitlines()), "")
-    text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
+    text = (
+        f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows the location."
+    )
     response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await response(scope, receive, send)
 
-    return answer
+    return respond
 
 
 class SignIn:
-    """ASGI middleware: a page with a choice of people, and links that set their cookies."""
+    """ASGI middleware with a list of users, and links that set the session cookie of a user."""
 
     def __init__(
         self,
@@ -133,9 +134,9 @@ class SignIn:
         Args:
             app: The application for all other requests.
             secret: The secret in the links.
-            people: A person's sign-in cookie, and a description of their rights, by name.
-            port: The app's port, which is part of its cookie's name.
-            token_file: A file with the token that the app gets instead of the cookie.
+            people: Session cookie and description of rights, by user name.
+            port: Port of the app, which is a part of the cookie name.
+            token_file: File with a token that replaces the cookie in requests to the app.
         """
         self._app = app
         self._secret = secret
@@ -143,7 +144,7 @@ class SignIn:
         self._cookie = f"{COOKIE}-{port}"
         self._token_file = token_file
         self._values = {value for value, _ in people.values()}
-        # The second one is for apps that are deployed to the local Flyte: they have no sign-in.
+        # The second cookie is for deployed apps, which have no sign-in pages.
         self._cookies = [self._cookie] if token_file else [self._cookie, COOKIE]
         pages = [Route(URL, self._choose), Route(URL + "/{name}", self._sign_in)]
         pages.append(Route("/sign-out", self._sign_out))
@@ -151,32 +152,34 @@ class SignIn:
         self._local = TrustedHostMiddleware(self._serve, allowed_hosts=HOSTS, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve requests that use this machine's own name."""
+        """Serve requests whose Host header is a loopback name."""
         await self._local(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        ours = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
-        if not (ours and scope["type"] == "http"):
+        is_sign_in = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
+        if not (is_sign_in and scope["type"] == "http"):
             await self._app(self._with_credentials(scope), receive, send)
             return
         request = Request(scope)
-        given = request.query_params.get("secret", "").encode()
-        is_somebody = request.cookies.get(self._cookie) in self._values
-        admitted = secrets.compare_digest(given, self._secret.encode()) or (
-            path == URL and is_somebody
+        secret = request.query_params.get("secret", "").encode()
+        is_signed_in = request.cookies.get(self._cookie) in self._values
+        admitted = secrets.compare_digest(secret, self._secret.encode()) or (
+            path == URL and is_signed_in
         )
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
     def _with_credentials(self, scope: Scope) -> Scope:
-        """Put the credentials that a cluster would into a request with this app's cookie."""
+        """Replace the cookie of this app by the credentials that a cluster would send."""
         cookies = b";".join(value for name, value in scope.get("headers", ()) if name == b"cookie")
         pairs = [pair.strip().decode("latin-1") for pair in cookies.split(b";")]
         if not any(pair.startswith(f"{COOKIE}-") for pair in pairs):
             return scope
         own = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{self._cookie}=")]
         headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]  # also of other apps
+        pairs = [
+            pair for pair in pairs if not pair.startswith(f"{COOKIE}-")
+        ]  # also cookies of other apps
         if own and own[0] in self._values:
             pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}=")]
             if self._token_file is None:
@@ -199,7 +202,7 @@ class SignIn:
     async def _sign_in(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self._people:
-            return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
+            return _page("<p>There is no user with this name.</p>", HTTPStatus.NOT_FOUND)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
         for cookie in self._cookies:
             response.set_cookie(cookie, self._people[name][0], httponly=True, samesite="lax")

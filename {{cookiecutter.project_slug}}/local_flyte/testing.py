@@ -1,12 +1,11 @@
-"""A pytest plugin: an app on a real socket, people who call it, and runs that they start.
+"""A pytest plugin that serves an app, provides HTTP clients of users, and starts runs.
 
-A suite loads it with ``pytest_plugins = ["local_flyte.testing"]`` in its ``conftest.py``, and
-defines the fixture ``url``, the address of its app. ``guarantees.py`` tests every
-endpoint.
+To use the plugin, add ``pytest_plugins = ["local_flyte.testing"]`` to ``conftest.py``, and define a
+fixture ``url`` with the URL of the app. ``guarantees.py`` tests every endpoint.
 PYTEST_DONT_REWRITE
 
-Nothing here uses an endpoint of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) the
-tests run against a real Flyte: see docs/operating.md.
+The plugin uses no endpoints of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``), the
+tests run against a real Flyte, as docs/operating.md describes.
 """
 
 import asyncio
@@ -33,22 +32,22 @@ pytest.register_assert_rewrite("local_flyte.guarantees")
 
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
 NOT_ON_A_REAL_FLYTE = {
-    "authorization": "depends on rights, and needs other people than alice and bob",
-    "steers_flyte": "makes Flyte fail or hang, which only the local one can do",
-    "reads_what_flyte_received": "reads the calls to Flyte, which only the local one records",
-    "deploys": "deploys this project, which a real Flyte would keep",
+    "authorization": "depends on rights, and needs other users than alice and bob",
+    "steers_flyte": "makes Flyte fail or hang, which only the local Flyte server supports",
+    "reads_what_flyte_received": "reads the calls to Flyte, which only the local server records",
+    "deploys": "deploys this project, which would stay on a real Flyte",
 }
-"""The marks, with the reason to skip a test. A test without a mark runs on every Flyte."""
+"""Reason to skip a test on a real Flyte, by marker. Tests without a marker run on every Flyte."""
 
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reading the system's authorities takes 20 ms
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificate authorities takes 20 ms
 
 
 @contextmanager
 def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
-    """Serve an app from a thread, with uvicorn's options, on any free port; yield its URL."""
+    """Serve an app with uvicorn in a thread, on a free port, and yield the URL."""
     config = uvicorn.Config(app, port=0, **({"log_config": None} | UVICORN | options))
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)  # a failing test may block it
+    thread = threading.Thread(target=server.run, daemon=True)  # a failed test may block the thread
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
@@ -58,27 +57,27 @@ def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(60)
-        assert not thread.is_alive(), "the app does not stop: a request is still being served"
+        assert not thread.is_alive(), "the app does not stop, because it still serves a request"
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
-    """Wait for a condition, and fail if it does not come true."""
+    """Wait until ``condition`` is true; fail after the timeout."""
     began = time.monotonic()
     while not condition():
         waited = time.monotonic() - began
-        assert waited < seconds, f"not within {seconds} seconds"
-        time.sleep(min(0.02 + waited / 20, 0.1))  # asking costs, too
+        assert waited < seconds, f"the condition is not true after {seconds} seconds"
+        time.sleep(min(0.02 + waited / 20, 0.1))  # polling needs CPU time
 
 
 def bearer(name: str) -> str:
-    """Return the Authorization header of a person on the local Flyte, or on a real one."""
+    """Return the Authorization header of a user of the local Flyte server, or of a real Flyte."""
     if REAL_ENDPOINT:
         return f"Bearer {os.environ.get(f'FLYTE_TEST_TOKEN_{name.upper()}', name)}"
     return f"Bearer {PEOPLE[name].token}"
 
 
 def client_of(url: str, name: str | None) -> httpx.Client:
-    """Make a client that calls as a person, with a bearer token, or anonymously."""
+    """Return an HTTP client with the bearer token of a user, or without credentials."""
     headers = {"Authorization": bearer(name)} if name else {}
     return httpx.Client(base_url=url, headers=headers, timeout=200, trust_env=False, verify=_NO_TLS)
 
@@ -92,7 +91,7 @@ class Event(NamedTuple):
 
 
 def events(response: httpx.Response) -> Iterator[Event]:
-    """Yield the server-sent events of a response, as FastAPI sends them, without comments."""
+    """Yield the server-sent events of a response, without comments."""
     text = ""
     for part in response.iter_text():
         *blocks, text = (text + part).split("\n\n")
@@ -111,21 +110,21 @@ def events(response: httpx.Response) -> Iterator[Event]:
 
 @contextmanager
 def acting_as(name: str) -> Iterator[None]:
-    """Let the SDK call Flyte as a person inside the block."""
+    """Make the SDK call Flyte as a user inside the block."""
     asyncio.run(connect(load_settings(Settings)))
     with remote.auth_metadata(("authorization", bearer(name))):
         yield
 
 
 def start(task: str, person: str = "alice", /, **inputs: Any) -> str:
-    """Start a run of a task as a person; return the name of the run."""
+    """Start a run of a task as a user, and return the name of the run."""
     with acting_as(person):
-        found = remote.Task.get(task, auto_version="latest")
-        return str(flyte.with_runcontext("remote").run(found, **inputs).name)
+        latest = remote.Task.get(task, auto_version="latest")
+        return str(flyte.with_runcontext("remote").run(latest, **inputs).name)
 
 
 def ended(run: str) -> str:
-    """Wait until a run has ended; return its name."""
+    """Wait until a run has ended, and return the name of the run."""
     with acting_as("alice"):
         wait_until(lambda: remote.RunDetails.get(name=run).done())
     return run
@@ -133,7 +132,7 @@ def ended(run: str) -> str:
 
 @contextmanager
 def long_run(task: str, **inputs: Any) -> Iterator[str]:
-    """Start a run as alice, and abort it when the block ends; yield its name."""
+    """Start a run as alice, yield the name, and abort the run at the end of the block."""
     run = start(task, **inputs)
     try:
         yield run
@@ -147,14 +146,16 @@ def long_run(task: str, **inputs: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def project_and_domain() -> tuple[str, str]:
-    """Where the tests run. A suite defines its own."""
+    """Return the project and domain for the tests. Override this fixture in ``conftest.py``."""
     return "flytesnacks", "development"
 
 
 @pytest.fixture(scope="session")
 def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
-    """A local Flyte without deployments."""
-    assert not REAL_ENDPOINT, "a test that uses the local Flyte needs a mark"
+    """Run a local Flyte server without deployments."""
+    assert not REAL_ENDPOINT, (
+        "a test that uses the fixture local_flyte needs a marker of NOT_ON_A_REAL_FLYTE"
+    )
     with LocalFlyte(*project_and_domain) as local_flyte:
         yield local_flyte
 
@@ -163,13 +164,13 @@ def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
 def flyte_variables(
     request: pytest.FixtureRequest, project_and_domain: tuple[str, str]
 ) -> Iterator[dict[str, str]]:
-    """The variables of a deployed app, which are also set in this process."""
+    """Set the environment variables of a deployed app in this process, and yield them."""
     project, domain = project_and_domain
     variables = {"_U_EP_OVERRIDE": REAL_ENDPOINT or ""}
     variables |= {"FLYTE_PROJECT": project, "FLYTE_DOMAIN": domain}
     if not REAL_ENDPOINT:
         variables = request.getfixturevalue("local_flyte").app_environment()
-    variables["FLYTE_TIMEOUT"] = "100"  # seconds: enough even on a busy machine
+    variables["FLYTE_TIMEOUT"] = "100"  # seconds, for busy machines
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -178,20 +179,20 @@ def flyte_variables(
 
 @pytest.fixture(scope="session")
 def app_tasks(request: pytest.FixtureRequest) -> None:
-    """The tasks that ``deployment.py`` deploys: for tests of endpoints that name one of them."""
-    if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
+    """Deploy the tasks of ``deployment.py``, for tests of endpoints that use one of them."""
+    if not REAL_ENDPOINT:  # ``make deploy`` deploys them to a real Flyte
         request.getfixturevalue("local_flyte").register(request.config.rootpath)
 
 
 @pytest.fixture
 def received(local_flyte: LocalFlyte) -> Callable[[], list[ReceivedCall]]:
-    """The calls that the local Flyte has received since the test began."""
+    """Return a function that returns the calls to Flyte since the start of the test."""
     local_flyte.clear_calls()
     return lambda: local_flyte.calls
 
 
 def _client_as(name: str | None) -> Any:
-    """Make a fixture with a client of the app that calls as this person."""
+    """Create a fixture with an HTTP client of this user for the app."""
 
     @pytest.fixture(scope="module", name=name or "anonymous")
     def client(url: str) -> Iterator[httpx.Client]:
@@ -202,14 +203,14 @@ def _client_as(name: str | None) -> Any:
 
 
 alice, bob = _client_as("alice"), _client_as("bob")  # may run tasks
-victor = _client_as("victor")  # may view everything, and change nothing
+victor = _client_as("victor")  # may only view
 carol = _client_as("carol")  # has no rights on the project
 anonymous = _client_as(None)
 
 
 @pytest.fixture(scope="module")
 def expired(url: str) -> Iterator[httpx.Client]:
-    """A client with a token that is no longer valid."""
+    """Return an HTTP client with an expired token."""
     with suppress(Exception), acting_as("expired"):
         list(remote.Project.listall())
         pytest.skip("this Flyte accepts any token")
@@ -218,20 +219,20 @@ def expired(url: str) -> Iterator[httpx.Client]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks, and refuse a Flyte without TLS and sign-in."""
+    """Register the markers, and refuse a Flyte without TLS and authentication."""
     for name, reason in NOT_ON_A_REAL_FLYTE.items():
         config.addinivalue_line("markers", f"{name}: {reason}")
     tokens = [os.environ.get(f"FLYTE_TEST_TOKEN_{name}") for name in ("ALICE", "BOB")]
     if REAL_ENDPOINT and (REAL_ENDPOINT.startswith("http://") or None in tokens):
         raise pytest.UsageError(
-            "the tests need a Flyte with TLS and sign-in: set FLYTE_TEST_ENDPOINT to"
+            "the tests need a Flyte with TLS and authentication: set FLYTE_TEST_ENDPOINT to"
             " dns:///host[:port], and FLYTE_TEST_TOKEN_ALICE and FLYTE_TEST_TOKEN_BOB to the"
-            " tokens of two people"
+            " tokens of two users"
         )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need the local Flyte if they run against another one."""
+    """Skip tests that need the local Flyte server if they run against a real Flyte."""
     for item in items if REAL_ENDPOINT else ():
         for name, reason in NOT_ON_A_REAL_FLYTE.items():
             if item.get_closest_marker(name):
