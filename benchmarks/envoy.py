@@ -19,11 +19,21 @@ def address(port: int) -> dict[str, Any]:
 
 
 @contextmanager
-def in_front_of(folder: Path, upstream: int) -> Iterator[int]:
-    """Run Envoy as a proxy to the port ``upstream``; yield the port to call."""
+def in_front_of(
+    folder: Path,
+    *upstreams: int,
+    route: dict[str, Any] | None = None,
+    cluster: dict[str, Any] | None = None,
+) -> Iterator[int]:
+    """Run Envoy as a proxy to ports; yield the port to call.
+
+    ``route`` and ``cluster`` are further options of the route and of the cluster.
+    """
     port = free_port()
     router = {"name": "router", "typed_config": {"@type": f"{FILTERS}.http.router.v3.Router"}}
-    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "server", "timeout": "0s"}}]
+    routes = [
+        {"match": {"prefix": "/"}, "route": {"cluster": "server", "timeout": "0s"} | (route or {})}
+    ]
     http = {
         "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
@@ -31,11 +41,11 @@ def in_front_of(folder: Path, upstream: int) -> Iterator[int]:
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
     }
     chain = {"filters": [{"name": "http", "typed_config": http}]}
-    endpoint = {"endpoint": {"address": address(upstream)}}
-    assignment = {"cluster_name": "server", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    endpoints = [{"endpoint": {"address": address(upstream)}} for upstream in upstreams]
+    assignment = {"cluster_name": "server", "endpoints": [{"lb_endpoints": endpoints}]}
     resources = {
         "listeners": [{"address": address(port), "filter_chains": [chain]}],
-        "clusters": [{"name": "server", "load_assignment": assignment}],
+        "clusters": [{"name": "server", "load_assignment": assignment} | (cluster or {})],
     }
     configuration = folder / "envoy.json"
     configuration.write_text(json.dumps({"static_resources": resources}), "utf-8")
