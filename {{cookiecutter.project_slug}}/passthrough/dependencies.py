@@ -202,9 +202,18 @@ def deadline(seconds: float) -> Any:
     The response must begin within this time, and Flyte may take half of it to answer a call.
     Otherwise the endpoint and its calls are cancelled, and the response is a 504.
 
-    Example::
+    Args:
+        seconds: The time from the start of the request.
 
+    Returns:
+        The dependency, for the ``dependencies`` of a route.
+
+    Example:
         @router.post("/reports", dependencies=[deadline(300)])
+        async def make_report() -> str:
+            task = remote.Task.get("tests.greet", auto_version="latest")
+            run = await flyte.run.aio(task, name="Ada")
+            return run.name
     """
 
     async def replace_deadline() -> None:

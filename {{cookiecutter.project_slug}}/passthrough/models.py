@@ -176,7 +176,12 @@ Answer = bool | int | float | str
 AnswerType = Literal["integer", "number", "string", "boolean"]
 ANSWER_TYPES: dict[type, AnswerType]
 ANSWER_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
-"""Types of conditions, by the type of the answer in Python."""
+"""Types of conditions, by the Python type of the answer.
+
+Example:
+    >>> ANSWER_TYPES[type(True)], ANSWER_TYPES[type(1.5)]
+    ('boolean', 'number')
+"""
 _ANSWER_TYPES = dict(zip((BOOLEAN, INTEGER, FLOAT, STRING), ANSWER_TYPES.values(), strict=True))
 
 
