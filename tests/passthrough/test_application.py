@@ -34,7 +34,7 @@ async def own(project: str = "") -> str:
     return project
 
 
-def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.Client) -> None:
+def test_openapi_lists_project_and_domain_parameters_once(alice: httpx.Client) -> None:
     paths = alice.get("/openapi.json").json()["paths"]
     for path in ("/own", "/client"):
         named = [each["name"] for each in paths[path]["get"]["parameters"]]
@@ -42,7 +42,7 @@ def test_openapi_has_the_project_and_domain_of_each_endpoint_once(alice: httpx.C
     assert "parameters" not in paths["/health"]["get"]
 
 
-def test_nobody_can_name_another_address_of_the_client(alice: httpx.Client) -> None:
+def test_x_forwarded_for_is_ignored(alice: httpx.Client) -> None:
     sent = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
     assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]
 
@@ -63,7 +63,7 @@ def test_app_without_import_name_cannot_be_pickled() -> None:
         pickle.dumps(app)
 
 
-def test_nothing_of_a_connection_that_was_reset_is_kept(counted: httpx.Client) -> None:
+def test_reset_connection_leaves_no_request_in_memory(counted: httpx.Client) -> None:
     with connected(str(counted.base_url), head("/me")) as connection:
         assert connection.recv(1 << 16)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -71,7 +71,7 @@ def test_nothing_of_a_connection_that_was_reset_is_kept(counted: httpx.Client) -
     wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
 
 
-def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
+def test_validate_env_refuses_misspelt_settings() -> None:
     assert "env_vars=validate_env(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
     for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
         with pytest.raises(StartError, match=f"{name} is not .* did you mean {meant}"):
@@ -89,16 +89,14 @@ def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> N
         ({"_U_EP_OVERRIDE": "a.example:1", "_U_INSECURE": "1"}, "plaintext .*_U_INSECURE is set"),
     ],
 )
-def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
-    variables: dict[str, str], problem: str
-) -> None:
+def test_plaintext_connection_is_refused(variables: dict[str, str], problem: str) -> None:
     with pytest.raises(StartError, match=problem) as refused:
         asyncio.run(connect(load_settings(**variables)))
     assert "deployment.py" in str(refused.value)  # which says what Union and others need
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-async def test_a_refusal_at_start_is_one_message() -> None:
+async def test_start_error_is_one_lifespan_message() -> None:
     """For the server, which prints it without a traceback."""
     sent: list[Message] = []
 
@@ -117,7 +115,7 @@ async def test_a_refusal_at_start_is_one_message() -> None:
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-async def test_an_app_that_could_not_connect_is_not_served() -> None:
+async def test_app_that_cannot_connect_does_not_start() -> None:
     config = uvicorn.Config(build_app(flyte_endpoint="https://["), log_config=None, **UVICORN)
     config.load()
     lifespan = config.lifespan_class(config)

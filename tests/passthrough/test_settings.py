@@ -24,7 +24,7 @@ def load_settings(**variables: str) -> Settings:
     return load(Settings, variables)
 
 
-def test_lists_are_comma_separated_the_owners_too() -> None:
+def test_list_settings_are_comma_separated() -> None:
     settings = load(OwnSettings, {"COOKIE_NAMES": "a, b,", "COLOURS": "red, blue"})
     assert settings.cookie_names == frozenset({"a", "b"})
     assert settings.colours == ("red", "blue")
@@ -46,9 +46,8 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
-    name: str, values: str, remedy: str
-) -> None:
+def test_invalid_setting_names_variable_without_value(name: str, values: str, remedy: str) -> None:
+    """The message also says which values are valid."""
     for value in values.split():
         with pytest.raises(StartError, match=rf"\n  {name}(, entry \d)?: ") as refused:
             load_settings(**{name: value})
@@ -67,7 +66,7 @@ def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
         ("https://[::1]:8443/", "flyte:8090", "true", "https://[::1]:8443/", False),
     ],
 )
-def test_an_explicit_endpoint_outranks_everything_that_is_injected(
+def test_explicit_endpoint_overrides_injected_variables(
     explicit: str, injected: str, insecure: str, endpoint: str, plaintext: bool
 ) -> None:
     injecting = {"_U_EP_OVERRIDE": injected, "_U_INSECURE": insecure}
@@ -78,7 +77,8 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
     assert (settings.flyte_endpoint, settings.flyte_plaintext) == (endpoint, plaintext)
 
 
-def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_are_not() -> None:
+def test_all_invalid_settings_are_reported_together() -> None:
+    """Unusual valid values are accepted."""
     with pytest.raises(StartError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES, entry 1: "):
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
     with pytest.raises(StartError, match="together: give two COLOURS"):

@@ -53,9 +53,7 @@ METHODS = [
 
 @pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize(("kind", "method"), METHODS)
-def test_no_path_that_a_stored_value_names_is_opened(
-    kind: Any, method: str, tmp_path: Path
-) -> None:
+def test_path_in_stored_value_is_not_opened(kind: Any, method: str, tmp_path: Path) -> None:
     (tmp_path / "private").touch()
     path = tmp_path / "private" if kind is flyte.io.File else tmp_path
     with pytest.raises(NotForManyCallersError):
@@ -78,7 +76,7 @@ CALLS: list[tuple[str, Any, list[int]]] = [
 
 
 @pytest.mark.parametrize(("call", "body", "expected"), CALLS)
-def test_the_sdk_does_what_is_documented_with_the_rights_of_the_caller(
+def test_sdk_calls_have_rights_of_caller(
     *, url: str, greeting: str, counting: str, call: str, body: Any, expected: list[int]
 ) -> None:
     method, path = call.format(run=greeting, counting=counting).split()
@@ -87,9 +85,7 @@ def test_the_sdk_does_what_is_documented_with_the_rights_of_the_caller(
             assert client.request(method, path, json=body).status_code == status, person
 
 
-def test_values_that_a_stranger_stored_are_data(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
+def test_stored_values_are_data(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     run = ended(start("tests.gifts"))
     UNPICKLED.unlink(missing_ok=True)
     found = alice.get(f"/runs/{run}/io").json()["outputs"]
@@ -107,7 +103,7 @@ def test_values_that_a_stranger_stored_are_data(
 
 @pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_call_says_what_to_use_instead(name: str) -> None:
+def test_refused_call_names_alternative(name: str) -> None:
     refused = resolve_name(name)
     for call in (refused, refused.aio):
         with pytest.raises(NotForManyCallersError, match="serves many callers") as raised:
@@ -132,9 +128,7 @@ def run_greet(**options: Any) -> Any:
         partial(flyte.serve.aio, AppEnvironment(name="app", image="image")),
     ],
 )
-def test_what_is_the_apps_is_not_run_built_or_uploaded(
-    call: Callable[[], Any], received: Received
-) -> None:
+def test_local_function_is_not_run_or_uploaded(call: Callable[[], Any], received: Received) -> None:
     async def refused() -> None:
         with pytest.raises(NotForManyCallersError, match=r"^flyte\.run of a function, "):
             await call()
@@ -156,7 +150,7 @@ print(os.environ["DO_NOT_TRACK"], flush=True)
 """
 
 
-def test_the_sdk_sends_no_usage_reports_unless_the_owner_turns_them_on() -> None:
+def test_sdk_sends_no_usage_reports_by_default() -> None:
     assert run_python(START).stdout.split() == ["1", "0"]
 
 
@@ -166,7 +160,7 @@ async def block(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["get", "listall"])
-def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
+def test_blocking_call_in_async_endpoint_is_refused(
     alice: httpx.Client, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert alice.get(f"/blocks/{kind}").status_code == 500
@@ -189,7 +183,7 @@ async def run_it_overridden() -> str:
     return (await flyte.run.aio(await task, name="Ada")).name
 
 
-def test_a_task_at_module_level_is_fetched_by_each_caller(
+def test_module_level_task_is_fetched_per_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
     for path in ("/greet", "/greet/override"):

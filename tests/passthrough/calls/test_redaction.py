@@ -55,9 +55,10 @@ def told(error: ConnectError, method: str = GET_DATA) -> Any:
         (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
     ],
 )
-def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
+def test_error_keeps_code_and_redacted_text(
     code: Code, message: str, method: str, expected: tuple[Code, str]
 ) -> None:
+    """Details are removed."""
     error = ConnectError(code, message, [Literal()])
     error.__cause__ = ConnectionError()
     safe = told(error, method)
@@ -68,7 +69,7 @@ def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
     assert not safe.details
 
 
-def test_some_errors_of_the_client_mean_something_else() -> None:
+def test_client_errors_map_to_other_codes() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
     safe = told(error)
@@ -103,7 +104,7 @@ CREDENTIALS = (
         ("a=1&amp;X-Amz-Security-Token=STS%2F1&amp;b", "a=1&amp;X-Amz-Security-Token=***&amp;b"),
     ],
 )
-def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, shown: str) -> None:
+def test_redact_replaces_credentials_and_signatures(text: str, shown: str) -> None:
     with remote.auth_metadata(*CREDENTIALS):
         assert redact(text) == shown
     assert redact("k=one-1;s=two") == "k=one-1;s=two"  # of no caller
@@ -114,7 +115,7 @@ def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, sho
     assert redact(long) == long
 
 
-def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
+def test_truncated_text_contains_no_partial_secret() -> None:
     """It is cut off first: 100 errors under one key of 900 kB would else take seconds."""
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
         for before in range(60):
@@ -126,7 +127,7 @@ def test_a_text_that_is_cut_off_has_no_part_of_a_secret_at_its_end() -> None:
                 assert secrets or shown == text[:40]
 
 
-async def test_an_answer_with_many_texts_finds_out_once_what_is_secret_in_it(
+async def test_redaction_caches_secrets_of_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With large credentials it takes 5 ms, and an answer may have 300 texts."""
@@ -147,7 +148,7 @@ async def quote(kind: str, request: Request) -> None:
 
 
 @pytest.mark.parametrize("path", ["/quote/refusal", "/quote/bug", "/inner/quote"])
-def test_no_credential_is_quoted_wherever_it_comes_from(
+def test_errors_and_logs_contain_no_credential(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     inner = FastAPI()

@@ -14,7 +14,7 @@ from ...baking import PROJECT, run
 
 
 @pytest.mark.weekly  # or it would fail for everybody's change on the day that flyte is released
-def test_every_public_name_of_the_installed_sdk_has_been_looked_at() -> None:
+def test_public_sdk_names_are_reviewed() -> None:
     """A new name is either as documented, or the page says what differs, or it is refused."""
     run([sys.executable, "tools/flyte_names.py"], ROOT)
 
@@ -26,9 +26,10 @@ def test_every_public_name_of_the_installed_sdk_has_been_looked_at() -> None:
         ("REFUSED", "flyte.remote:Action.rest", ""),
     ],
 )
-def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
+def test_app_refuses_sdk_without_required_name(
     monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
 ) -> None:
+    """A missing parameter of a function is refused, too."""
     for module, names in ((sdk, "SDK_NAMES"), (make_safe, "REFUSED")):
         monkeypatch.setattr(module, names, {name: parameters} if names == table else {})
     with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
@@ -37,7 +38,7 @@ def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
     assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in str(raised.value)
 
 
-def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
+def test_used_sdk_names_are_checked_at_start() -> None:
     used = set[str]()
     for file in (ROOT / PROJECT / "passthrough").rglob("*.py"):
         used |= {*re.findall(r'sdk_object\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}

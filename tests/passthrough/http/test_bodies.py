@@ -21,7 +21,7 @@ async def length(values: list[int]) -> int:
     return len(values)
 
 
-def test_a_large_body_is_not_read_from_somebody_whom_flyte_does_not_know(url: str) -> None:
+def test_large_body_is_not_read_before_authentication(url: str) -> None:
     sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
     for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
         request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
@@ -36,7 +36,7 @@ async def upload(request: Request) -> None:
         pass
 
 
-def test_a_person_has_five_uploads_open_at_most(url: str, bob: httpx.Client) -> None:
+def test_concurrent_uploads_per_caller_are_limited(url: str, bob: httpx.Client) -> None:
     alice = f"Authorization: {bearer('alice')}", f"Cookie: {PEOPLE['alice'].cookie}"
 
     def begin(credential: str) -> socket.socket:

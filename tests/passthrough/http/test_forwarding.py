@@ -71,32 +71,30 @@ DEFAULT = {"cookie": "flyte_at=one", "authorization": "Bearer two"}
         ({"flyte_plaintext": True}, DEFAULT | {"x-flyte-caller": "nobody"}),
     ],
 )
-def test_the_settings_decide_where_credentials_come_from(
+def test_settings_select_credential_headers(
     settings: dict[str, Any], expected: dict[str, str]
 ) -> None:
     assert forwarded(settings, SENT) == expected
 
 
 @pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
-def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
+def test_conflicting_proxy_tokens_are_refused(tokens: list[str]) -> None:
     sent = [*SENT, *(("x-token", token) for token in tokens)]
     assert forwarded({"token_header": "x-token"}, sent) == 400
 
 
 @pytest.mark.parametrize("values", [[], [""]])
-def test_without_the_proxys_header_authorization_is_ignored(values: list[str]) -> None:
+def test_authorization_is_ignored_with_token_header(values: list[str]) -> None:
     sent = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
     assert forwarded({"token_header": "X-Token"}, sent) == 401
 
 
-def test_by_default_no_proxy_is_trusted() -> None:
+def test_proxy_headers_are_ignored_by_default() -> None:
     assert forwarded({}, [("X-Forwarded-Access-Token", "four")]) == 401
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
-def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
-    url: str, header: str
-) -> None:
+def test_cross_site_post_is_403_with_any_credential(url: str, header: str) -> None:
     value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
     # A browser too old for Sec-Fetch-Site still sends an Origin.
     for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
@@ -119,9 +117,10 @@ SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
         (("same-origin", "cors", "empty"), 200),
     ],
 )
-def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
+def test_cross_site_read_is_403_except_navigation(
     alice: httpx.Client, values: tuple[str, ...], status: int
 ) -> None:
+    """Otherwise another website could measure response times."""
     sent = dict(zip(SEC_FETCH, values, strict=True))
     assert alice.get("/things", headers=sent).status_code == status
     assert alice.get("/health", headers=sent).status_code == 200

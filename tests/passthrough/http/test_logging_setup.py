@@ -32,9 +32,7 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
     ],
 )
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_record_is_short_and_no_text_in_it_looks_like_another(
-    form: Any, message: str, shown: str
-) -> None:
+def test_log_record_is_short_and_cannot_be_forged(form: Any, message: str, shown: str) -> None:
     settings = Settings().model_copy(update={"log_format": form})
     record = logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message})
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
@@ -72,7 +70,7 @@ with TestClient(app, base_url="http://localhost") as client:
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
-def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
+def test_all_loggers_have_same_format() -> None:
     said = run_python(APP.format(token=TOKEN)).stderr
     assert "hidden" not in said
     assert TOKEN not in said
@@ -112,7 +110,7 @@ def test_records_of_several_event_loops_are_written() -> None:
     assert [line.split()[-1] for line in lines] == ["0", "1", "2", "3"]
 
 
-def test_an_owners_own_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_logging_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     own = logging.StreamHandler()
     monkeypatch.setattr(logging.getLogger(), "handlers", [own])
     set_up_logging(Settings())

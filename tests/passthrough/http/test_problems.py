@@ -109,7 +109,7 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         (Code.DEADLINE_EXCEEDED, 504),
     ],
 )
-def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_fault(
+def test_flyte_errors_map_to_status(
     *,
     alice: httpx.Client,
     anonymous: httpx.Client,
@@ -118,6 +118,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     code: Code,
     status: int,
 ) -> None:
+    """Errors are logged, except those that the caller has caused."""
     said = "there is no such thing"
     local_flyte.fail_next("UserInfo", code, message=said)
     response = alice.get("/me")
@@ -156,7 +157,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
         (KeyError(), 500, None),
     ],
 )
-def test_code_tells_causes_of_one_status_apart(
+def test_problem_code_distinguishes_causes_of_status(
     error: Exception, status: int, code: str | None
 ) -> None:
     problem = Problem.of_exception(error)
@@ -222,7 +223,7 @@ def test_exceptions_map_to_problems(error: Exception, status: int, detail: str |
         assert problem.title == http.client.responses.get(status, "Error")
 
 
-def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
+def test_validation_problem_has_locations_without_values() -> None:
     many = [{"loc": ("query", n), "msg": "no", "input": "s3cret"} for n in range(200)]
     for error, expected in (
         (InvalidInputs([(("a", 0), "wrong")]), [(["inputs", "a", 0], "wrong")]),
@@ -237,7 +238,7 @@ def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
 @pytest.mark.parametrize(
     ("path", "status"), [("/raise/events?", 502), ("/raise/event-stream?kind=refusal&", 404)]
 )
-def test_an_event_stream_that_fails_is_a_problem_or_ends_with_one(
+def test_failed_stream_returns_or_ends_with_problem(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     caplog: pytest.LogCaptureFixture,
@@ -270,9 +271,10 @@ INTERNAL = {"type": "about:blank", "title": "Internal Server Error", "status": 5
         ("background", "bug"),
     ],
 )
-def test_a_bug_is_a_500_or_the_end_of_the_response_and_is_logged_once(
+def test_unexpected_exception_is_500_and_logged_once(
     alice: httpx.Client, place: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """If the response has started, the connection is closed."""
     get = partial(alice.get, f"/raise/{place}", params={"kind": kind})
     if place == "plain":
         with pytest.raises(httpx.RemoteProtocolError):
@@ -288,9 +290,10 @@ def test_a_bug_is_a_500_or_the_end_of_the_response_and_is_logged_once(
     assert caplog.text.count("status 500") == 1
 
 
-def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
+def test_exception_in_added_middleware_is_problem(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The middleware sees the path of the request."""
     app = build_app(router)
 
     @app.middleware("http")

@@ -16,7 +16,7 @@ async def things() -> str:
     return "things"
 
 
-def test_the_documentations_routes_come_after_the_owners(local_flyte: LocalFlyte) -> None:
+def test_documentation_routes_come_last(local_flyte: LocalFlyte) -> None:
     """A request is compared with each route before its own."""
     owners = APIRouter()
     owners.add_api_route("/docs/{name}", things)
@@ -25,7 +25,7 @@ def test_the_documentations_routes_come_after_the_owners(local_flyte: LocalFlyte
         assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_public_paths_and_no_others_are_public_under_a_prefix(local_flyte: LocalFlyte) -> None:
+def test_only_public_paths_are_public_under_prefix(local_flyte: LocalFlyte) -> None:
     """The server adds the prefix (--root-path), here a public path, and routing removes it."""
     with serving(build_app(router), root_path="/docs") as url:
         with client_of(url, None) as client:

@@ -47,7 +47,7 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['request']} {row.get('run', '')}")
-def test_an_endpoint_makes_the_documented_calls_and_no_other(
+def test_endpoint_makes_only_documented_calls(
     alice: httpx.Client, local_flyte: LocalFlyte, examples: dict[str, str], row: dict[str, Any]
 ) -> None:
     method, _, path = row["request"].partition(" ")
@@ -68,7 +68,7 @@ def test_an_endpoint_makes_the_documented_calls_and_no_other(
     assert made == row["calls"]
 
 
-def test_every_operation_is_in_the_table() -> None:
+def test_calls_table_lists_every_operation() -> None:
     paths = build_app(router).openapi()["paths"]
     operations = {(method.upper(), path) for path in paths for method in paths[path]}
     assert operations == {tuple(row["request"].partition("?")[0].split(" ")) for row in ROWS}
@@ -82,9 +82,10 @@ def calls_of_viewer(local_flyte: LocalFlyte) -> Counter[str]:
     return Counter(each.method for each in made)
 
 
-def test_a_viewer_of_a_run_whose_pod_waits_looks_at_it_once_in_a_while_whatever_happens(
+def test_viewer_of_pending_run_makes_few_calls(
     alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Events of the pod cause no calls."""
     may_start, execute = asyncio.Event(), Containers.run
 
     async def wait(*args: Any, **options: Any) -> int:
@@ -117,7 +118,7 @@ def test_a_viewer_of_a_run_whose_pod_waits_looks_at_it_once_in_a_while_whatever_
     assert (states[0]["phase"], states[-1]["phase"]) == ("initializing", "succeeded")
 
 
-def test_a_viewer_of_a_run_that_goes_well_looks_twice_at_each_action_and_not_at_each_news(
+def test_viewer_makes_two_calls_per_action(
     alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "MERGED_SECONDS", 3600.0)  # after it, once more

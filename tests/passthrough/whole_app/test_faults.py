@@ -101,7 +101,7 @@ FAULTS: dict[str, Callable[[Way], None]] = {
 }
 
 
-def test_the_page_has_each_fault() -> None:
+def test_faults_page_lists_each_fault() -> None:
     assert {*ROWS} == {*FAULTS}
 
 
@@ -115,7 +115,7 @@ def way(local_flyte: LocalFlyte, certificate: Path) -> Iterator[Way]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_answered_and_the_app_recovers_after_it(
+def test_app_responds_during_fault_and_recovers(
     way: Way, called: Called, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_state, "CALLS", 900)  # the call itself has to end, not its request
