@@ -137,7 +137,7 @@ class Cancellation:
 
     def _error_to_send(self, error: BaseException | None) -> BaseException | None:
         """Return the error to send, if the app has raised this error, or returned."""
-        if failure := _first_failure(error):
+        if error and (failure := _first_failure(error)):
             return failure
         if self.reason:
             return self.reason
@@ -149,7 +149,7 @@ class Cancellation:
         return error
 
 
-def _first_failure(error: BaseException | None) -> BaseException | None:
+def _first_failure(error: BaseException) -> BaseException | None:
     """Return the first error that is no cancellation.
 
     An app with several tasks raises a group, which contains the error and the cancellations that it

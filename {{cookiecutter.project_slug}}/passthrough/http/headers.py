@@ -6,6 +6,7 @@ from starlette.types import Message
 
 from ..calls.request_state import RequestState
 
+EVENT_STREAM = b"text/event-stream"  # the content type
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
@@ -38,7 +39,7 @@ class ResponseHeaders:
         """Return the start of a response with its headers; the endpoint's own ones stay."""
         own = start.get("headers", ())
         names = dict(own)
-        if is_event_stream(names.get(b"content-type", b"")):
+        if names.get(b"content-type", b"").startswith(EVENT_STREAM):
             # FastAPI sets "no-cache", with which a cache may store the stream.
             own = [pair for pair in own if pair[0] != b"cache-control"]
             names = dict(own)
@@ -46,8 +47,3 @@ class ResponseHeaders:
         if state.omitted_count:
             more.append((b"x-omitted-count", b"%d" % state.omitted_count))
         return {**start, "headers": [*own, *[pair for pair in more if pair[0] not in names]]}
-
-
-def is_event_stream(content_type: bytes) -> bool:
-    """Tell whether a response of this type is an event stream."""
-    return content_type.startswith(b"text/event-stream")

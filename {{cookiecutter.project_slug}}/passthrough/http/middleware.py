@@ -135,9 +135,10 @@ async def _finish(
     If an event stream has begun, the problem is its last event. Any other response that has begun
     is left unfinished: the server cuts it off, so that no client takes it for complete.
     """
-    connection = HTTPConnection(scope)
-    if isinstance(error, ClientDisconnect):
+    is_as_usual = not error and cancellation.is_complete and not response.events
+    if is_as_usual or isinstance(error, ClientDisconnect):
         return
+    connection = HTTPConnection(scope)
     if isinstance(cancellation.reason, ClientDisconnect):
         if error:
             logged_problem(connection, error)

@@ -1,6 +1,7 @@
 """Sends a response: an event stream starts with its first event, and a slow client is given up."""
 
 import asyncio
+from collections.abc import Iterator
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.exceptions import HTTPException
@@ -8,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Send
 
 from .cancellation import Cancellation
-from .headers import ResponseHeaders, is_event_stream
+from .headers import EVENT_STREAM, ResponseHeaders
 
 UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
 PIECE_BYTES = 64 * 1024  # of a large body
@@ -88,26 +89,34 @@ class ResponseSender:
         state.message_slot.release()
         state.body_slot.release()
         self.events = None
-        if is_event_stream(content_type):
+        if content_type.startswith(EVENT_STREAM):
             self.events = EventStream(start, self._send_in_pieces)
             self._cancellation.stop_seconds = 0.0
         return start
 
     async def _send_in_pieces(self, message: Message) -> None:
         self.status = message.get("status", self.status)
-        body, more = message.get("body", b""), message.get("more_body", False)
-        is_limited = len(body) > PIECE_BYTES or self._cancellation.reason
         try:
-            for start in range(0, len(body) or 1, PIECE_BYTES):
-                if len(body) > PIECE_BYTES:
-                    end = start + PIECE_BYTES
-                    more_body = more or end < len(body)
-                    message = {**message, "body": body[start:end], "more_body": more_body}
-                async with asyncio.timeout(UNREAD_SECONDS if is_limited else None):
-                    await self._send(message)
+            if len(message.get("body", b"")) <= PIECE_BYTES and not self._cancellation.reason:
+                await self._send(message)
+                return
+            for piece in _pieces(message):
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await self._send(piece)
         except (OSError, RuntimeError) as error:  # a TimeoutError is an OSError
             # If the client has left, uvloop raises a RuntimeError, which says so.
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise
             self._cancellation.leave()
             raise ClientDisconnect from None
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """Split a message with a large body."""
+    body, more_body = message.get("body", b""), message.get("more_body", False)
+    if len(body) <= PIECE_BYTES:
+        yield message
+        return
+    for start in range(0, len(body), PIECE_BYTES):
+        end = start + PIECE_BYTES
+        yield {**message, "body": body[start:end], "more_body": more_body or end < len(body)}
