@@ -119,7 +119,7 @@ class Settings(BaseModel):
     Only if clients reach the app through that proxy alone, and it removes the header they send."""
 
     trusted_origins: tuple[Origin, ...] = ()
-    """Other origins whose pages may call the app as their visitors, ``https://host[:port]``."""
+    """CORS: other origins whose web pages may call the app as the user, ``https://host[:port]``."""
 
     public_url: PublicUrl | None = None
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
