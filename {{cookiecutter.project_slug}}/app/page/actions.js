@@ -53,21 +53,16 @@ export function actionsPanel(choose) {
 
   function redraw({ action, depth, row }) {
     const { steps, origin } = scale.fit(action);
-    update(
-      row,
-      actionRow(action, { depth, steps, origin, isChosen: action.name === chosen, select }),
-    );
+    const isChosen = action.name === chosen;
+    update(row, actionRow(action, { depth, steps, origin, isChosen, select }));
     for (const step of steps) patterns.add(patternOf(step));
     if (steps.some((_, index) => isAgain(steps, index))) patterns.add("again");
   }
 
   function add(action, text) {
     const parent = rows.get(action.parent);
-    const entry = rows.get(action.name) ?? {
-      depth: parent ? parent.depth + 1 : 0,
-      row: h("div"),
-      children: h("ul"),
-    };
+    const depth = parent ? parent.depth + 1 : 0;
+    const entry = rows.get(action.name) ?? { depth, row: h("div"), children: h("ul") };
     if (!rows.has(action.name))
       (parent?.children ?? list).append(h("li", entry.row, entry.children));
     rows.set(action.name, Object.assign(entry, { action, text }));
@@ -129,11 +124,8 @@ function timeScale() {
 }
 
 function actionRow(action, { depth, steps, origin, isChosen, select }) {
-  const title = {
-    class: "choice",
-    title: action.task ?? action.name,
-    "aria-pressed": `${isChosen}`,
-  };
+  const about = { title: action.task ?? action.name, "aria-pressed": `${isChosen}` };
+  const title = { class: "choice", ...about };
   return h(
     "div.action",
     { "--depth": Math.min(depth, DEEPEST) },
@@ -159,12 +151,8 @@ const event = ({ message, last_at: at }) => h("li", name(message), at && [", ", 
 /** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
 function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {
   const known = phases.filter((each) => patternOf(each) && each.started_at);
-  const whole = {
-    attempt: 1,
-    phase: type === "condition" ? "paused" : "running",
-    started_at,
-    ended_at,
-  };
+  const lasting = type === "condition" ? "paused" : "running";
+  const whole = { attempt: 1, phase: lasting, started_at, ended_at };
   const all = known.length || !started_at || cached || phase === "recovered" ? known : [whole];
   const last = hasEnded({ phase }) ? ended_at : null;
   return all.map((each, index) => ({
@@ -187,16 +175,12 @@ function bar({ type }, steps, origin) {
       "--to": step.to ? step.to - origin : null,
     }),
   );
-  const inWords = ({ phase, from, to }) => {
+  const inWords = ({ attempt, phase, from, to }, index) => {
     const word = type === "condition" ? "Waiting for an answer" : phaseWord(phase);
-    return `${word} ${duration((to || Date.now()) - from)}`;
+    const begin = isAgain(steps, index) ? `Attempt ${attempt}: ` : "";
+    return `${begin}${word} ${duration((to || Date.now()) - from)}`;
   };
-  const say = () =>
-    steps
-      .map(
-        (step, index) => (isAgain(steps, index) ? `Attempt ${step.attempt}: ` : "") + inWords(step),
-      )
-      .join(", ") || "Has not run";
+  const say = () => steps.map(inWords).join(", ") || "Has not run";
   const words = h("span.unseen", say());
   if (!steps.every(({ to }) => to)) live(words, say);
   const title = steps.every(({ to }) => to) ? say() : null; // it would not be kept up to date

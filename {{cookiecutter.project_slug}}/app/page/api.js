@@ -56,12 +56,8 @@ export function parse(text) {
 }
 
 /** Write JSON. */
-export const stringify = (value, indent) =>
-  JSON.stringify(
-    value,
-    (_, each) => (each instanceof Number ? json.rawJSON(String(each)) : each),
-    indent,
-  );
+export const stringify = (value, indent) => JSON.stringify(value, raw, indent);
+const raw = (_, value) => (value instanceof Number ? json.rawJSON(String(value)) : value);
 
 /**
  * @typedef {object} Given
@@ -77,11 +73,8 @@ export const stringify = (value, indent) =>
  * @param {string} path
  * @param {Given} [given]
  */
-async function send(
-  method,
-  path,
-  { query = {}, body, signal, headers = {}, request = fetch } = {},
-) {
+async function send(method, path, given = {}) {
+  const { query = {}, body, signal, headers = {}, request = fetch } = given;
   const url = new URL(path, BASE);
   for (const [key, values] of Object.entries(query)) {
     for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
@@ -158,11 +151,8 @@ export async function upload(file, signal, progress) {
  * the id `last`.
  */
 export async function* events(path, query, signal, opened, last) {
-  const response = await send("GET", path, {
-    query,
-    signal,
-    headers: last ? { "Last-Event-ID": last } : {},
-  });
+  const headers = last ? { "Last-Event-ID": last } : {};
+  const response = await send("GET", path, { query, signal, headers });
   opened();
   let rest = "";
   let event = {};

@@ -104,11 +104,8 @@ function dateTime(at) {
     },
   });
   if (at.depth < 2 && !naive) return { ...given, hint: "In UTC." };
-  const node = h(
-    "div.stack",
-    given.node,
-    h("label.toggle", zone, "in UTC (else without a time zone)"),
-  );
+  const toggle = h("label.toggle", zone, "in UTC (else without a time zone)");
+  const node = h("div.stack", given.node, toggle);
   return { ...given, node, target: given.node };
 }
 
@@ -216,74 +213,43 @@ function boolean({ id, value }, node = h("input", { id, type: "checkbox", checke
   return { node, read: () => node.checked };
 }
 
-const said =
-  (text, value) =>
-  ({ id }) => ({ node: h("output", { id }, text), read: () => value });
+function said(text, value) {
+  return ({ id }) => ({ node: h("output", { id }, text), read: () => value });
+}
 const isText = (value) => typeof value === "string";
 
-/** For each kind: its name, a test for values that it can show, and a function for its control. */
+const always = () => true;
+const isURI = (value) => isText(value?.uri ?? value);
+const isInteger = (value) => isNumber(value) && /^-?\d+$/.test(String(value));
+const isFloat = (value) => isNumber(value) || NUMBERS.includes(value);
+const isDate = (value) => /^\d{4}-\d\d-\d\d$/.test(value);
+const isTime = (value) => /^\d{4}-.*T/.test(value) && !Number.isNaN(Date.parse(value));
+const isDuration = (value) => isText(value) && ISO.test(value);
+const isChoice = (value, schema) => schema.enum.some((each) => same(each, value));
+const AS_JSON = { tag: "textarea", shown: (value) => stringify(value, "  "), from: json };
+const IN_WORDS = { shown: (iso) => duration(iso, true), from: (text) => duration(text) };
+
+const kind = (called, fits, make, free = false) => ({ called, fits, make, free });
+const lineOf = (options) => (at) => line(at, options);
+
+/**
+ * For each kind: its name, a test for values that it can show, a function for its control, and
+ * whether nothing has to be entered.
+ */
 export const CONTROLS = {
-  string: { called: "text", fits: isText, make: string },
-  file: { called: "file", fits: (value) => isText(value?.uri ?? value), make: file },
-  uri: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: uri },
-  secret: { called: "secret", fits: isText, make: secret },
-  json: {
-    called: "JSON",
-    fits: () => true,
-    make: (at) =>
-      line(at, { tag: "textarea", shown: (value) => stringify(value, "  "), from: json }),
-  },
-  integer: {
-    called: "whole number",
-    fits: (value) => isNumber(value) && /^-?\d+$/.test(String(value)),
-    make: (at) => line(at, { inputmode: "numeric", from: integer }),
-  },
-  number: {
-    called: "number",
-    fits: (value) => isNumber(value) || NUMBERS.includes(value),
-    make: (at) => line(at, { inputmode: "decimal", from: number }),
-  },
-  date: {
-    called: "date",
-    fits: (value) => /^\d{4}-\d\d-\d\d$/.test(value),
-    make: (at) => line(at, { type: "date" }),
-  },
+  string: kind("text", isText, string),
+  file: kind("file", isURI, file),
+  uri: kind("URI", isURI, uri),
+  secret: kind("secret", isText, secret),
+  json: kind("JSON", always, lineOf(AS_JSON)),
+  integer: kind("whole number", isInteger, lineOf({ inputmode: "numeric", from: integer })),
+  number: kind("number", isFloat, lineOf({ inputmode: "decimal", from: number })),
+  date: kind("date", isDate, lineOf({ type: "date" })),
   // Dates also come as date-times; in UTC they are the same day everywhere.
-  "date-time": {
-    called: "date and time",
-    fits: (value) => /^\d{4}-.*T/.test(value) && !Number.isNaN(Date.parse(value)),
-    make: dateTime,
-  },
-  duration: {
-    called: "duration",
-    fits: (value) => isText(value) && ISO.test(value),
-    make: (at) =>
-      line(at, {
-        shown: (iso) => duration(iso, true),
-        from: (text) => duration(text),
-        hint: "Such as 1 h 30 min.",
-      }),
-  },
-  choice: {
-    called: "choice",
-    fits: (value, schema) => schema.enum.some((each) => same(each, value)),
-    make: choice,
-  },
-  boolean: {
-    free: true,
-    called: "yes or no",
-    fits: (value) => typeof value === "boolean",
-    make: boolean,
-  },
-  null: {
-    free: true,
-    called: "none",
-    fits: (value) => value === null,
-    make: said("nothing", null),
-  },
-  impossible: {
-    free: true,
-    fits: () => true,
-    make: said("No value can be entered here.", LEFT_OUT),
-  },
+  "date-time": kind("date and time", isTime, dateTime),
+  duration: kind("duration", isDuration, lineOf({ ...IN_WORDS, hint: "Such as 1 h 30 min." })),
+  choice: kind("choice", isChoice, choice),
+  boolean: kind("yes or no", (value) => typeof value === "boolean", boolean, true),
+  null: kind("none", (value) => value === null, said("nothing", null), true),
+  impossible: kind("", always, said("No value can be entered here.", LEFT_OUT), true),
 };

@@ -332,16 +332,12 @@ function dict({ schema, value = {}, inner }) {
   return { ...entries, read, at: (key) => entries.rows.find((each) => each.called() === key) };
 }
 
+const isObject = (value, { properties }) =>
+  isRecord(value) && Object.keys(value).every((key) => Object.hasOwn(properties, key));
 const KINDS = {
   ...CONTROLS,
   union: { fits: () => true, rows: () => ({}), make: union },
-  object: {
-    called: "object",
-    make: object,
-    rows: (schema) => schema.properties,
-    fits: (value, { properties }) =>
-      isRecord(value) && Object.keys(value).every((key) => Object.hasOwn(properties, key)),
-  },
+  object: { called: "object", make: object, rows: ({ properties }) => properties, fits: isObject },
   dict: { called: "dictionary", fits: isRecord, make: dict, rows: (_, value) => value },
   list: { called: "list", fits: Array.isArray, make: list, rows: (_, value) => value },
 };

@@ -56,15 +56,9 @@ function focusHeading(view) {
 
 /** Show that an address leads nowhere, and the way home. */
 function showUnknown(view) {
-  view.append(
-    h("h1", { tabindex: -1 }, "Page not found"),
-    h(
-      "p",
-      "There is no page at this address. ",
-      h("a", { href: link("tasks") }, "See all tasks"),
-      ".",
-    ),
-  );
+  const home = h("a", { href: link("tasks") }, "See all tasks");
+  const why = h("p", "There is no page at this address. ", home, ".");
+  view.append(h("h1", { tabindex: -1 }, "Page not found"), why);
   focusHeading(view);
 }
 

@@ -11,6 +11,7 @@ import { change, link, problemBox } from "./session.js";
 import { values } from "./values.js";
 
 const AT_ONCE = 50; // actions that are drawn without a pause
+const GOES_ON = "The page will continue as soon as this is over.";
 
 export async function runView(view, { subject, signal }) {
   const path = `runs/${part(subject)}`;
@@ -90,11 +91,7 @@ const parts = ({ run, report, refusal, trouble }, { abort, questions, tree, colu
     " ",
     h("span", { role: "status" }, phaseBadge(run.phase)),
   ),
-  h(
-    "div.title",
-    h("p.lead", "Run ", h("code", name(run.name))),
-    h("div.actions", buttons(run, report, abort)),
-  ),
+  h("div.title", h("p.lead", "Run ", h("code", name(run.name))), buttons(run, report, abort)),
   abort.node,
   optional(refusal && problemBox(refusal)),
   facts(run),
@@ -102,10 +99,7 @@ const parts = ({ run, report, refusal, trouble }, { abort, questions, tree, colu
     run.error && card("error", "Error", errorText(run.error)),
     run.abort_reason && card("abort-reason", "Abort reason", reasonText(run.abort_reason)),
   ),
-  optional(
-    trouble && problemBox(trouble),
-    trouble && h("p.hint", "The page will continue as soon as this is over."),
-  ),
+  optional(trouble && [problemBox(trouble), h("p.hint", GOES_ON)]),
   questions.node,
   tree.node,
   columns,
@@ -120,13 +114,14 @@ function buttons(run, report, abort) {
   const address = webLink(run.url);
   // The local Flyte has no console.
   const isRemote = address && !/\/\/(localhost|127\.|\[::1)/.test(address);
-  return [
+  return h(
+    "div.actions",
     !hasEnded(run) && button("Abort", abort.open, { class: "danger", "data-key": "abort" }),
     report && h("a.button", { href: report, "data-key": "report", ...elsewhere }, "Report"),
     run.task && h("a.button", { href: again, "data-key": "again" }, "Run again"),
     isRemote &&
       h("a.button", { href: address, "data-key": "flyte", ...elsewhere }, "Flyte’s console"),
-  ];
+  );
 }
 
 const fact = (label, value) => h("div", h("dt", label), h("dd", value));
@@ -147,16 +142,13 @@ function abortDialog(path, done) {
     node.close();
     await change(() => post(`${path}/abort`, {})).then(done, (refusal) => done(null, refusal));
   }
+  const leave = button("Let it run", () => node.close());
   const node = h(
     "dialog",
     { "aria-label": "Abort this run?" },
     h("h2", "Abort this run?"),
     h("p", "Its effects so far remain. It can’t be resumed."),
-    h(
-      "div.actions",
-      button("Let it run", () => node.close()),
-      button("Abort the run", abort, { class: "danger" }),
-    ),
+    h("div.actions", leave, button("Abort the run", abort, { class: "danger" })),
   );
   return { node, open: () => node.showModal() };
 }
@@ -171,10 +163,8 @@ function valuesPanel(path, signal) {
         ? "None, because the run did not succeed."
         : "Shown once the run has succeeded.";
       const shown = outputs ? values(outputs) : h("p.faint", none);
-      node.replaceChildren(
-        card("outputs", "Outputs", shown),
-        card("inputs", "Inputs", values(inputs)),
-      );
+      const given = card("inputs", "Inputs", values(inputs));
+      node.replaceChildren(card("outputs", "Outputs", shown), given);
     } catch (problem) {
       if (signal.aborted) return;
       const box = problemBox(problem, () => load(run));

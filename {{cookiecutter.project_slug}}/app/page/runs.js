@@ -88,15 +88,12 @@ function olderRuns({ query, runs }) {
   return before && h("a.button", { href: link("runs", { ...query, before }) }, "Older runs");
 }
 
+const href = (run) => link(`runs/${part(run.name)}`);
 const item = (run) =>
   h(
     "li",
     phaseBadge(run.phase),
-    h(
-      "a.row-link",
-      { href: link(`runs/${part(run.name)}`) },
-      run.task ? taskName(run.task) : "A run",
-    ),
+    h("a.row-link", { href: href(run) }, run.task ? taskName(run.task) : "A run"),
     h("code.row-about", name(run.name)),
     h("span.row-owner.small", person(run.executed_by)),
     h("span.row-time.small", run.started_at ? when(run.started_at) : "not started"),

@@ -22,9 +22,8 @@ const MOST_ASKING = 50;
 const count = ({ length } = session.asking) =>
   length ? `${length}${length < MOST_ASKING ? "" : "+"}` : "";
 function words() {
-  const people = [
-    ...new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody"))),
-  ].join(", ");
+  const owners = new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody")));
+  const people = [...owners].join(", ");
   return count() === "1"
     ? `A run of ${people} waits for an answer`
     : `${count()} runs of ${people} wait for an answer`;
