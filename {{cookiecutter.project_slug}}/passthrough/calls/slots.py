@@ -48,7 +48,7 @@ class MemorySlot:
                 none, and no slot is needed.
         """
         self._limit, self._deadline = limit, deadline
-        self._acquiring = asyncio.Lock()
+        self._acquiring: asyncio.Lock | None = None
         self._held: asyncio.Semaphore | None = None
         self._has_deadline = False  # of its own, after the response has begun
         self._has_ended = False
@@ -68,6 +68,7 @@ class MemorySlot:
         semaphores = _semaphores.setdefault(loop, {})
         if self._limit not in semaphores:
             semaphores[self._limit] = asyncio.Semaphore(getattr(limits(), self._limit))
+        self._acquiring = self._acquiring or asyncio.Lock()
         async with self._acquiring:
             if not self._held:
                 await semaphores[self._limit].acquire()

@@ -91,9 +91,10 @@ class ConcurrencyLimitMiddleware:
         more = [("authorization", value.decode("latin-1")) for value in sent]
         state.caller.credentials = (*forwarded, *more)
         hashes = self._hashes(forwarded)
-        subjects = {self._subjects[each] for each in hashes if each in self._subjects}
-        state.caller.subject = min(subjects, default="")
-        callers = [self._hash(subject, b"subject") for subject in subjects] + hashes
+        callers = hashes
+        for subject in {self._subjects[each] for each in hashes if each in self._subjects}:
+            state.caller.subject = subject
+            callers = [self._hash(subject, b"subject"), *callers]
         # The highest count decides, and its hash is logged: if counts are equal, the subject's.
         state.caller.hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
@@ -103,14 +104,15 @@ class ConcurrencyLimitMiddleware:
             self._log_refusal(scope, fullest)
             detail = f"you may have {self._most} requests open: wait for one to end"
             raise CodedError(429, "too_many_requests", detail)
-        self._open.update(callers)
+        for caller in callers:
+            self._open[caller] += 1
         self._requests[state] = scope, callers
         try:
             await self._app(scope, receive, send)
         finally:
             del self._requests[state]
-            self._open.subtract(callers)
             for caller in callers:
+                self._open[caller] -= 1
                 if not self._open[caller]:
                     del self._open[caller]
             if state.caller.subject:
