@@ -29,9 +29,8 @@ USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
 @pytest.fixture
 def provider(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Provider:
     """The provider, whose attributes may be changed; it knows the client ``agents``."""
-    changed = monkeypatch
     for name in ("lifetime", "audiences_by_resource", "has_oauth_metadata"):
-        changed.setattr(chain.provider, name, getattr(chain.provider, name))
+        monkeypatch.setattr(chain.provider, name, getattr(chain.provider, name))
     chain.provider.clients["agents"] = REGISTERED
     chain.provider.authorizations.clear()
     return chain.provider
@@ -43,11 +42,10 @@ class Agent:
     def __init__(self, chain: Chain, sub: str, *, registered: bool = False) -> None:
         self.chain, self.sub = chain, sub
         self.tokens: OAuthToken | None = None
-        self.client_info = (
-            OAuthClientInformationFull(**REGISTERED, token_endpoint_auth_method="none")
-            if registered
-            else None
-        )
+        self.client_info: OAuthClientInformationFull | None = None
+        if registered:
+            known = REGISTERED | {"token_endpoint_auth_method": "none"}
+            self.client_info = OAuthClientInformationFull(**known)
         self.responses: list[tuple[str, int]] = []
         """Paths that it has called, with the status."""
         self._callback: dict[str, list[str]] = {}
@@ -85,10 +83,11 @@ class Agent:
         self.auth = auth = OAuthClientProvider(
             url, metadata, self, self.open_browser, self.wait_for_callback
         )
-        options: dict[str, Any] = {"verify": self.chain.trust, "event_hooks": {}, "timeout": 60}
-        options["event_hooks"] = {"response": [self._note]}
+        options: dict[str, Any] = {"verify": self.chain.trust, "timeout": 60, "trust_env": False}
         async with (
-            httpx2.AsyncClient(auth=auth, trust_env=False, **options) as http,
+            httpx2.AsyncClient(
+                auth=auth, event_hooks={"response": [self._note]}, **options
+            ) as http,
             Client(streamable_http_client(url, http_client=http)) as self.mcp,
         ):
             yield self
