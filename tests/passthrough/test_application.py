@@ -47,7 +47,7 @@ def test_x_forwarded_for_is_ignored(alice: httpx.Client) -> None:
     assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]
 
 
-def test_upgrade_to_another_protocol_is_ignored_silently(
+def test_upgrade_header_is_ignored_silently(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)

@@ -83,7 +83,7 @@ def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
         ("/projects", "ListProjects", True),
     ],
 )
-def test_a_call_that_hangs_or_streams_ends_with_its_request(
+def test_hanging_calls_and_streams_end_with_their_request(
     *,
     url: str,
     local_flyte: LocalFlyte,
@@ -141,14 +141,14 @@ def _nothing_kept() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", ["/kept/{run}", "/sync/kept/{run}"])
-def test_an_unfinished_iterator_ends_with_the_request(
+def test_unfinished_iterator_ends_with_the_request(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
 ) -> None:
     assert alice.get(path.format(run=counting)).text
     all_is_quiet(local_flyte, "TailLogs")
 
 
-def test_a_background_task_still_acts_as_the_caller(url: str) -> None:
+def test_background_task_acts_as_the_caller(url: str) -> None:
     with client_of(url, "alice") as client:
         assert client.get("/background").json() == "answered"
     client_has_left.set()
@@ -164,7 +164,7 @@ async def upload(request: Request) -> None:
         heard.append("ended")
 
 
-def test_a_request_ends_with_its_client_also_after_a_slow_upload(url: str) -> None:
+def test_request_ends_with_client_after_slow_upload(url: str) -> None:
     begin = head("/slow-upload", "Content-Length: 2", method="POST")
     with connected(url, begin + b"x") as client:
         client.sendall(b"y")
@@ -190,7 +190,7 @@ async def upload_to_flyte(request: Request) -> None:
     ],
     ids=["body", "nothing of a byte", "byte", "pipelined", "pipelined with body", "many pipelined"],
 )
-def test_unread_bytes_do_not_hide_that_the_client_left(
+def test_disconnect_is_noticed_behind_unread_bytes(
     url: str, local_flyte: LocalFlyte, counting: str, header: str, rest: bytes
 ) -> None:
     with connected(url, head(f"/runs/{counting}/wait-sync", header)) as client:
@@ -202,7 +202,7 @@ def test_unread_bytes_do_not_hide_that_the_client_left(
 
 
 @pytest.mark.parametrize("size", [5_000, 100_000, 9_000_000])
-def test_uploads_end_with_their_clients_while_flyte_hangs(
+def test_uploads_end_with_clients_while_flyte_hangs(
     url: str, local_flyte: LocalFlyte, size: int
 ) -> None:
     """Flyte is asked who the caller is before the body is read."""
@@ -221,7 +221,7 @@ async def start(request: Request) -> None:
 
 
 @pytest.mark.parametrize("size", [70_000, 900_000])
-def test_nothing_starts_for_clients_who_left_before_their_body_was_read(
+def test_nothing_starts_if_client_left_before_body_was_read(
     url: str, local_flyte: LocalFlyte, size: int, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
@@ -278,14 +278,14 @@ async def mark() -> str:
     return before
 
 
-def test_the_next_request_on_a_connection_finds_nothing_of_the_one_before(url: str) -> None:
+def test_pipelined_request_has_an_empty_context(url: str) -> None:
     with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
         answers = pipelined.makefile("rb").read()
     assert answers.count(b'\r\n\r\n""') == 2
     assert b"left by" not in answers
 
 
-def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
+def test_deadline_ends_threads_that_wait_for_flyte(
     local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_state, "CALLS", 1 / 3600)  # a deadline long before a call gives up
