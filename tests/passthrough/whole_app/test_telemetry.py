@@ -91,7 +91,9 @@ def test_metrics_have_the_documented_names(alice: httpx.Client, plain: StubServe
     rows = re.findall(
         r"^\| `(http\..+?)` \| .*? \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE
     )
-    assert {name for name, _ in rows} == {name for name in by_name if name.startswith("http.")}
+    assert {name for name, _ in rows} == {
+        name for name in by_name if name.startswith("http.server.")
+    }
     points: dict[str, Any] = {
         "http.server.request.duration": by_name["http.server.request.duration"].histogram,
         "http.server.active_requests": by_name["http.server.active_requests"].sum,
