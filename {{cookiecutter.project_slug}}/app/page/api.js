@@ -20,18 +20,12 @@ export const meaning = (status) => MEANING[status] ?? "The app or Flyte has fail
 
 /** The reason why a request failed. */
 export class Problem extends Error {
-  /** @type {number | undefined} 0 if there was no answer */
-  status;
-  /** @type {string | undefined} */
-  detail;
-  /** @type { { location: (string | number)[], detail: string }[] | undefined } */
-  errors;
-  /** @type {string | undefined} */
-  refused_by;
-  /** @type {string | undefined} */
-  sign_in;
-  /** @type {boolean | undefined} whether nothing was sent */
-  unsent;
+  /** @type {number | undefined} 0 if there was no answer */ status;
+  /** @type {string | undefined} */ detail;
+  /** @type { { location: (string | number)[], detail: string }[] | undefined } */ errors;
+  /** @type {string | undefined} */ refused_by;
+  /** @type {string | undefined} */ sign_in;
+  /** @type {boolean | undefined} whether nothing was sent */ unsent;
 
   /** @param {Partial<Problem>} problem */
   constructor(problem) {
@@ -60,20 +54,10 @@ export const stringify = (value, indent) => JSON.stringify(value, raw, indent);
 const raw = (_, value) => (value instanceof Number ? json.rawJSON(String(value)) : value);
 
 /**
- * @typedef {object} Given
- * @property {object} [query] Undefined and null values are left out.
- * @property {unknown} [body] a Blob, or what is sent as JSON
- * @property {AbortSignal} [signal]
- * @property {Record<string, string>} [headers]
- * @property {(url: URL, options: RequestInit) => Promise<Response>} [request] instead of `fetch`
+ * Send a request. Undefined and null values in the query are left out; a body that is no Blob is
+ * sent as JSON; `request` replaces `fetch`.
  */
-
-/**
- * @param {string} method
- * @param {string} path
- * @param {Given} [given]
- */
-async function send(method, path, given = {}) {
+async function send(method, path, /** @type {any} */ given = {}) {
   const { query = {}, body, signal, headers = {}, request = fetch } = given;
   const url = new URL(path, BASE);
   for (const [key, values] of Object.entries(query)) {
@@ -112,7 +96,6 @@ async function read(method, path, given) {
   throw new Problem({ detail: "The answer did not come from the app" });
 }
 
-/** GET a path. Undefined and null values in the query are left out. */
 export const get = (path, signal, query) => read("GET", path, { query, signal });
 export const post = (path, body, query) => read("POST", path, { query, body });
 export const part = encodeURIComponent;

@@ -36,12 +36,15 @@ const nodesOf = (parts) => parts.flat(Infinity).filter(isPart).map(nodeOf);
  * the same element at each update, and a child of `parent` itself.
  */
 export function update(parent, ...parts) {
-  const hadFocus = parent.contains(document.activeElement);
+  const focused = /** @type {HTMLElement} */ (document.activeElement);
+  const hadFocus = parent.contains(focused);
   replaceChildren(parent, nodesOf(parts));
   if (!hadFocus || parent.contains(document.activeElement)) return;
-  // What had the focus is gone: go on where its section says what has happened.
+  // An element that a browser without `moveBefore` has moved gets the focus again. If the element
+  // is gone, its section says in an element with the tabindex -1 what has happened.
   const section = parent.closest("section, main > *") ?? parent;
-  section.querySelector("[tabindex='-1']")?.focus();
+  if (parent.contains(focused)) focused.focus();
+  else section.querySelector("[tabindex='-1']")?.focus();
 }
 
 function replaceChildren(parent, nodes) {
@@ -65,7 +68,7 @@ function replaceChildren(parent, nodes) {
   }
 }
 
-/** Move an element within its parent, and let it keep its focus where the browser can. */
+/** Move an element within its parent. Safari lacks `moveBefore`, which keeps its state. */
 function move(element, parent, next) {
   if (parent.moveBefore && parent.isConnected) parent.moveBefore(element, next);
   else parent.insertBefore(element, next);

@@ -84,18 +84,13 @@ function price(kind, schema, value) {
 }
 
 /**
- * @typedef {object} Form
- * @property {any} root the schema that references are resolved in
- * @property {Upload} [upload]
- * @property {number} left rows that may still be made
- * @typedef {object} Place
- * @property {Form} form
- * @property {number} depth
- * @property {boolean} [isDefault] whether its value is part of a default
- * @property {string} [label]
- * @property {boolean} [optional]
+ * The parts of a form know the schema that references are resolved in, and how many rows may still
+ * be made. The place of a row says whether its value is part of a default.
  * @typedef {(file: File, until: AbortSignal, progress: (share: number) => void) => Promise<any>}
  *   Upload
+ * @typedef {{ root: any, upload?: Upload, left: number }} Form
+ * @typedef {{ form: Form, depth: number, isDefault?: boolean, label?: string, optional?: boolean }}
+ *   Place
  */
 
 /**
