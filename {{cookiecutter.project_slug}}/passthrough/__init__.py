@@ -18,16 +18,18 @@ What one asks first:
 - What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``,
   ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
   Such a request has no caller, and no limits of one.
-- How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol`, which ends
-  streams. `App.openapi` there adds to the API's document who needs credentials.
+- How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol.shutdown`,
+  which ends streams at once and other requests after ten seconds (`Cancellation`). `App.openapi`
+  there adds to the API's document which operations need credentials.
 - Where is a request refused? In ``http/middleware.py``, which lists all places in order.
-- Where is its deadline? `Deadline`, in ``calls/request_state.py``: the response begins within twice
-  ``FLYTE_TIMEOUT``. Else the endpoint and its calls are cancelled, and the answer is 504.
+- Where is the deadline of a request? `Deadline`, in ``calls/request_state.py``: the response begins
+  within twice ``FLYTE_TIMEOUT``, or within the `deadline` of its endpoint. Otherwise the endpoint
+  and its calls are cancelled, and the response is a 504.
 - Where is a disconnect noticed? In ``http/cancellation.py``; the endpoint and its calls end, too.
 - How does a watch end? ``extras/watching.py``: with its request; two seconds after the last news
   once the run's root action has ended; and, if it is of one action, with that action.
-- Where are headers added? In ``http/headers.py``; an owner adds some by ``App(headers={…})``.
-- Who says 413, and who 422? ``limits.py`` lists them all.
+- Where are headers added? In ``http/headers.py``; a developer adds some by ``App(headers={…})``.
+- Which places respond with 413 or 422? ``limits.py`` lists them. ``http/problems.py`` has the codes.
 - What bounds the memory? ``calls/slots.py``: one request at a time may hold a large message.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
 - What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in

@@ -1,1 +1,1 @@
-"""Incoming requests: ``door`` refuses them or passes them on, and ``problems`` answers errors."""
+"""Incoming requests. ``middleware.py`` is the outermost middleware, and lists all others."""
