@@ -134,7 +134,7 @@ def test_list_with_invalid_limit_token_or_field_fails(alice: Person) -> None:
 
 
 @pytest.mark.only("open-source", "devbox")
-def test_phase_filter_accepts_one_value_with_equal(alice: Person) -> None:
+def test_phase_filter_uses_equal_for_single_value(alice: Person) -> None:
     """It accepts several values with VALUE_IN."""
     assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
     recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10

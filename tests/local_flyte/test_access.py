@@ -25,7 +25,7 @@ def call(
         return client.post(f"{flyte.url}/flyteidl2.{method}", json=body or {}, headers=headers)
 
 
-def test_users_are_identified_by_one_valid_credential() -> None:
+def test_valid_credential_identifies_user() -> None:
     with LocalFlyte(credential_headers=["X-Tenant", "X-Api-Key"]) as flyte:
         for headers, subject in (
             ({"Authorization": f"bearer {BOB.token}", "Cookie": ALICE.cookie}, BOB.subject),

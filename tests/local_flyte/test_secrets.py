@@ -91,7 +91,7 @@ def test_secrets_reach_tasks_and_apps(
     assert not Path(file).exists()
 
 
-def test_narrower_scope_replaces_wider_one(flyte: Callable[..., str]) -> None:
+def test_narrower_scope_overrides_wider_scope(flyte: Callable[..., str]) -> None:
     flyte("create", "secret", "my-file", "--value", "x")
     domain = ("--domain", "development")
     for value, scope, expected in (

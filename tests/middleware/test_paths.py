@@ -35,7 +35,7 @@ def test_excluded_paths_can_be_extended_at_runtime(cls: Class, first: str | None
 
 
 @pytest.mark.parametrize("path", ["/", "/a", "/health", ""])
-def test_excluded_paths_string_is_one_path(cls: Class, path: str) -> None:
+def test_excluded_paths_string_is_single_path(cls: Class, path: str) -> None:
     assert ask(cls, get(path="/a/health"), None, "/a/health").status == 200
     assert ask(cls, get(path=path), None, "/a/health").status == 401
 

@@ -23,7 +23,7 @@ FINDINGS += ["test_abandoned_generator_closes_without_credentials"]
 # Every WebSocket passes, without credentials.
 FINDINGS += ["test_websocket_without_credentials_is_refused_in_handshake"]
 # A string of excluded paths is searched for the path.
-FINDINGS += ["test_excluded_paths_string_is_one_path"]
+FINDINGS += ["test_excluded_paths_string_is_single_path"]
 # Cross-site requests may use cookies.
 FINDINGS += ["test_only_safe_methods_are_allowed_cross_site"]
 # A cache may serve a response for one cookie to other users.

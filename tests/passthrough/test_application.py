@@ -96,7 +96,7 @@ def test_plaintext_connection_is_refused(variables: dict[str, str], problem: str
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-async def test_start_error_is_one_lifespan_message() -> None:
+async def test_start_error_is_single_lifespan_message() -> None:
     """For the server, which prints it without a traceback."""
     sent: list[Message] = []
 

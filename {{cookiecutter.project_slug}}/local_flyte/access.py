@@ -22,7 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
-LOCKSTEP_SECONDS = 5.0  # longest wait of a call: its caller may hold a lock that the other needs
+LOCKSTEP_SECONDS = (
+    5.0  # maximum wait, because a held caller may hold a lock that another caller needs
+)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
@@ -85,13 +87,13 @@ class Lockstep:
                 async with asyncio.timeout(LOCKSTEP_SECONDS):
                     await self._changed.wait_for(lambda: self._is_next(number))
             except TimeoutError:
-                self._call_counts.clear()  # wait no more
+                self._call_counts.clear()  # stop waiting
 
     def _is_next(self, number: int) -> bool:
         return all(count >= number for count in self._call_counts.values())
 
     async def leave(self, name: str) -> None:
-        """Stop waiting for a caller, who makes no more calls."""
+        """Stop waiting for a caller after the last call."""
         async with self._changed:
             self._call_counts.pop(name, None)
             self._changed.notify_all()

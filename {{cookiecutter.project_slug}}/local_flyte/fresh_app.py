@@ -1,7 +1,7 @@
-"""The app in a process of its own, which nobody has called before: for tests of shared state.
+"""Runs the app in a new process without earlier requests, for tests of shared state.
 
-The process prints the app's address and then a line of JSON for each request that has ended: the
-identifier of the request, and what it has logged and printed.
+The process prints the URL of the app. After each request, it prints one line of JSON with the
+identifier of the request, and the output and log of the request.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .testing import serving
 
-WORK_SECONDS = 2.0  # that tasks which a request has left behind may take until it is reported
+WORK_SECONDS = 2.0  # maximum time for tasks that outlive a request, before the report
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 
 
 class FreshApp:
-    """The app in the other process, seen from the tests."""
+    """Client of the app in the other process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        """Wait until the app is up."""
+        """Wait until the app has started."""
         self._process, self._outputs = process, dict[str, str]()
         self.url = self._next_line()
 
     def output(self, request_id: str) -> str:
-        """Wait until a request has ended, and return what it has logged and printed."""
+        """Wait until a request has ended, and return the output and log of the request."""
         while request_id not in self._outputs:
             self._outputs.update([json.loads(self._next_line())])
         return self._outputs.pop(request_id)
@@ -47,7 +47,7 @@ class FreshApp:
 
 @contextmanager
 def fresh_app(folder: Path) -> Iterator[FreshApp]:
-    """Serve the project in a folder, with this process's environment, inside the block."""
+    """Serve the project in a folder during the block, with the environment of this process."""
     command = [sys.executable, "-m", __name__]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
@@ -55,19 +55,19 @@ def fresh_app(folder: Path) -> Iterator[FreshApp]:
 
 
 class Output(TextIOBase):
-    """Keeps a text for the request in whose context it is written."""
+    """Stores printed text by the request whose context is active."""
 
     def __init__(self) -> None:
         self.texts = defaultdict[str, str](str)
 
     def write(self, text: str) -> int:
-        """Keep a text."""
+        """Store a text."""
         self.texts[REQUEST.get()] += text
         return len(text)
 
 
 class ReportingMiddleware:
-    """Reports a request when it has ended, with its background tasks and the tasks it started."""
+    """Reports each request after the end of the request and of all tasks that it started."""
 
     def __init__(self, app: ASGIApp, report: Callable[[str], None]) -> None:
         self._app, self._report = app, report

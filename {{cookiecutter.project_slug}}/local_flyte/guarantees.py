@@ -53,7 +53,7 @@ def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
 def new_users(
     local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
 ) -> Iterator[Visits]:
-    """Users whom the app has never seen, and a process of the app that nobody has called."""
+    """Return visits of new users to a new process of the app."""
     with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
         yield new_users
 
@@ -197,10 +197,10 @@ def test_public_paths_never_act_for_a_caller(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if has_route("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # the owner's, for another method: this request has no body
+        else:  # a public path for another method; this request has no body
             assert anonymous.post(path, headers=headers).status_code >= 400
-    # Of others there may be calls: a background task of another request goes on.
-    assert PEOPLE["alice"].cookie not in [each.headers.get("cookie") for each in received()]
+    # Background tasks of other requests may still make calls.
+    assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]
 
 
 @pytest.mark.skipif(not READING, reason="the app has no such endpoint")
@@ -215,7 +215,7 @@ def test_concurrent_callers_are_never_mixed_up(
         people = {person.name: f"Bearer {person.token}" for person in crowd}
     asking = [(name, operation) for name in people for operation in READING for _ in range(3)]
     random.Random(0).shuffle(asking)
-    # Without the names: an identifier that quotes a token is replaced.
+    # Request ids contain no user names, because a quoted token would be redacted.
     whose = {f"request-{number}": header for number, header in enumerate(people.values())}
     ids = dict(zip(people, whose, strict=True))
 
@@ -230,7 +230,7 @@ def test_concurrent_callers_are_never_mixed_up(
     failed = dict[Operation, str]()
 
     with client_of(url, None) as client, ThreadPoolExecutor(20) as threads:
-        for operation in READING:  # what fails for one person fails once, not thirty times
+        for operation in READING:  # probe once, so that a failure is reported once
             ask(next(iter(people)), operation)
         if failed:
             pytest.fail("\n".join(failed.values()), pytrace=False)

@@ -1,11 +1,11 @@
-"""Finds containers of the app's modules that a function changes: they outlive a request."""
+"""Finds module-level containers that functions change, because they outlive a request."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 ALLOWED = "# shared: "
-"""How the comment begins that allows a container, on the line that creates it, with a reason."""
+"""Prefix of a comment that allows a container; the comment gives a reason."""
 CONTAINERS = {"dict", "list", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 CONTAINERS |= {"SimpleNamespace", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"}

@@ -68,16 +68,16 @@ class Endpoints:
     run: str
     """The name of a run, for paths that contain one."""
     task: str | None
-    """The name of its task."""
+    """Name of the task of the run."""
 
     def path(self, operation: Operation) -> str:
-        """Return a path of the operation that exists."""
+        """Return the path of the operation, filled in for an existing resource."""
         name = self.task if operation[1].startswith("/tasks") else self.run
         filled = re.sub(r"{\w+}", str(name), operation[1])
         return str(self.examples.get(operation, {}).get("path", filled))
 
     def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
-        """Call an operation. Of a stream, read only the first chunk."""
+        """Call an operation. If the response is a stream, read only the first chunk."""
         example = dict(self.examples.get(operation, {}))
         for name in ("path", "status", "shared"):
             example.pop(name, None)

@@ -215,7 +215,7 @@ class LocalFlyte(Clients):
         return list(self._gateway.received)
 
     def keep_messages(self, keep: bool) -> None:
-        """Set whether the record of received calls contains their requests and responses."""
+        """Set whether the record of received calls contains requests and responses."""
         self._gateway.keep_messages = keep
 
     def clear_calls(self) -> None:
@@ -261,7 +261,7 @@ class LocalFlyte(Clients):
     def lockstep(self, *names: str) -> Iterator[Callable[[str], None]]:
         """Hold the n-th call of each named user until all of them have made n calls.
 
-        Yields a function that ends the wait for a user, who makes no more calls.
+        Yields a function that stops waiting for a user after the user's last call.
         """
         faults, lockstep = self._services.faults, Lockstep(names)
         faults.lockstep = lockstep

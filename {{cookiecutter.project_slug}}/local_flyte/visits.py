@@ -26,7 +26,7 @@ from .testing import client_of
 Response = tuple[str, httpx.Response]
 """A response, after the identifier of its request."""
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
-"""Prefixes of headers that messages leave out."""
+"""Prefixes of headers that messages omit."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Exchange:
     response: httpx.Response
     calls: list[ReceivedCall]
     output: str
-    """What the app has logged and printed."""
+    """Output and log of the app."""
     runs: list[str]
     """The names of the user's runs."""
 
@@ -112,7 +112,7 @@ class Visits:
         return ["endpoint", "tool"] if is_tool and operation not in STREAMS else ["endpoint"]
 
     def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Let two users call, one after the other, who have a run each while they call."""
+        """Let two users call one after the other. Each user has a run during the call."""
         users = self._add_user("ann"), self._add_user("ben")
         first, second = self._visit(users, operation, way)
         self._first.setdefault(operation, first)
@@ -123,7 +123,7 @@ class Visits:
         return self._first.get(operation) or self.one_after_another(operation, "endpoint")[0]
 
     def without_rights(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Let a user call, and then carol, who has no rights on the project."""
+        """Let a user with rights call, and then carol without rights on the project."""
         return self._visit((self._add_user("ann"), self.flyte.people["carol"]), operation, way)
 
     def at_the_same_time(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:

@@ -35,7 +35,7 @@ def test_operations_have_unique_ids_and_problems(
             assert {"bearer": []} in operation["security"], (method, path)
 
 
-def test_api_docs_load_nothing_from_other_sites(
+def test_api_docs_load_no_external_files(
     anonymous: httpx.Client,
 ) -> None:
     """They need no credentials."""

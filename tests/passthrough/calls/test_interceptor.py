@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("certificate")
 router = router_of(naive_endpoints, streams)
 
 
-def test_a_stream_may_be_silent_for_longer_than_the_timeout(
+def test_stream_can_be_idle_beyond_timeout(
     short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str, called: Called
 ) -> None:
     call = "WatchActions"
@@ -33,7 +33,7 @@ def test_a_stream_may_be_silent_for_longer_than_the_timeout(
 
 
 @pytest.mark.usefixtures("alice")  # her app has initialised the SDK
-async def test_without_a_caller_nothing_is_sent(received: Received) -> None:
+async def test_call_without_caller_is_not_sent(received: Received) -> None:
     with pytest.raises(ConnectError, match="there are no caller's credentials here"):
         await remote.User.get.aio()
     assert received() == []
@@ -92,7 +92,7 @@ def test_a_stream_has_a_deadline(
         (envelope(b'{"error": {"code": "unavailable"}}', 2),),
     ],
 )
-def test_a_log_that_is_cut_off_or_fails_does_not_look_whole_and_is_not_read_again(
+def test_interrupted_log_is_503_and_not_repeated(
     alice: httpx.Client,
     elsewhere: StubServer,
     log: Callable[..., None],

@@ -36,7 +36,7 @@ async def test_large_values_are_translated_in_a_thread() -> None:
     current_limits.reset(token)
 
 
-def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Client) -> None:
+def test_inputs_and_outputs_are_json_by_name(alice: httpx.Client) -> None:
     run = alice.post("/tasks/tests.split/run", json={"text": "Ada"}).json()
     assert run["outputs"] == {"o0": 3, "o1": "A"}
     data = {"inputs": {"text": "Ada"}, "outputs": [3, "A"]}  # Flyte sorts them by name

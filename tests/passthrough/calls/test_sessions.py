@@ -64,7 +64,7 @@ def test_calls_to_a_cluster_share_a_connection(
     assert len({call["client"] for call in elsewhere.received}) == 1
 
 
-def test_nothing_is_sent_to_a_cluster_without_tls(
+def test_cluster_without_tls_receives_no_call(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,

@@ -54,7 +54,7 @@ def test_upload_without_content_is_refused(alice: httpx.Client) -> None:
     assert alice.post("/files", headers=headers).status_code == 201
 
 
-def test_a_client_who_leaves_leaves_nothing(
+def test_aborted_upload_leaves_no_file_or_call(
     url: str, local_flyte: LocalFlyte, temporary: Path
 ) -> None:
     with begin(url, 1000) as connection:

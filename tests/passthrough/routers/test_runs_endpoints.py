@@ -48,9 +48,7 @@ def test_actions_have_parents_attempts_groups_and_errors(
     assert last.json() == listed[3:]
 
 
-def test_recovering_takes_over_what_has_succeeded(
-    bob: httpx.Client, family: str, broken: Path
-) -> None:
+def test_recover_reuses_succeeded_actions(bob: httpx.Client, family: str, broken: Path) -> None:
     ended(family)
     broken.unlink()
     again = bob.post(f"/runs/{family}/rerun", json={"recover": True})

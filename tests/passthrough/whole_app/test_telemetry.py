@@ -68,7 +68,7 @@ def spans(plain: StubServer, name: str) -> list[Any]:
     return [span for scope in scopes for span in scope.spans if span.name == name]
 
 
-def test_a_request_is_a_span_that_flytes_own_can_join(
+def test_request_span_is_propagated_to_flyte(
     alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
 ) -> None:
     local_flyte.clear_calls()
