@@ -29,7 +29,7 @@ What one asks first:
 - How does a watch end? ``extras/watching.py``: with its request; two seconds after the last news
   once the run's root action has ended; and, if it is of one action, with that action.
 - Where are headers added? In ``http/headers.py``; a developer adds some by ``App(headers={…})``.
-- Which places respond with 413 or 422? ``limits.py`` lists them. ``http/problems.py`` has the codes.
+- Which places respond with 413 or 422? ``limits.py`` lists them. Codes: ``http/problems.py``.
 - What bounds the memory? ``calls/slots.py``: one request at a time may hold a large message.
 - What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
 - What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
