@@ -88,8 +88,8 @@ function price(kind, schema, value) {
  * be made. The place of a row says whether its value is part of a default.
  * @typedef {(file: File, until: AbortSignal, progress: (share: number) => void) => Promise<any>}
  *   Upload
- * @typedef {{ root: any, upload?: Upload, left: number }} Form
- * @typedef {{ form: Form, depth: number, isDefault?: boolean, label?: string, optional?: boolean }}
+ * @typedef { { root: any, upload?: Upload, left: number }} Form
+ * @typedef { { form: Form, depth: number, isDefault?: boolean, label?: string, optional?: boolean }}
  *   Place
  */
 

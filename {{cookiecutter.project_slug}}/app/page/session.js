@@ -146,7 +146,7 @@ function signIn({ sign_in: told }) {
   if (address)
     return h("a.button", { href: address, target: "_blank", rel: "noreferrer" }, "Sign in");
   if (sessionStorage.getItem(RELOADED))
-    return h("p", "The app does not know where you sign in. Its setting SIGN_IN_URL can say it.");
+    return h("p", "Reloading did not sign you in. The app’s developer can set SIGN_IN_URL.");
   return button("Reload to sign in", () => {
     sessionStorage.setItem(RELOADED, "yes");
     location.reload();
