@@ -44,7 +44,7 @@ def test_api_docs_load_no_external_files(
     assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]  # not unsafe-inline
     assert "//" not in page.text  # no other origin
     assert "<title>{{ cookiecutter.project_slug }}</title>" in page.text
-    files = re.findall(r'(?:src|href)="([^":]+)"', page.text)
+    files = re.findall(r'<(?:script|link)[^>]* (?:src|href)="([^":]+)"', page.text)
     assert len(files) > 1
     for file in files:
         assert anonymous.get(f"/{file}").status_code == 200, file

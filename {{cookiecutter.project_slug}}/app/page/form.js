@@ -89,8 +89,8 @@ function price(kind, schema, value) {
  * @typedef {(file: File, until: AbortSignal, progress: (share: number) => void) => Promise<any>}
  *   Upload
  * @typedef { { root: any, upload?: Upload, left: number }} Form
- * @typedef { { form: Form, depth: number, isDefault?: boolean, label?: string, optional?: boolean }}
- *   Place
+ * @typedef { { form: Form, depth: number, isDefault?: boolean, label?: string,
+ *   optional?: boolean }} Place
  */
 
 /**
