@@ -1,31 +1,31 @@
-# Thin: the logic is in tools/ and tests/. README.md has the commands for use without make.
+# Shortcuts for tools/ and tests/. README.md has the commands without make.
 PYTHON ?= python3
 BIN := .venv/bin
-unexport PYTHONDONTWRITEBYTECODE # or each process compiles the tests again: a tenth of `make test`
+unexport PYTHONDONTWRITEBYTECODE # otherwise each process compiles the tests again, a tenth of `make test`
 TSC := npm exec --yes --prefer-offline --package=typescript@7 -- tsc
-# Keeps the order of tests/conftest.py.
+# Keep the order that tests/conftest.py sets.
 IN_ORDER := --dist loadfile --no-loadscope-reorder
-# Four processes on two cores, because tests often wait. Each takes 4 seconds of a core to begin.
+# Four processes on two cores, because tests often wait. Each process needs 4 seconds to start.
 PARALLEL := -n 4 $(IN_ORDER)
 
 .PHONY: help demo test test-fast test-all newest-flyte mutants bench load pictures check format
 
-help:  ## List what there is to run
+help:  ## List all commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/demo  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
+demo: .venv/demo  ## Generate the default project and run it with a local Flyte server; Ctrl-C stops it
 	@$(BIN)/python tools/demo.py
 
 test: .venv/installed  ## Run the tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not weekly"
 
-test-fast: .venv/installed  ## Run the tests that install and start nothing
+test-fast: .venv/installed  ## Run the tests that install nothing and start no server
 	$(BIN)/python -m pytest -n 2 $(IN_ORDER) -m "not slow and not weekly" tests/test_*.py
 
-test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
+test-all: .venv/installed  ## Run all tests, as CI does weekly: other Pythons, oldest versions
 	$(BIN)/python -m pytest $(PARALLEL)
 
-newest-flyte: .venv/demo  ## Say what the newest flyte, or a candidate for it, changes for the app
+newest-flyte: .venv/demo  ## List missing and new names of the newest flyte, also of release candidates
 	@$(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --prerelease allow \
 		--with flyte python tools/flyte_names.py
 
@@ -40,10 +40,10 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app wi
 	$(BIN)/python benchmarks/weight.py
 	$(BIN)/python benchmarks/attacks.py
 
-load: .venv/installed  ## Have 2,000 people call at once, and see that they are kept apart (minutes)
+load: .venv/installed  ## Check the isolation of 2,000 concurrent users (minutes)
 	$(BIN)/python benchmarks/isolation.py
 
-pictures: .venv/installed  ## Take the picture in README.md again, from a run of the demo
+pictures: .venv/installed  ## Take the screenshot in README.md again
 	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, also of the template folder
