@@ -59,18 +59,9 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
-ProblemCode = Literal[
-    "body_too_large",
-    "message_too_large",
-    "response_too_large",
-    "outputs_too_large",
-    "invalid_request",
-    "invalid_inputs",
-    "too_many_requests",
-    "stopping",
-    "deadline",
-    "flyte",
-]
+TooLarge = Literal["body_too_large", "message_too_large", "response_too_large", "outputs_too_large"]
+Invalid = Literal["invalid_request", "invalid_inputs"]
+ProblemCode = Literal[TooLarge, Invalid, "too_many_requests", "stopping", "deadline", "flyte"]
 CODES: dict[ProblemCode, str] = {
     "body_too_large": "413: the request's body",
     "message_too_large": "413: one message from Flyte",
