@@ -76,8 +76,8 @@ def describe(problem: str, *exchanges: Exchange) -> str:
     """Return a message about exchanges that violate a guarantee."""
     operation, way = exchanges[0].operation, exchanges[0].way
     title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}"
-    shown = "\n\n".join(map(str, exchanges))
-    return f"{title}: {problem} { ({operation: {'shared': '<reason>'}}) }\n\n{shown}"
+    text = "\n\n".join(map(str, exchanges))
+    return f"{title}: {problem} { ({operation: {'shared': '<reason>'}}) }\n\n{text}"
 
 
 # No access without valid credentials
@@ -184,9 +184,9 @@ def test_flyte_receives_only_the_callers_credential(
     response = endpoints.call(anonymous, operation, Cookie=cookie)
     assert "no-store" in response.headers["Cache-Control"]
     assert received(), explain(operation, response)
-    for each in received():
-        assert each.headers["cookie"] == PEOPLE["bob"].cookie
-        assert "authorization" not in each.headers
+    for call in received():
+        assert call.headers["cookie"] == PEOPLE["bob"].cookie
+        assert "authorization" not in call.headers
 
 
 @pytest.mark.reads_what_flyte_received
@@ -242,10 +242,10 @@ def test_concurrent_callers_are_never_mixed_up(
     for (name, operation), answer in zip(asking, answers, strict=True):
         assert operation != ("GET", "/me") or answer == alone[name]
     if not REAL_ENDPOINT:
-        seen = [each for each in local_flyte.calls if each.headers.get("x-request-id") in whose]
-        assert len(seen) >= len(asking)
-        for each in seen:
-            assert each.headers["authorization"] == whose[each.headers["x-request-id"]], each
+        calls = [call for call in local_flyte.calls if call.headers.get("x-request-id") in whose]
+        assert len(calls) >= len(asking)
+        for call in calls:
+            assert call.headers["authorization"] == whose[call.headers["x-request-id"]], call
 
 
 # Work ends when the client leaves
@@ -270,7 +270,7 @@ def test_stream_calls_end_when_client_disconnects(
             assert next(opened[-1]), operation
     if not REAL_ENDPOINT:
         local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
-        assert any(each.headers.get("x-request-id") == "viewer" for each in local_flyte.calls)
+        assert any(call.headers.get("x-request-id") == "viewer" for call in local_flyte.calls)
         wait_until(lambda: local_flyte.open_calls("viewer") == 0)
 
 
@@ -296,11 +296,11 @@ def test_tokens_quoted_by_flyte_are_redacted(
     token = PEOPLE["alice"].token
     answers = [endpoints.call(alice, operation)]
     assert received(), explain(operation, answers[0])
-    for method in {each.method for each in received()}:
+    for method in {call.method for call in received()}:
         local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no good: {token}")
         answers.append(endpoints.call(alice, operation))
         local_flyte.fail_next(method, Code.UNKNOWN, times=0)
-    failed = [each for each in answers[1:] if not each.is_success or '"isError":true' in each.text]
+    failed = [one for one in answers[1:] if not one.is_success or '"isError":true' in one.text]
     assert failed, f"{' '.join(operation)} succeeds although Flyte fails"
-    told = [*(each.text for each in answers), caplog.text, *capfd.readouterr()]
-    assert not any(token in each for each in told)
+    texts = [*(response.text for response in answers), caplog.text, *capfd.readouterr()]
+    assert not any(token in text for text in texts)

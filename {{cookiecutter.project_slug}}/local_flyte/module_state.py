@@ -19,9 +19,9 @@ def changed_containers(folder: Path) -> list[str]:
     trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
     allowed = {file: _containers(tree, file) for file, tree in trees.items()}
     everywhere = {
-        name: all(each.get(name, True) for each in allowed.values())
-        for each in allowed.values()
-        for name in each
+        name: all(names.get(name, True) for names in allowed.values())
+        for names in allowed.values()
+        for name in names
     }
     return [
         f"{file.relative_to(folder.parent)}:{line}: {name}"
@@ -33,15 +33,15 @@ def changed_containers(folder: Path) -> list[str]:
 
 def _containers(tree: ast.Module, file: Path) -> dict[str, bool]:
     """Return by name whether a comment allows a container of a module or class."""
-    lines, found = file.read_text("utf-8").splitlines(), dict[str, bool]()
+    lines, names = file.read_text("utf-8").splitlines(), dict[str, bool]()
     bodies = {"": tree.body}
     bodies |= {f"{node.name}.": node.body for node in tree.body if isinstance(node, ast.ClassDef)}
     for prefix, node in ((prefix, node) for prefix, body in bodies.items() for node in body):
         if isinstance(node, ast.Assign | ast.AnnAssign) and _is_container(node.value):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
-                found[prefix + _names(target)[-1]] = ALLOWED in lines[node.lineno - 1]
-    return found
+                names[prefix + _names(target)[-1]] = ALLOWED in lines[node.lineno - 1]
+    return names
 
 
 def _is_container(value: ast.expr | None) -> bool:

@@ -95,8 +95,8 @@ class Endpoints:
         """Call the tool of an operation, with the arguments of the operation's example."""
         example = self.examples.get(operation, {})
         template = re.sub(r"{(\w+)}", r"(?P<\1>.+)", operation[1])
-        found = re.fullmatch(template, self.path(operation))
-        arguments = (found.groupdict() if found else {}) | dict(example.get("params", {}))
+        match = re.fullmatch(template, self.path(operation))
+        arguments = (match.groupdict() if match else {}) | dict(example.get("params", {}))
         if "content" in example:
             arguments["body"] = example["content"].decode()
         elif "json" in example:
@@ -109,20 +109,22 @@ class Endpoints:
 def hint(operation: Operation, response: httpx.Response) -> str:
     """Return what to do about an operation that failed, or that has not called Flyte."""
     method, path = operation
-    shown = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
+    summary = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
     where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"
     if response.status_code >= 500:
         bug = "This is a bug in the endpoint, or in what it calls. If it is meant,"
-        return f"{shown}{bug} {where} { ({operation: {'status': response.status_code}}) }"
+        return f"{summary}{bug} {where} { ({operation: {'status': response.status_code}}) }"
     if response.is_success:
-        return f"{shown}It has not called Flyte: give it the parameter `_: CallerDep`."
+        return f"{summary}It has not called Flyte: give it the parameter `_: CallerDep`."
     invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
-    places = [each["location"] for each in invalid]
+    places = [error["location"] for error in invalid]
     example: dict[str, Any] = {}
-    for place, name, *_ in (each for each in places if len(each) > 1):
+    for place, name, *_ in (place for place in places if len(place) > 1):
         example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
-    if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
+    if "{" in path and (
+        response.status_code == 404 or any("path" in place[:1] for place in places)
+    ):
         example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
     elif not example:
         example = {"json": "<a body>"} if places else {"status": response.status_code}
-    return f"{shown}If the endpoint is right, {where} { ({operation: example}) }"
+    return f"{summary}If the endpoint is right, {where} { ({operation: example}) }"

@@ -69,12 +69,12 @@ class Exchange:
         user = other.user
         data = {"subject": user.subject, "token": user.token, "name": user.name}
         data |= {f"run {name}": name for name in other.runs}
-        sent = "".join(str(message) for call in self.calls for message in call.messages).lower()
+        received = "".join(str(message) for call in self.calls for message in call.messages).lower()
         headers = "\n".join(map(": ".join, self.response.headers.items()))
         places = {"response": self.response.text, "response header": headers, "log": self.output}
         for place, text in places.items():
             for kind, value in data.items():
-                if value.lower() in text.lower() and value.lower() not in sent:
+                if value.lower() in text.lower() and value.lower() not in received:
                     return f"{self.user.name}'s {place} contains {user.name}'s {kind}"
         return None
 
@@ -190,6 +190,6 @@ def visits(folder: Path, flyte: LocalFlyte, endpoints: Endpoints) -> Iterator[Vi
     flyte.keep_messages(True)
     with fresh_app(folder) as app, client_of(app.url, "alice") as alice:
         tools = alice.post("/mcp", **tool_message("tools/list"))
-        found = tools.json()["result"]["tools"] if tools.is_success else []
-        yield Visits(app, flyte, endpoints, {tool["name"] for tool in found})
+        listed = tools.json()["result"]["tools"] if tools.is_success else []
+        yield Visits(app, flyte, endpoints, {tool["name"] for tool in listed})
     flyte.keep_messages(False)
