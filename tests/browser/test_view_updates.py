@@ -88,10 +88,11 @@ def test_run_list_update_keeps_selected_text(runs: Runs) -> None:
 
 
 def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
-    row = runs.row("r09")
-    for scrolled in (0, 300):
+    for scrolled, name in ((0, "r02"), (300, "r09")):
+        row = runs.row(name)
         runs.page.evaluate("top => scrollTo(0, top)", scrolled)
         row.hover()
+        assert (runs.page.evaluate("scrollY") > 0) == (scrolled > 0)
         before = row.bounding_box()
         runs.change(run(f"new-{scrolled}"), *runs.all)
         assert before
