@@ -7,7 +7,6 @@ requests a secret as a file, the file is in a folder that is deleted when the pr
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +15,6 @@ from connectrpc.errors import ConnectError
 from flyteidl2.core import security_pb2
 from flyteidl2.secret import definition_pb2, secret_connect
 from flyteidl2.secret import payload_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from .access import Context, invalid, key_of, require
 from .actions import now
@@ -30,53 +28,38 @@ class SecretError(Exception):
     """A container cannot start, because a secret is missing or invalid."""
 
 
-@dataclass
-class _Stored:
-    """A secret with the value."""
-
-    id: definition_pb2.SecretIdentifier
-    type: definition_pb2.SecretType
-    value: bytes = field(repr=False)
-    created_at: Timestamp = field(default_factory=now)
-
-    @property
-    def state(self) -> definition_pb2.Secret:
-        """The secret without the value."""
-        metadata = definition_pb2.SecretMetadata(created_time=self.created_at, type=self.type)
-        metadata.secret_status.overall_status = definition_pb2.FULLY_PRESENT
-        return definition_pb2.Secret(id=self.id, secret_metadata=metadata)
-
-
 class SecretService(secret_connect.SecretService):
-    """Stores secrets by project, domain and name."""
+    """Stores secrets with their values, by project, domain and name."""
 
     def __init__(self) -> None:
-        self._secrets: dict[tuple[str, str, str], _Stored] = {}
+        self._secrets: dict[tuple[str, str, str], tuple[definition_pb2.Secret, bytes]] = {}
 
     async def create_secret(
         self, request: pb.CreateSecretRequest, ctx: Context
     ) -> pb.CreateSecretResponse:
         """Store a new secret."""
-        stored = _to_stored(request.id, request.secret_spec)
-        if self._secrets.setdefault(key_of(request.id), stored) is not stored:
-            raise ConnectError(Code.ALREADY_EXISTS, f"secret {request.id.name} already exists")
+        id_, spec, key = request.id, request.secret_spec, key_of(request.id)
+        if not NAME.fullmatch(id_.name):
+            raise invalid(f"secret name {id_.name!r} does not match {NAME.pattern}")
+        if id_.project and not id_.domain:
+            raise invalid("project-scoped secrets must also specify a domain")
+        if key in self._secrets:
+            raise ConnectError(Code.ALREADY_EXISTS, f"secret {id_.name} already exists")
+        metadata = definition_pb2.SecretMetadata(created_time=now(), type=spec.type)
+        metadata.secret_status.overall_status = definition_pb2.FULLY_PRESENT
+        value = spec.binary_value or spec.string_value.encode()
+        self._secrets[key] = definition_pb2.Secret(id=id_, secret_metadata=metadata), value
         return pb.CreateSecretResponse()
-
-    async def update_secret(
-        self, request: pb.UpdateSecretRequest, ctx: Context
-    ) -> pb.UpdateSecretResponse:
-        """Replace the value of a secret."""
-        self._get(request.id).value = _to_stored(request.id, request.secret_spec).value
-        return pb.UpdateSecretResponse()
 
     async def get_secret(self, request: pb.GetSecretRequest, ctx: Context) -> pb.GetSecretResponse:
         """Return a secret without the value."""
-        return pb.GetSecretResponse(secret=self._get(request.id).state)
+        return pb.GetSecretResponse(secret=self._get(request.id))
 
     async def delete_secret(
         self, request: pb.DeleteSecretRequest, ctx: Context
     ) -> pb.DeleteSecretResponse:
-        del self._secrets[key_of(self._get(request.id).id)]
+        self._get(request.id)
+        del self._secrets[key_of(request.id)]
         return pb.DeleteSecretResponse()
 
     async def list_secrets(
@@ -84,8 +67,8 @@ class SecretService(secret_connect.SecretService):
     ) -> pb.ListSecretsResponse:
         """Return the secrets of a project, of a domain, or all secrets, in one page."""
         secrets = [
-            stored.state
-            for (project, domain, _), stored in sorted(self._secrets.items())
+            secret
+            for (project, domain, _), (secret, _) in sorted(self._secrets.items())
             if request.project in {"", project} and request.domain in {"", domain}
         ]
         return pb.ListSecretsResponse(secrets=secrets)
@@ -109,9 +92,8 @@ class SecretService(secret_connect.SecretService):
             if secret.mount_requirement == secret.FILE:
                 files[secret.key] = value
             else:
-                variables[secret.env_var or f"_UNION_{secret.key.upper()}"] = _to_text(
-                    secret, value
-                )
+                name = secret.env_var or f"_UNION_{secret.key.upper()}"
+                variables[name] = _to_text(secret, value)
         if not files:
             yield variables
             return
@@ -120,28 +102,18 @@ class SecretService(secret_connect.SecretService):
                 Path(folder, name).write_bytes(value)
             yield {**variables, FOLDER_VARIABLE: folder}
 
-    def _get(self, id_: definition_pb2.SecretIdentifier) -> _Stored:
-        return require(self._secrets.get(key_of(id_)), f"secret {id_.name}")
+    def _get(self, id_: definition_pb2.SecretIdentifier) -> definition_pb2.Secret:
+        return require(self._secrets.get(key_of(id_)), f"secret {id_.name}")[0]
 
     def _find(self, name: str, project: str, domain: str) -> bytes:
         """Return the value of the secret with the narrowest scope."""
         for scope in ((project, domain), ("", domain), ("", "")):
-            if (stored := self._secrets.get((*scope, name))) is not None:
-                return stored.value
+            if (*scope, name) in self._secrets:
+                return self._secrets[*scope, name][1]
         raise SecretError(
             f"secret {name} not found in {project}/{domain}, in the domain {domain}, or without a"
             f" project and a domain: create it with `flyte create secret {name}`, and start again"
         )
-
-
-def _to_stored(id_: definition_pb2.SecretIdentifier, spec: definition_pb2.SecretSpec) -> _Stored:
-    if not NAME.fullmatch(id_.name):
-        raise invalid(f"secret name {id_.name!r} does not match {NAME.pattern}")
-    if id_.project and not id_.domain:
-        raise invalid("project-scoped secrets must also specify a domain")
-    if spec.WhichOneof("value") is None:
-        raise invalid("string or binary value expected")
-    return _Stored(id_, spec.type, spec.binary_value or spec.string_value.encode())
 
 
 def _to_text(secret: security_pb2.Secret, value: bytes) -> str:
