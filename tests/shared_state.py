@@ -8,11 +8,10 @@ import functools
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from starlette.middleware import Middleware
@@ -158,12 +157,6 @@ async def printed(caller: CallerDep) -> None:
     RECENT["printed"].append(str(caller.subject))
 
 
-@router.get("/mistakes/header")
-async def header(caller: CallerDep, response: Response) -> None:
-    response.headers["X-Before"] = str(RECENT.get("header"))
-    RECENT["header"] = [str(caller.subject)]
-
-
 # In dependencies
 
 memo: dict[str, Caller] = {}
@@ -179,20 +172,6 @@ async def memoised(request: Request) -> Caller:
 @router.get("/mistakes/dependency")
 async def dependency(caller: Annotated[Caller, Depends(memoised)]) -> str:
     return str(caller.subject)
-
-
-run_memo: dict[str, str] = {}
-
-
-async def memoised_run(name: str, _: CallerDep) -> str:
-    if name not in run_memo:
-        run_memo[name] = str((await remote.Run.get.aio(name)).phase)
-    return run_memo[name]
-
-
-@router.get("/mistakes/runs/{name}/run-dependency")
-async def run_dependency(phase: Annotated[str, Depends(memoised_run)]) -> str:
-    return phase
 
 
 credentials: list[tuple[str, str]] = []
@@ -276,22 +255,7 @@ async def tool(caller: CallerDep) -> str:
     return str(caller.subject)
 
 
-# In background tasks
-
-report: list[str] = []
-
-
-async def make_report() -> None:
-    names = await fetch_runs()
-    await asyncio.sleep(0.1)
-    report[:] = names
-
-
-@router.get("/mistakes/background-task")
-async def background_task(_: CallerDep, tasks: BackgroundTasks) -> list[str]:
-    tasks.add_task(make_report)
-    return report
-
+# In tasks that outlive the request
 
 running = set[asyncio.Task[None]]()
 latest: dict[str, Any] = {}
@@ -326,7 +290,7 @@ CONFIGURATION = {"team": "ours", "limits": [1, 2, 3]}
 
 @router.get("/innocent/configuration")
 async def configuration(_: CallerDep) -> dict[str, Any]:
-    return CONFIGURATION
+    return CONFIGURATION | {"time": time.time()}
 
 
 BY_SUBJECT: dict[str, list[str]] = {}  # shared: the key is the subject of the caller
@@ -338,20 +302,6 @@ async def by_subject(caller: CallerDep) -> list[str]:
     if subject not in BY_SUBJECT:
         BY_SUBJECT[subject] = await fetch_runs()
     return BY_SUBJECT[subject]
-
-
-@router.get("/innocent/time")
-async def now(_: CallerDep) -> float:
-    return time.time() + random.random()
-
-
-COUNT = Counter[str]()  # shared: a number of requests
-
-
-@router.get("/innocent/counter")
-async def counter(_: CallerDep) -> int:
-    COUNT["requests"] += 1
-    return COUNT["requests"]
 
 
 @router.get("/innocent/runs")

@@ -7,12 +7,12 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
@@ -21,7 +21,6 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
 from passthrough.dependencies import CallerDep, RequestBody
-from passthrough.http import response
 
 from ..agents.calling import calling
 from ..support import build_app, connected, head
@@ -72,11 +71,6 @@ async def length(given: Given) -> int:
 async def held_body(given: Given) -> int:
     await held_thread_of_asyncio()
     return len(given.values)
-
-
-@router.get("/unread")
-async def unread() -> Response:
-    return Response(bytes(10_000_000))
 
 
 @pytest.fixture(autouse=True)
@@ -264,21 +258,6 @@ def test_client_that_leaves_while_waiting_starts_nothing(
         go_on.set()
         assert [response.result().json() for response in held] == [1] * 2
     assert not entered.acquire(blocking=False)
-
-
-def test_unread_large_response_is_given_up(
-    url: str, alice: httpx.Client, lines: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(response, "UNREAD_SECONDS", 0.2)
-    with connected(url, head("/unread"), 4096) as slow:
-        assert slow.recv(12) == b"HTTP/1.1 200"
-        assert len(alice.get("/unread").content) == 10_000_000
-        wait_until(lambda: len(lines()) == 2)  # the app has ended both requests
-        rest = 0
-        with suppress(ConnectionError):
-            while part := slow.recv(1 << 16):
-                rest += len(part)
-        assert rest < 10_000_000
 
 
 def test_large_tool_call_needs_one_body_slot(

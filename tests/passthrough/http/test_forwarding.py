@@ -1,4 +1,4 @@
-"""Which credentials are taken, and which requests of other sites are refused."""
+"""Credentials that are forwarded, CORS, and refused requests of other websites."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +19,7 @@ from ..support import build_app
 router = APIRouter()
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 TRUSTED = "https://trusted.example"
+MAX_BODY_SIZE = Settings.model_fields["max_body_size"].default
 TOKEN = bearer("alice").removeprefix("Bearer ")
 
 
@@ -124,3 +125,31 @@ def test_cross_site_read_is_403_except_navigation(
     sent = dict(zip(SEC_FETCH, values, strict=True))
     assert alice.get("/things", headers=sent).status_code == status
     assert alice.get("/health", headers=sent).status_code == 200
+
+
+def test_preflight_of_untrusted_origin_is_400(alice: httpx.Client) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    for origin, status in ((TRUSTED, 200), (ELSEWHERE["Origin"], 400)):
+        assert alice.options("/things", headers={**asked, "Origin": origin}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 200),
+        (b"", {"Authorization": ""}, 401),
+        (bytes(MAX_BODY_SIZE + 1), {}, 413),  # which nobody reads
+        (bytes(MAX_BODY_SIZE + 1), {"Authorization": ""}, 401),
+    ],
+    ids=["", "no credentials", "body", "body without credentials"],
+)
+def test_trusted_origin_can_read_successes_and_errors(
+    alice: httpx.Client, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    sent = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
+    response = alice.post("/things", content=body, headers=sent)
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+    assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "WWW-Authenticate" in response.headers["Access-Control-Expose-Headers"]
+    assert "Origin" in response.headers["Vary"]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -42,12 +43,20 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     return lambda: caplog.text
 
 
-def test_given_up_response_logs_no_error(
-    url: str, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+def test_unread_large_response_is_given_up(
+    url: str, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
+    """Other clients are served meanwhile, and no error is logged."""
     monkeypatch.setattr(response, "UNREAD_SECONDS", 0.2)
-    with connected(url, head("/large"), 4096):
-        wait_until(lambda: "GET /large 200 " in logged())
+    with connected(url, head("/large"), 4096) as slow:
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        assert len(alice.get("/large").content) == 10_000_000
+        wait_until(lambda: logged().count("GET /large 200 ") == 2)  # the app has ended both
+        received = 0
+        with suppress(ConnectionError):
+            while part := slow.recv(1 << 16):
+                received += len(part)
+        assert received < 10_000_000
     assert "ERROR" not in logged()
 
 
