@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls import redaction
-from passthrough.calls.redaction import ERROR_CHARS, REDACTED, redact, with_safe_errors
+from passthrough.calls.redaction import MAX_ERROR_CHARS, REDACTED, redact, with_safe_errors
 from passthrough.calls.sdk import TooLargeError
 from passthrough.http.logging_setup import LogFormatter
 from passthrough.settings import Settings
@@ -29,7 +29,7 @@ LIMIT = (
     "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
 )
 TOLD_LIMIT = "Flyte returns inputs and outputs of at most 2 MiB"
-LONG = "x" * 2 * ERROR_CHARS
+LONG = "x" * 2 * MAX_ERROR_CHARS
 
 
 def told(error: ConnectError, method: str = GET_DATA) -> Any:
@@ -50,7 +50,7 @@ def told(error: ConnectError, method: str = GET_DATA) -> Any:
     ("code", "message", "method", "expected"),
     [
         (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, "no ***")),
-        (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[:ERROR_CHARS])),
+        (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[:MAX_ERROR_CHARS])),
         (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
         (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
     ],

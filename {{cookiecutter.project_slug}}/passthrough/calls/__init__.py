@@ -1,1 +1,1 @@
-"""What happens to a call to Flyte: `make_safe` changes the SDK, once, as these modules say."""
+"""Calls to Flyte. `make_safe` changes the SDK once, with the functions of these modules."""

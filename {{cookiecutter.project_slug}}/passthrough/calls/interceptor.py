@@ -1,4 +1,4 @@
-"""Makes each call to Flyte as the request's caller."""
+"""Makes each call to Flyte with the credentials of the caller."""
 
 import dataclasses
 import time
@@ -22,8 +22,8 @@ Context = RequestContext[Any, Any]
 class CallerInterceptor:
     """Makes each call once, as the caller, and ends it with the request.
 
-    Replaces the SDK's own interceptors: they repeat refused calls, calls that may have taken
-    effect, and streams that have already delivered something.
+    This interceptor replaces the interceptors of the SDK, because these repeat refused calls, calls
+    that may have taken effect, and streams that have already returned messages.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -34,11 +34,11 @@ class CallerInterceptor:
     async def intercept_unary(
         self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
     ) -> Any:
-        """Make a call with a single answer."""
+        """Make a unary call."""
         state, name, began = this_request(), ctx.method().name, time.perf_counter()
         method = self._begin(ctx)
 
-        def ask() -> Awaitable[Any]:
+        def send() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
 
         is_list, output = name.startswith("List"), ctx.method().output
@@ -48,46 +48,46 @@ class CallerInterceptor:
             with state.calls.cancel_task_at_end():
                 if name == "CreateRun":
                     state.deadline.extend()
-                answer = await (_in_parts(ask, request, output) if is_list else ask())
+                response = await (_in_pages(send, request, output) if is_list else send())
         finally:
             state.calls.seconds += time.perf_counter() - began
         if name == "CreateRun":
-            state.run = answer.run.action.id.run.name
-        return answer
+            state.run = response.run.action.id.run.name
+        return response
 
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream."""
+        """Make a server-streaming call."""
         state, method = this_request(), self._begin(ctx)
         stream = call_next(request, _with_handovers(ctx))
 
         async def close() -> None:
-            with suppress(RuntimeError):  # it is being read: the reader is cancelled
+            with suppress(RuntimeError):  # raised if a task reads the stream: it is cancelled
                 await stream.aclose()
 
         async with aclosing(stream):
-            with state.calls.call_at_end(
-                lambda: create_task(close())
-            ):  # also while nobody reads it
+            # If no task reads the stream, there is no task to cancel, so the stream is closed.
+            with state.calls.call_at_end(lambda: create_task(close())):
                 while True:
                     with state.calls.cancel_task_at_end():
-                        given = await with_safe_errors(anext(stream, None), method)
-                    if given is None:
+                        handover = await with_safe_errors(anext(stream, None), method)
+                    if handover is None:
                         return
-                    yield given.message.pop()
-                    if method.endswith("/TailLogs"):  # empty: the SDK keeps the last message
+                    yield handover.message.pop()
+                    if method.endswith("/TailLogs"):
+                        # The SDK keeps the last message in memory, so replace it by an empty one.
                         yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
-        """Make a call the caller's. Returns its method, as ``service/method``.
+        """Add the headers of a call, such as credentials. Return its ``service/method``.
 
-        Flyte gets the ``traceparent`` header, which holds only random numbers, and no baggage,
-        which clients write.
+        The header ``traceparent`` is sent to Flyte, because it contains only random numbers. The
+        header ``baggage`` is not sent, because clients choose its content.
         """
         state, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
         headers["x-request-id"] = state.request_id or "start"
-        # Where to sign in is asked without credentials.
+        # Metadata about sign-in is public, so agents need it before they have credentials.
         if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
             for credential, value in callers_credentials():
                 headers[credential] = value
@@ -96,18 +96,19 @@ class CallerInterceptor:
 
 
 class _Handover:
-    """Stands for a message of a stream: the Connect client keeps it until the next has come.
+    """A container for one message of a stream, which is emptied when the app takes the message.
 
-    It is emptied when the message is handed on: a stream that is silent keeps nothing in memory.
+    The Connect client keeps the container until the next message arrives. Therefore a stream
+    without new messages keeps no message in memory.
     """
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
         self.message: list[Any] = []
 
-    def ParseFromString(self, data: bytearray) -> None:  # noqa: N802 - as messages call it
+    def ParseFromString(self, data: bytearray) -> None:  # noqa: N802 - the name in protobuf
         self.message.append(self._kind.FromString(data))
-        data.clear()  # the client keeps this, too
+        data.clear()  # the client also keeps the data
 
 
 def _with_handovers(ctx: Context) -> Context:
@@ -119,32 +120,33 @@ def _with_handovers(ctx: Context) -> Context:
     )
 
 
-async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: type) -> Any:
-    """Ask for a page of a list, or for less of it if it is too large. The SDK asks for the rest.
+async def _in_pages(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
+    """Fetch a page of a list, or a smaller page if it is too large. The SDK fetches the rest.
 
-    What one person has stored must not hide a list from everybody: an entry that is too large alone
-    is left out, and counted for the response's header ``X-Omitted-Count``.
+    An entry that is too large alone is omitted and counted for the header ``X-Omitted-Count``, so
+    that no user can hide a list from all others by storing a large entry.
     """
     page = getattr(request, "request", request)
     while True:
         try:
-            return await ask()
+            return await send()
         except MessageTooLargeError:
             if page.limit > 1:
                 page.limit //= 2
                 continue
             if page.token.strip("0123456789"):
-                raise  # the token does not tell where the entry after this one is
+                raise  # the token is no number, so the token of the next entry is unknown
             this_request().omitted_count += 1
-            rest = answer()
-            getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)
-            return rest
+            empty = output()
+            getattr(empty, "projects", empty).token = str(int(page.token or 0) + 1)
+            return empty
 
 
 def _correct(filters: Iterable[Filter]) -> None:
-    """Correct filters in place: Flyte refuses them as the SDK writes them.
+    """Correct filters of the SDK in place, because Flyte refuses them otherwise.
 
-    Delete this once the SDK has fixed findings 24 and 26 in the template's docs/sdk-findings.md.
+    Delete this function when the SDK has fixed findings 24 and 26 in docs/sdk-findings.md of the
+    template.
     """
     for condition in filters:
         if condition.field == "created_by":

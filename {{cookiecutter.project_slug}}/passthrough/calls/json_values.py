@@ -1,4 +1,4 @@
-"""Makes the SDK take and return JSON: inputs, also of reruns, and outputs."""
+"""Makes the SDK convert inputs and outputs from and to JSON."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from .sdk import sdk_object
 
 T = TypeVar("T")
 
-IN_THE_LOOP = 1_000  # nodes; they take 5 ms
+MAX_NODES_IN_LOOP = 1_000  # the conversion of so many nodes takes 5 ms
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Translate in the event loop; what is too large for it begins again in a thread."""
+    """Translate in the event loop; start again in a thread if the values are too large for that."""
     try:
-        return translate(Budget(IN_THE_LOOP, MoreWorkError))
+        return translate(Budget(MAX_NODES_IN_LOOP, MoreWorkError))
     except MoreWorkError:
         return await to_thread.run_sync(translate, Budget())
 
 
 async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:
-    """Return stored inputs or outputs as JSON, by their names."""
+    """Return stored inputs or outputs as JSON by name."""
     named = [(literal.name, literal.value) for literal in stored.literals]
     return await translated(lambda budget: to_json(named, budget))
 
 
-@dataclass(eq=False)  # so it can be a key
+@dataclass(eq=False)  # so that an instance can be a key
 class DeclaredType:
-    """A type that a remote task declares. It stands where the SDK expects a Python type."""
+    """A type that a remote task declares, in the place of the Python type that the SDK expects."""
 
     kind: LiteralType
 
 
 def change_values() -> None:
-    """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
-    # The SDK would make Python types of what a task declares.
+    """Convert stored values to JSON only, and open no file to which they refer."""
+    # The SDK would make a Python type of each declared type.
     sdk_object("flyte.types:TypeEngine").guess_python_type = DeclaredType
     _change_inputs()
     _change_outputs()
@@ -68,7 +68,7 @@ def _change_inputs() -> None:
 
 
 def _change_outputs() -> None:
-    """Return a run's inputs as JSON by their names, and its outputs as a tuple of JSON."""
+    """Return the inputs of a run as JSON by name, and the outputs as a tuple of JSON."""
     convert = sdk_object("flyte._internal.runtime.convert")
 
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
@@ -76,7 +76,7 @@ def _change_outputs() -> None:
 
     async def outputs_to_native(interface: Any, outputs: Any) -> tuple[Any, ...]:
         shown = await json_of(outputs.proto_outputs)
-        # The SDK, too, returns (None,) for a task without outputs.
+        # The SDK also returns (None,) for a task without outputs.
         return tuple(shown.get(name) for name in interface.outputs) if shown else (None,)
 
     convert.convert_from_inputs_to_native = inputs_to_native

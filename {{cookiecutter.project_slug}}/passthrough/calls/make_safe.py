@@ -1,8 +1,8 @@
 """Makes the Flyte SDK safe in a process that serves many callers.
 
-The SDK is made for one user per process. `make_safe` changes it once, in the few places that
-everything passes through: docs/flyte-remote.md lists them. The app does not start with a version of
-flyte that lacks one of the names in `SDK_NAMES` and `REFUSED`.
+The SDK is made for one user per process. `make_safe` changes the SDK once, in the few places that
+all calls pass. The page docs/flyte-remote.md lists the changes. If the installed version of flyte
+lacks one of the names in `SDK_NAMES` and `REFUSED`, the app does not start.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
 
-ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
+ARTIFACT = "an artifact is not loaded here: show artifact.url, and let a task load it"
 CODE = "serve code from its own source, such as its repository"
 DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
 FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
-OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
+OTHERS = "it may run code that others have stored: use the JSON of inputs and outputs"
 REPORT = "redirect the browser to await passthrough.fetch_report_url(action)"
 STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
-    # flyte.build, deploy and serve, and flyte.run of a task function, go through these three.
+    # flyte.build, deploy and serve, and flyte.run of a task function, call these three.
     "flyte._deploy:plan_deploy": DEPLOY,
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
     "flyte._run:_Runner._run_local": DEPLOY,
@@ -43,21 +43,25 @@ REFUSED = {
     "flyte.io:File.download": FILES,
     "flyte.io:File.download_sync": FILES,
     "flyte.remote:Action.download_code": CODE,  # Run.download_code calls it
-    "flyte.remote:Action.get_report": REPORT,  # as Run.get_report does
+    "flyte.remote:Action.get_report": REPORT,  # Run.get_report calls it
     "flyte.remote:Artifact.coerce_to_literal": ARTIFACT,
     "flyte.remote:Artifact.to_python": ARTIFACT,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused, and what to use instead. With the app's own rights, they would
-run, build or upload its code, open what others named, or load what others stored."""
+"""Functions of the SDK that the app refuses to call, with their alternatives.
+
+With the rights of the app, these functions would run, build or upload code of the app, open files
+that other users have named, or load values that other users have stored."""
 
 
 @functools.cache
 def make_safe() -> None:
-    """Make the SDK safe for many callers. Only the first call in a process has an effect."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
+    """Change the SDK for many callers. Only the first call in a process has an effect."""
+    os.environ.setdefault(
+        "DO_NOT_TRACK", "1"
+    )  # otherwise the SDK sends texts of errors as telemetry
     check_names(*REFUSED)
     change_sessions()
     _change_loop()
@@ -71,7 +75,7 @@ def make_safe() -> None:
 
 
 def _change_loop() -> None:
-    """Run a call in the task and thread that await it, so that it is cancelled with them."""
+    """Run a call of the SDK in the current task and thread, so that both are cancelled together."""
     kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
 
@@ -80,7 +84,7 @@ def _change_loop() -> None:
             with this_request().calls.cancel_task_at_end():
                 return await coro
         finally:
-            coro.close()  # if it has not started, because the request has ended
+            coro.close()  # the coroutine has not started if the request has ended
 
     def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
         _refuse_to_block(coro)
@@ -95,15 +99,15 @@ def _change_loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    kind.is_in_loop = lambda _: True  # each loop counts as the SDK's own
+    kind.is_in_loop = lambda _: True  # the SDK then uses the current loop, not its own
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
-    action.wait = wait  # the SDK's own prints, and swallows a cancellation
+    action.wait = wait  # the method of the SDK prints, and swallows a cancellation
 
 
 def _refuse_to_block(call: Any) -> None:
-    """Refuse a blocking call in the event loop: it would block every caller for ever."""
+    """Refuse a blocking call in the event loop, because it would block all callers forever."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -118,20 +122,20 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task for each call, because a global one would keep its first caller's task."""
+    """Fetch a lazy task for each call. A global one would keep the task of the first caller."""
     lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
     sdk_fetch = vars(lazy_entity)["fetch"]
 
     async def fetch(self: Any) -> Any:
-        # The SDK stores the task in the object, so each call has a copy, with a lock of its own.
+        # The SDK stores the task in the object, so each call uses a copy with a separate lock.
         return await sdk_fetch.__get__(copy.deepcopy(self), lazy_entity).aio()
 
-    fetch.__qualname__ = "LazyEntity.fetch"  # for refusals
+    fetch.__qualname__ = "LazyEntity.fetch"  # `_refuse_to_block` shows it
     lazy_entity.fetch = syncify(fetch)
 
 
 def _change_reruns() -> None:
-    """Make the SDK's refusal of a rerun, such as one with unknown inputs, a 422."""
+    """Respond with 422 if the SDK refuses a rerun, for example with unknown inputs."""
     runner = sdk_object("flyte._run:_Runner")
     sdk_rerun = vars(runner)["rerun"]
 
@@ -140,8 +144,7 @@ def _change_reruns() -> None:
             return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
             raise
-        except ValueError as error:  # from the SDK, before it converts anything
-            # It begins with "Unknown input(s) ['a', 'b'] for".
+        except ValueError as error:  # raised by the SDK, such as "Unknown input(s) ['a', 'b'] for"
             names = str(error).partition(" for ")[0]
             unknown = [name for name in kwargs if repr(name) in names]
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
@@ -151,21 +154,24 @@ def _change_reruns() -> None:
 
 
 def _change_uploads() -> None:
-    # hash_file caches by path, and the path of a temporary file may be reused.
+    """Upload files without a cache of hashes and in large chunks."""
+    # hash_file caches by path, but the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
-    # With a progress handler the SDK sends chunks; without one, lines: 10 s for a megabyte.
+    # Without a progress handler, the SDK sends line by line: 10 seconds for a megabyte.
     watcher = dict.fromkeys(("start", "advance", "finish"), lambda *_, **__: None)
     sdk_object("flyte.remote._progress:_Installed").handler = SimpleNamespace(**watcher)
 
 
 def _refusal(name: str, instead: str) -> Any:
-    called = f"flyte.run of a function, flyte.build, deploy and serve ({name})"
-    what = f"{called} are" if instead == DEPLOY else f"{name} is"
+    """Return a function that raises a NotForManyCallersError with the alternative."""
+    subject = f"{name} is"
+    if instead == DEPLOY:
+        subject = f"flyte.run of a function, flyte.build, deploy and serve ({name}) are"
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
-            f"{what} not available in an app that serves many callers: {instead}"
+            f"{subject} not available in an app that serves many callers: {instead}"
         )
 
     refuse.aio = refuse  # type: ignore[attr-defined]

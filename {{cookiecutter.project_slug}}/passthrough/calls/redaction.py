@@ -1,4 +1,4 @@
-"""Keeping credentials out of texts: of the log, of errors, and of answers."""
+"""Redacts credentials in texts, such as errors, log messages and responses."""
 
 import asyncio
 import re
@@ -14,24 +14,24 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MOST_SECRETS = 100  # of one request; nobody's credentials have more
-ERROR_CHARS = 1000  # of an error's message, before it is cut off
-MIN_SECRET_CHARS = 8  # shorter ones are words of other texts, too, and no credentials
+MAX_SECRETS = 100  # secrets of one request; real credentials have fewer
+MAX_ERROR_CHARS = 1000  # a longer error message is truncated
+MIN_SECRET_CHARS = 8  # a shorter value is no credential, and may be a word of the text
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
-"""What a store quotes of a signed request that it refuses."""
+"""The signature of a request that an object store quotes when it refuses the request."""
 
 
 def redact(text: str, chars: int = sys.maxsize) -> str:
-    """Return up to so many ``chars`` of a text, without the caller's credentials and URLs' queries.
+    """Return a text without credentials of the caller and without queries of URLs.
 
-    The text is cut off before it is searched, because a search takes as long as the text is. The
-    last characters of what was cut off are left out, too: they may be a part of a credential.
+    The text is truncated to ``chars`` characters first, because the time of a search depends on the
+    length of the text. If the end may be a part of a credential, it is removed as well.
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
-    if state.secrets[0] != credentials:  # an answer may have 300 texts, and this takes 5 ms
+    if state.secrets[0] != credentials:  # 5 ms: a response may have 300 texts
         state.secrets = credentials, secrets_in(credentials)
-    if len(secrets := state.secrets[1]) > MOST_SECRETS:  # to look for each would take too long
+    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all would take too long
         return REDACTED
     longest = len(secrets[0]) if secrets else 0
     begins, is_cut = text[: chars + longest], len(text) > chars + longest
@@ -44,7 +44,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
+    """Return the secrets in headers, without the scheme of Authorization and names of cookies."""
     secrets = set[str]()
     for name, value in credentials:
         if name == "cookie":
@@ -53,21 +53,21 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
         else:
             rest = value.strip().partition(" ")[2]
             known = rest if rest and name == "authorization" else value.strip()
-            secrets |= {known, *known.split(maxsplit=MOST_SECRETS)}
+            secrets |= {known, *known.split(maxsplit=MAX_SECRETS)}
     found = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-    return sorted(found, key=len, reverse=True)  # one may be a part of another
+    return sorted(found, key=len, reverse=True)  # a secret may contain another
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
-    """Make a call whose errors are safe to show: short, without credentials, and with its method.
+    """Make a call. Its errors are short, contain no credentials, and name the called method.
 
-    A cancellation is raised again: the Connect client turns it into an error, and the SDK would go
-    on.
+    The Connect client converts a cancellation to an error, and the SDK would continue. Therefore
+    this function raises the cancellation again.
     """
     try:
         return await call
     except ConnectError as error:
-        cause = error.__cause__  # the SDK recognises a reset stream by it
+        cause = error.__cause__  # the SDK recognises a reset stream by the cause
         if isinstance(cause, asyncio.CancelledError):
             _cancel_again(cause)
         if isinstance(cause, TimeoutError):
@@ -76,19 +76,19 @@ async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
 
 
 def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
-    """Raise a cancellation again, with its text, by which anyio recognises its own."""
+    """Raise a cancellation again, with the text by which anyio recognises cancellations."""
     cancelled = asyncio.CancelledError(*cause.args)
     try:
         raise cancelled from None
     finally:
-        # `raise` sets a context; replace it by one without a traceback. Without a context, anyio
-        # would make a cycle, keeping all messages that the traceback refers to.
+        # `raise` sets a context. Replace it by a context without a traceback. If there were no
+        # context, anyio would make a cycle, which keeps all messages of the traceback in memory.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # this frame is in its traceback
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
-    safe, text = error, redact(str(error.message or ""), ERROR_CHARS)  # may be a null
+    safe, text = error, redact(str(error.message or ""), MAX_ERROR_CHARS)  # the message may be null
     if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
         safe = FlyteLimitError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):

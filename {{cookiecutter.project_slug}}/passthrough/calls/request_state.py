@@ -1,4 +1,4 @@
-"""One request: who has sent it, how much time its calls to Flyte have, what they may receive."""
+"""The state of one request: caller, deadline, open calls to Flyte, and received bytes."""
 
 import asyncio
 import math
@@ -15,24 +15,27 @@ if TYPE_CHECKING:
     from ..models import Caller
     from ..settings import Settings
 
-CALLS = 2  # a response may take as long to begin as two calls to Flyte
+CALLS = 2  # a response may take as long to begin as this many calls to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Functions that end requests and long waits, called in their loops when the server stops."""
+"""Functions that end requests and long waits when the server stops, with their event loops."""
 
 
 class Deadline:
-    """The time by which the response must have begun: twice what a call to Flyte may take.
+    """The time by which the response must begin: twice the timeout of a call to Flyte.
 
-    It begins anew with each part of a body but the last, and when a run is started, because the
-    caller must learn that it was. It is removed when the response begins; afterwards there is one
-    only while the request holds a memory slot. An agent's message has none once it calls a tool,
-    because the tool call is a request with a deadline of its own.
+    The time starts again with each part of a body except the last, and when the request starts a
+    run, because the caller must learn the name of the run. The deadline is removed when the
+    response begins. Afterwards there is a deadline only while the request holds a memory slot. If
+    an agent calls a tool, only the inner request has a deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
-        """Begin now; ``end`` is called when it passes. Without that, there is no deadline.
+        """Begin now.
 
-        The timeout is for the answer to a call, or for the first message of a watch, in seconds.
+        Args:
+            timeout: Seconds until a call to Flyte must return a response, or a watch its first
+                message.
+            end: Called when the deadline passes. Without this function, there is no deadline.
         """
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
@@ -40,17 +43,17 @@ class Deadline:
         self.begin(CALLS * timeout)
 
     def begin(self, seconds: float) -> None:
-        """Have a deadline in this many seconds, instead of any other."""
+        """Replace the deadline by a deadline in this many seconds."""
         self.remove()
         if self.loop and self._end:
             self._timer = self.loop.call_later(seconds, self._end)
 
     def seconds_left(self) -> float:
-        """Return the seconds that are left; without a deadline, infinity."""
+        """Return the seconds until the deadline; without a deadline, infinity."""
         return self._timer.when() - self.loop.time() if self._timer and self.loop else math.inf
 
     def extend(self) -> None:
-        """Leave as much time as at the beginning, if any is left. May be called in any thread."""
+        """Start the time again, unless the deadline has passed. May be called in any thread."""
         if self.loop:
             self.loop.call_soon_threadsafe(self._extend)
 
@@ -59,38 +62,43 @@ class Deadline:
             self.begin(CALLS * self.timeout)
 
     def replace(self, seconds: float) -> None:
-        """Begin anew, with this much time for the response, and half of it for a call to Flyte."""
+        """Start the time again, with these seconds for the response and half for each call."""
         self.timeout = seconds / CALLS
         self.begin(seconds)
 
     def remove(self) -> None:
-        """Have no deadline from here on."""
+        """Remove the deadline."""
         if self._timer:
             self._timer.cancel()
         self._timer = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the request has ended. Outside of a request, this is true."""
+        return self._end is None
+
     def end(self) -> None:
-        """Have no deadline any more: the request ends."""
+        """Remove the deadline, because the request ends."""
         self.remove()
-        self._end = None  # it refers to the request's `Cancellation`, which refers to this
+        self._end = None  # break a cycle, because it refers to the `Cancellation` of this request
 
 
 class CallerState:
-    """What the app knows of a request's caller."""
+    """The caller of a request, as far as the app knows the caller."""
 
     def __init__(self) -> None:
         self.credentials: tuple[tuple[str, str], ...] = ()  # credential headers of the request
-        self.secrets: tuple[object, list[str]] = ((), [])  # credentials, and the secrets in them
+        self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
-        self.identity: Caller | None = None  # if the app has asked Flyte in this request
-        self.subject = ""  # if Flyte has told it in this request or an earlier one
+        self.identity: Caller | None = None  # if the app has fetched it in this request
+        self.subject = ""  # if the app has fetched it in this request or an earlier one
 
 
 class OpenCalls:
-    """A request's open calls to Flyte, which end with the request."""
+    """The open calls to Flyte of one request, which end with the request."""
 
     def __init__(self, deadline: Deadline) -> None:
-        self.seconds = 0.0  # in calls with a single answer
+        self.seconds = 0.0  # in unary calls
         self.has_ended = False
         self._deadline = deadline
         self._at_end: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
@@ -103,14 +111,14 @@ class OpenCalls:
 
     @contextmanager
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """While in the block, `end` calls this, in the event loop that entered the block.
+        """While the block runs, `end` calls this function, in the event loop of the block.
 
         Raises:
             CancelledError: The request has ended.
         """
         self._at_end.append(entry := (asyncio.get_running_loop(), call))
         try:
-            # After it was registered: another thread may end the request in between.
+            # Check after registration, because another thread may end the request in between.
             if self.has_ended or self._deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
@@ -118,17 +126,17 @@ class OpenCalls:
             self._at_end.remove(entry)
 
     def end(self) -> None:
-        """Cancel open calls, and refuse new ones."""
+        """Cancel open calls, and refuse new calls."""
         self.has_ended = True
-        for loop, call in {*self._at_end}:  # once per task, although its entries may nest
-            with suppress(RuntimeError):  # the loop is closed
+        for loop, call in {*self._at_end}:  # a set, because blocks of a task may be nested
+            with suppress(RuntimeError):  # raised if the loop is closed
                 loop.call_soon_threadsafe(call)
 
 
 class RequestState:
-    """The facts of one request, for all layers. `this_request` returns it."""
+    """The state of one request, for all modules. `this_request` returns the current one."""
 
-    settings: "Settings"  # of the app that serves the request
+    settings: "Settings"  # the settings of the app that serves the request
 
     def __init__(
         self,
@@ -136,39 +144,43 @@ class RequestState:
         request_id: str = "",
         settings: "Settings | None" = None,
     ) -> None:
-        """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
+        """Begin a request, by default without a deadline. Flyte receives the ``request_id``."""
         if settings:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
-        self.received = 0  # bytes, since something was last sent to the client
-        self.omitted_count = 0  # entries of lists, because they are too large
-        self.run = ""  # the name of the one that the request has started last
+        self.received = 0  # bytes from Flyte since the app last sent something to the client
+        self.omitted_count = 0  # omitted entries of lists, which are too large
+        self.run = ""  # the name of the last run that the request has started
 
     def receive(self, size: int) -> None:
-        """Count the bytes of a message. If they are too many, raise an error instead."""
+        """Count the bytes of a message.
+
+        Raises:
+            TooLargeError: The message, or all messages together, are too large.
+        """
         allowed = limits()
         if size > allowed.max_message_bytes:
             raise MessageTooLargeError(f"a message has more than {allowed.max_message_bytes} bytes")
         if self.received + size > allowed.max_received_bytes:
             raise TooLargeError(
-                f"what was asked for has more than {allowed.max_received_bytes} bytes"
+                f"the messages from Flyte have more than {allowed.max_received_bytes} bytes"
             )
         self.received += size
 
     def release_messages(self) -> None:
-        """Note that the app does not use any more what Flyte has sent so far."""
+        """Free the messages from Flyte, because the app has used them."""
         self.received = 0
         self.message_slot.release()
 
     def end(self) -> None:
-        """End the calls: the app has returned, also from its threads."""
-        self.deadline.end()
+        """End the request, because the app has returned, also in threads."""
+        self.deadline.end()  # first: a slot that a thread acquires later is then released
         self.calls.end()
-        self.message_slot.end()
-        self.body_slot.end()
+        self.message_slot.release()
+        self.body_slot.release()
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)

@@ -1,6 +1,7 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
-Other modules use private names only through `sdk_object`. All are checked at start-up.
+Other modules use private names only through `sdk_object`. `check_names` checks all names when the
+app starts.
 """
 
 import functools
@@ -14,15 +15,15 @@ from connectrpc.errors import ConnectError
 
 
 class StartError(SystemExit):
-    """The app cannot start. The message says why and what to do, without a traceback."""
+    """The app cannot start. The message contains the reason and the fix, without a traceback."""
 
 
 class NotForManyCallersError(RuntimeError):
-    """This part of the SDK is unsafe with many callers. The message says what to use instead."""
+    """This part of the SDK is unsafe with many callers. The message names an alternative."""
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not answer in time. No ``TimeoutError``: the SDK would subscribe again."""
+    """Flyte did not answer in time. After a ``TimeoutError``, the SDK would repeat a watch."""
 
     def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")
@@ -30,30 +31,31 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 
 
 class TooLargeError(ConnectError):
-    """What Flyte has sent is beyond a limit: the answer is 413."""
+    """Messages from Flyte are larger than a limit. The response is a 413."""
 
-    problem_code: ClassVar[Any] = "response_too_large"  # of ``http/problems.py``
+    problem_code: ClassVar[Any] = "response_too_large"  # in the body of the response
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
 
 
 class MessageTooLargeError(TooLargeError):
-    """One message is too large by itself, so a part of it may be asked for."""
+    """One message is too large. If it is a page of a list, a smaller page may be possible."""
 
     problem_code = "message_too_large"
 
 
 class FlyteLimitError(TooLargeError):
-    """Flyte itself does not return inputs or outputs of this size."""
+    """Inputs or outputs are larger than the maximum size that Flyte returns."""
 
     problem_code = "outputs_too_large"
 
 
-FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)  # of a failed call
+FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
+"""The errors that a failed call to Flyte may raise."""
 
 SDK_NAMES = {
-    # sessions: each call is made as the caller, to addresses that may have the credentials
+    # calls/sessions.py sends each call as the caller, and credentials only to allowed addresses.
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
     "flyte.remote._client.controlplane:ClientSet.dataproxy_service": "",
     "flyte.remote._client.controlplane:ClientSet.run_service": "",
@@ -62,12 +64,12 @@ SDK_NAMES = {
     " tls_ca_cert",
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
-    # here: who calls, and in which project and domain
+    # calls/sdk.py reads the credentials, and sets the project and the domain.
     "flyte._initialize:_InitConfig.replace": "",
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte.remote._auth_metadata:get_auth_metadata": "",
-    # json_values: values are JSON, in and out
+    # calls/json_values.py converts inputs and outputs from and to JSON.
     "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
     " custom_context kwargs preconverted",
     "flyte._internal.runtime.convert:convert_from_inputs_to_native": "native_interface inputs",
@@ -76,7 +78,7 @@ SDK_NAMES = {
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # make_safe: calls run in the task that awaits them, and nothing of a caller stays for the next
+    # calls/make_safe.py runs calls in the current task, and keeps nothing for the next caller.
     "flyte._run:_Runner.rerun": "run_name inputs",
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
@@ -86,14 +88,14 @@ SDK_NAMES = {
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity.fetch": "",
 }
-"""By the module that changes or uses them, with the parameters that they must have."""
+"""The private names of the SDK, each with the parameters that it must have."""
 
 sdk_object = functools.cache(resolve_name)
-"""Return a part of the SDK by its name, as in `SDK_NAMES`."""
+"""Return a part of the SDK by a name of `SDK_NAMES`."""
 
 
 def check_names(*more: str) -> None:
-    """Raise a StartError unless the installed flyte has the names in `SDK_NAMES`, and these."""
+    """Raise a StartError if the installed flyte lacks a name of `SDK_NAMES`, or one of these."""
     for name, parameters in (SDK_NAMES | dict.fromkeys(more, "")).items():
         try:
             found = resolve_name(name)
@@ -109,35 +111,46 @@ def check_names(*more: str) -> None:
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
-    """Return the headers with which Flyte is called as the caller."""
+    """Return the headers with which the SDK calls Flyte as the caller."""
     return tuple(sdk_object("flyte.remote._auth_metadata:get_auth_metadata")())
 
 
 def callers_credentials() -> tuple[tuple[str, str], ...]:
-    """Return the headers with which to call as the caller.
+    """Return the credentials of the caller as headers, to call another app as the caller.
 
-    Whoever receives them can act as the caller: send them only with TLS, follow no redirect, and
-    never to an address from a request.
+    The receiver of these headers can act as the caller. Send them only with TLS and only to an
+    address that is fixed in your code, and do not follow redirects.
+
+    Returns:
+        Pairs of a header name in lower case and a value, such as ``authorization``.
 
     Raises:
-        ConnectError: There are none, so the call would be anonymous.
+        ConnectError: There are no credentials, for example because this is no request (401).
+
+    Example:
+        @router.get("/report-of-another-app")
+        async def read_other_app() -> dict[str, str]:
+            headers = dict(callers_credentials())
+            async with httpx.AsyncClient(follow_redirects=False) as client:
+                response = await client.get("https://other-app.example.com/me", headers=headers)
+            return response.raise_for_status().json()
     """
     if credentials := forwarded_credentials():
         return credentials
     raise ConnectError(
         Code.UNAUTHENTICATED,
-        "there are no caller's credentials here: call Flyte while serving a request, not in a"
+        "there are no credentials of a caller here: call Flyte while serving a request, not in a"
         " thread of your own or at start-up",
     )
 
 
 def initialised() -> Any:
-    """Return the configuration from the last ``flyte.init*`` in this process."""
+    """Return the configuration that the last ``flyte.init*`` of this process has set."""
     return sdk_object("flyte._initialize:get_init_config")()
 
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
-    """Use this configuration for calls to Flyte from here on, in the current context."""
+    """Use this configuration for all further calls to Flyte in the current context."""
     if project or domain:
         config = config.replace(project=project or config.project, domain=domain or config.domain)
     sdk_object("flyte._initialize:_context_init_config").set(config)

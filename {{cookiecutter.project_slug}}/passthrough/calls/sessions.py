@@ -1,4 +1,4 @@
-"""Makes the SDK's sessions safe: how every call is sent, and its answer received."""
+"""Makes the sessions of the SDK safe. A session sends each call and receives the response."""
 
 import asyncio
 import dataclasses
@@ -18,19 +18,19 @@ from .sdk import NotForManyCallersError, sdk_object
 from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
-"""Calls whose answers are read in one step, because Flyte keeps them small. To read the body later
-means to change threads once more, which takes a tenth of ``GET /me``."""
+"""Calls whose responses are always small, so the transport reads them in one step. A separate step
+for the body would switch threads once more, which takes a tenth of ``GET /me``."""
 
 
 def change_sessions() -> None:
-    """Make every session one of ours, and let each caller ask Flyte which cluster to use."""
+    """Replace the sessions of the SDK. Each caller fetches the cluster to use from Flyte."""
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    sessions = dict[tuple[str, str], Any]()  # by a cluster's address, and that of its Flyte
+    sessions = dict[tuple[str, str], Any]()  # by the addresses of a cluster and of Flyte
 
     def uncompressed(self: Any) -> dict[str, Any]:
-        # The size in front of a message is then its real one, and small ones are sent sooner.
+        # Without compression, the size in front of a message is the size in memory.
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
@@ -38,24 +38,26 @@ def change_sessions() -> None:
     ) -> Any:
         if api_key or options.get("auth_type") != "Passthrough":
             raise NotForManyCallersError(
-                "with an identity of its own the app would act as itself for everybody; initialise"
-                " Flyte with flyte.init_passthrough.aio()"
+                "with credentials of its own the app would act as itself for all callers;"
+                " initialise Flyte with flyte.init_passthrough.aio()"
             )
-        if flyte := auth_endpoint:  # the address is a cluster's
-            # The open-source Flyte names its own host with http:// behind a TLS proxy.
+        if flyte := auth_endpoint:  # then the address is the address of a cluster
+            # Behind a TLS proxy, the open-source Flyte returns its own address with http://.
             if urlsplit(address).netloc == urlsplit(flyte).netloc:
                 address = flyte
-            if known := sessions.get((address, flyte)):
-                return known
-        # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
+            if session := sessions.get((address, flyte)):
+                return session
+        # The SDK's HTTP client is for sign-in; to load its certificates would take 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
-        made = await create(address, **(options | unused))
+        sdk_session = await create(address, **(options | unused))
+        is_plaintext = sdk_session.insecure
         session = dataclasses.replace(
-            made,
-            interceptors=(CallerInterceptor(made.insecure),),
-            http_client=pyqwest.Client(Transport(made.tls_ca_cert, made.insecure)),
+            sdk_session,
+            interceptors=(CallerInterceptor(is_plaintext),),
+            http_client=pyqwest.Client(Transport(sdk_session.tls_ca_cert, is_plaintext)),
         )
-        sessions[(address, flyte) if flyte else (made.endpoint, made.endpoint)] = session
+        endpoint = sdk_session.endpoint
+        sessions[(address, flyte) if flyte else (endpoint, endpoint)] = session
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
@@ -67,37 +69,44 @@ def change_sessions() -> None:
 
 
 class Transport:
-    """Sends requests with TLS, follows no redirects, and stops reading what is late or too large.
+    """Sends requests with TLS, follows no redirects, and refuses late and too large responses.
 
-    Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
-    window, so a few streams that are not read stop all other calls.
+    The transport uses HTTP/1.1, so that each open request has a separate connection. In HTTP/2 all
+    requests would share one connection and its flow control window, so a few streams that the app
+    does not read would block all other calls.
     """
 
     def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
-        """Trust this authority, or those of the system; with `is_plaintext`, also without TLS."""
+        """Trust this CA, by default those of the system. With `is_plaintext`, allow no TLS."""
         self._is_plaintext = is_plaintext
         self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=100,  # the default of 2 would make new ones for most calls
+            pool_max_idle_per_host=100,  # by default 2, so most calls would open a connection
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
-            tcp_keepalive_interval=5.0,  # a connection that has died is closed after 30 seconds
+            tcp_keepalive_interval=5.0,  # a dead connection is closed after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             use_system_dns=True,
-            enable_otel=False,  # its spans would hold URLs, which may be signed
+            enable_otel=False,  # spans would contain URLs, which may be signed
         )
         self._client = pyqwest.Client(self._http)
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
-        """Send a request, and return its response; raise an error if that is too large.
+        """Send a request, and return the response.
 
-        An answer has a time limit, and so has the first message of a watch.
+        The timeout is for the whole response, or for the first message of a stream. The log of a
+        task (``TailLogs``) has no timeout.
+
+        Raises:
+            ConnectError: The address has no TLS, or the response is too large.
+            TimeoutError: Flyte does not respond in time.
         """
         if not (self._is_plaintext or request.url.startswith("https://")):
             address = "/".join(request.url.split("/")[:3])
             raise ConnectError(
-                Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
+                Code.INTERNAL,
+                f"no credentials are sent to {address!r}: the address must begin with https://",
             )
         seconds = None if request.url.endswith("/TailLogs") else this_request().deadline.timeout
         async with asyncio.timeout(seconds):
@@ -120,42 +129,43 @@ class Transport:
 
 
 async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
-    """Return a whole response; wait for a memory slot if it is large."""
+    """Return the body of a unary response; wait for a memory slot if the body is large."""
     async with response:
-        state, message, most = this_request(), bytearray(), limits().max_message_bytes
+        state, message, max_bytes = this_request(), bytearray(), limits().max_message_bytes
         length = response.headers.get("content-length")
         parts = aiter(response.content)
-        # The end need not be waited for if the length was told.
-        while len(message) <= most and str(len(message)) != length:
+        # If Flyte has sent the length, do not wait for the end of the stream.
+        while len(message) <= max_bytes and str(len(message)) != length:
             async with asyncio.timeout(seconds):
                 if (part := await anext(parts, None)) is None:
                     break
             message += part
             if len(message) > LARGE_MESSAGE:
-                state.calls.seconds -= await state.message_slot.acquire()  # the wait is not Flyte's
+                # `calls.seconds` is the time of Flyte, so subtract the time of waiting.
+                state.calls.seconds -= await state.message_slot.acquire()
         state.receive(len(message))
         return bytes(message)
 
 
 async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncGenerator[bytes]:
-    """Yield the messages of a stream, in the Connect protocol; a late first one is an error.
+    """Yield the messages of a stream in the Connect protocol. Only the first one has a timeout.
 
-    A message starts with its flags and its length, 1 + 4 bytes. The last one has the flag 2: the
-    Connect client does not notice if it never comes.
+    A message starts with flags (1 byte) and a length (4 bytes). The last message has the flag 2.
+    This function checks that the last message arrives, because the Connect client does not.
     """
     async with response:
-        state, chunks, ahead, is_last = this_request(), aiter(response.content), bytearray(), False
+        state, chunks, buffer, is_last = this_request(), aiter(response.content), bytearray(), False
 
         async def read(size: int) -> bytes:
-            """Return the next bytes: as many as this, or all there are."""
-            while len(ahead) < size and (chunk := await anext(chunks, None)) is not None:
-                ahead.extend(chunk)
-            found = bytes(ahead[:size])
-            del ahead[:size]
-            return found
+            """Return this number of bytes, or fewer at the end of the stream."""
+            while len(buffer) < size and (chunk := await anext(chunks, None)) is not None:
+                buffer.extend(chunk)
+            part = bytes(buffer[:size])
+            del buffer[:size]
+            return part
 
         while not is_last:
-            state.message_slot.release()  # the next message is asked for: earlier ones were used
+            state.message_slot.release()  # the app reads on, so it has used all earlier messages
             async with asyncio.timeout(seconds):
                 message = await read(5)
             size = 5 + int.from_bytes(message[1:])
@@ -169,6 +179,6 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
             is_last = bool(message[0] & 2)
             yield message[:-1]
-            message = message[-1:]  # alone: the client keeps what it was given last
+            message = message[-1:]  # one byte, because the client keeps the last part in memory
             yield message
-        await read(1)  # to the end, so that the connection can be used again
+        await read(1)  # read to the end, so that the connection can be used again

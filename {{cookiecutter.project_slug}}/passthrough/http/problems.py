@@ -24,7 +24,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
 
-from ..calls.redaction import ERROR_CHARS, redact
+from ..calls.redaction import MAX_ERROR_CHARS, redact
 from ..calls.request_state import this_request
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..values.inputs import InvalidInputs
@@ -86,7 +86,7 @@ class CodedError(HTTPException):
         self.code = code
 
 
-SafeText = Annotated[str, AfterValidator(lambda text: redact(text, ERROR_CHARS))]
+SafeText = Annotated[str, AfterValidator(lambda text: redact(text, MAX_ERROR_CHARS))]
 """A text that may quote the request: credentials are replaced, and it is cut off."""
 
 
