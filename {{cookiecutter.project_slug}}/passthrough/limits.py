@@ -1,21 +1,27 @@
-"""The limits of one message, one request and one caller: docs/limits.md has them as a table.
+"""The limits of one message, one request and one caller. A table of them is in docs/limits.md.
 
 Developers change a `Limits` value in ``app/settings.py``. The settings ``MAX_BODY_SIZE`` and
-``MAX_CONCURRENT_REQUESTS_PER_CALLER`` are limits, too.
+``MAX_CONCURRENT_REQUESTS_PER_CALLER`` are also limits.
 
-These places respond with 413:
+A response is a 413 in these cases:
 
-- Starlette, if a body is larger than ``MAX_BODY_SIZE`` or than its route's ``max_body_size``, which
-  for files is ``max_upload_bytes``. ``http/response.py`` makes the response a problem.
-- ``calls/request_state.py``, if Flyte sends more than ``max_message_bytes`` or
-  ``max_received_bytes``. For a list, the app then asks for a smaller page
+- A body is larger than ``MAX_BODY_SIZE``, or than the ``max_body_size`` of a route, which for
+  uploads is ``max_upload_bytes``. Starlette refuses it, and ``http/response.py`` makes the response
+  a problem.
+- Messages from Flyte are larger than ``max_message_bytes`` or ``max_received_bytes``
+  (``calls/request_state.py``). If the message is a page of a list, the app fetches a smaller page
   (``calls/interceptor.py``).
-- Flyte, if inputs or outputs have more than 2 MiB (``calls/redaction.py`` knows the error's text).
+- Inputs or outputs have more than 2 MiB. Flyte refuses to return them, and ``calls/redaction.py``
+  recognises the text of the error.
 
-These respond with 422: FastAPI for invalid values of a request; ``values/inputs.py`` for invalid
-inputs of a task, also with too many values or levels; ``calls/make_safe.py`` for a rerun that the
-SDK refuses; ``dependencies.py`` for a subject that is not the caller's; and endpoints. A query that
-is too long is a 414 (``http/middleware.py``).
+A response is a 422 in these cases:
+
+- FastAPI finds invalid values in a request.
+- Inputs of a task are invalid, too many, or nested too deep (``values/inputs.py``).
+- The SDK refuses a rerun (``calls/make_safe.py``).
+- A subject is not the subject of the caller (``dependencies.py``).
+
+A query that is too long is a 414 (``http/middleware.py``).
 """
 
 import warnings
@@ -30,46 +36,57 @@ OLD_NAMES = {
     "levels": "max_depth",
     "text_chars": "max_text_chars",
 }
-"""Former names of limits, with their new names. They work until the next major version."""
+"""Former names of limits with the current names. They work until the next major version."""
 
 
 @dataclass(frozen=True, init=False)
 class Limits:
-    """The limits that developers may change, such as ``Limits(max_message_bytes=10_000_000)``."""
+    """The limits that developers may change.
+
+    Example:
+        class MySettings(Settings):
+            limits = Limits(max_message_bytes=10_000_000, max_upload_bytes=20_000_000)
+    """
 
     max_message_bytes: int = 5_000_000
-    """Maximum size of one message from Flyte. A larger one is a 413; a list is read in smaller
-    pages, without entries that are too large alone."""
+    """Maximum size of one message from Flyte, in bytes. A larger message is a 413. Lists are read
+    in smaller pages instead, and an entry that is too large alone is omitted."""
     max_received_bytes: int = 8_000_000
-    """Maximum size of all messages that Flyte sends for one request between two parts of its
-    response; the details of each action in a list count alone. Beyond, the response is a 413."""
+    """Maximum size of all messages from Flyte for one request between two parts of the response, in
+    bytes. More is a 413. In lists, the details of each action are counted separately."""
     max_large_messages: int = 1
-    """Memory slots for messages: requests that may hold a message from Flyte above 64 kB at the
-    same time. Further ones wait. Each may take 350 MB."""
+    """Memory slots for messages: the maximum number of requests that hold a message from Flyte
+    above 64 kB in memory at the same time. Further requests wait. Each slot may take 350 MB."""
     max_large_bodies: int = 2
-    """Memory slots for bodies: JSON bodies above 128 kB, or with more than 4,000 values, that may
-    be parsed at the same time. Further ones wait. Each may take 100 MB."""
+    """Memory slots for bodies: the maximum number of requests that hold a parsed JSON body above
+    128 kB, or with more than 4,000 values, at the same time. Further requests wait. Each slot may
+    take 100 MB."""
     max_upload_bytes: int = 100_000_000
-    """Maximum size of an uploaded file. A larger one is a 413."""
+    """Maximum size of an uploaded file, in bytes. A larger file is a 413."""
     max_uploads_per_user: int = 5
-    """Uploads larger than `MAX_BODY_SIZE` that the app receives from one user at the same time,
-    because they are stored on disk. Further ones wait."""
+    """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that the app
+    receives from one user at the same time. Further uploads wait, because uploads take disk space.
+    """
     max_nodes: int = 500_000
     """Maximum number of values in inputs, outputs or a type. A value of a union counts once for
-    each type that is tried, and a long text counts by its length. Beyond, inputs are a 422, and an
-    output is shown as a reference."""
+    each type that is tried, and a text counts once per 32 characters. Inputs with more are a 422.
+    An output with more is shown as a reference."""
     max_depth: int = 30
-    """Maximum nesting of a value or a type. Beyond, inputs are a 422, and an output is shown as a
-    reference."""
+    """Maximum nesting depth of a value or a type, in levels. Inputs with more are a 422. An output
+    with more is shown as a reference."""
     max_text_chars: int = 20_000
-    """Maximum number of characters of a text from Flyte, such as an error. The rest is omitted, and
-    the end of the text says so. A condition with an omitted part has no buttons in the web UI."""
+    """Maximum length of a text from Flyte, such as an error, in characters. A longer text is
+    truncated, with a note at the end. The web UI has no buttons for a condition with a truncated
+    prompt."""
 
     def __init__(self, **changed: int) -> None:
         """Change some of the limits.
 
+        Args:
+            changed: The new values by name. All other limits have defaults.
+
         Raises:
-            TypeError: There is no limit of that name.
+            TypeError: There is no limit with this name.
         """
         for name, value in changed.items():
             if (new := _new_name(name)) not in self.__dataclass_fields__:
@@ -77,7 +94,7 @@ class Limits:
             object.__setattr__(self, new, value)
 
     def __getattr__(self, name: str) -> int:
-        """Return a limit by its old name."""
+        """Return a limit by a former name."""
         if name not in OLD_NAMES:
             raise AttributeError(name)
         value: int = getattr(self, _new_name(name))
@@ -85,42 +102,43 @@ class Limits:
 
 
 def _new_name(name: str) -> str:
+    """Return the current name of a limit; warn if this is a former name."""
     if new := OLD_NAMES.get(name):
         warnings.warn(f"the limit {name!r} has been renamed: use {new!r}", FutureWarning, 3)
-    return OLD_NAMES.get(name, name)
+    return new or name
 
 
 DEFAULTS = Limits()
 current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAULTS)
-"""The limits of the app that serves the current request; `RequestMiddleware` sets them."""
+"""The limits of the app that serves the current request. `RequestMiddleware` sets them."""
 limits = current_limits.get
-"""Return the limits of the current request's app; outside of a request, the defaults."""
+"""Return the limits of the app that serves the current request, by default `DEFAULTS`."""
 
-CHARS_PER_NODE = 32  # a text counts as one node for each 32 characters
+CHARS_PER_NODE = 32  # characters of a text that count as one node
 
 
 class TooComplexError(Exception):
-    """The translation of a value would take too much work, or its source is nested too deep."""
+    """A value or a type has too many nodes, or is nested too deep."""
 
 
 class MoreWorkError(Exception):
-    """The translation takes more work than the event loop may do at once."""
+    """A translation takes more work than the event loop may do in one step."""
 
 
 class Budget:
-    """The work that one translation of values may still take, in nodes, whatever a type asks for.
+    """The remaining work of one translation of values, in nodes.
 
-    A value or a type is a node each time it is looked at. For example, each item of a list of a
-    union of ten types may count eleven times. A text counts by its length, too.
+    A value or a type counts as a node each time that the translation reads it. For example, each
+    item of a list of a union of ten types may count eleven times. A text also counts by length.
     """
 
     def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
-        """Allow this many nodes, by default `Limits.max_nodes`; beyond, raise this error."""
+        """Allow this many nodes, by default `Limits.max_nodes`; `spend` raises the error."""
         self._left, self._max_depth = nodes or limits().max_nodes, limits().max_depth
         self._error = error
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Charge for one node, of this size, or raise an error."""
+        """Subtract one node of this size, or raise an error."""
         self._left -= 1 + size // CHARS_PER_NODE
         if depth > self._max_depth:
             raise TooComplexError

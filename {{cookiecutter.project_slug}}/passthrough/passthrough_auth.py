@@ -3,12 +3,13 @@
 """ASGI middleware that makes each request call Flyte with the credentials of the caller.
 
 The middleware reads credentials from the request headers, enters ``flyte.remote.auth_metadata``
-around the application, and stores nothing. It replaces the SDK's class of the same name::
+around the application, and stores nothing. It replaces the class of the SDK with the same name::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
-If a request abandons an async generator, the generator is closed later, without credentials.
-``__del__`` methods and plain generators have no such protection, so don't call Flyte in them.
+If a request abandons an async generator, the event loop closes the generator later without
+credentials. ``__del__`` methods and plain generators have no such protection, so do not call Flyte
+in them.
 """
 
 from __future__ import annotations  # evaluating annotations of inner functions would be slow
@@ -31,19 +32,17 @@ from starlette.websockets import WebSocketClose
 
 logger = logging.getLogger(__name__)
 HeaderExtractor = Callable[[Any], tuple[str, str] | None]
-"""Takes a ``Request`` (for WebSockets, ``HTTPConnection``); returns a header for Flyte, or None."""
+"""Takes a ``Request`` (for WebSockets, ``HTTPConnection``). Returns a header for Flyte, or None."""
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
 # Lower-case header names (RFC 9110 5.6.2) except hop-by-hop (7.6.1), framing and RPC headers.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
 )
-_SAFE_METHODS = frozenset(
-    ("GET", "HEAD", "OPTIONS")
-)  # RFC 9110 9.2.1; WebSocket scopes have no method
-_ORIGIN = re.compile(
-    r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+"
-)  # RFC 6454 6.2, in lower case like browsers
+# RFC 9110 9.2.1. WebSocket scopes have no method.
+_SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+# RFC 6454 6.2. Browsers send origins in lower case.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
@@ -150,19 +149,23 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         """Wrap an application.
 
         Args:
-            app: the ASGI application.
-            header_extractors: sync functions that replace the default, Authorization and Cookie. If
-                one raises, or does not return two non-blank strings, its result is ignored.
-            excluded_paths: paths that bypass this middleware. Each is compared with the complete
+            app: The ASGI application.
+            header_extractors: Sync functions that replace the default, Authorization and Cookie. If
+                a function raises, or does not return two non-blank strings, the result is ignored.
+            excluded_paths: Paths that bypass this middleware. Each is compared with the complete
                 ``scope["path"]``. The collection is not copied, so paths can be added later.
-            required: whether to refuse requests without credentials.
-            cookie_names: names of cookies to forward; None forwards the complete header.
-            trusted_origins: other origins whose pages may send unsafe requests and open WebSockets
-                without a bearer token. Invalid origins raise ValueError.
-            assume_ambient: whether a proxy may convert cookies to bearer tokens. If true, unsafe
-                requests from other origins are refused also with a bearer token.
-            refusal_handler: returns the response to a refused request; default: JSON with
-                ``detail``.
+            required: Whether to refuse requests without credentials.
+            cookie_names: Names of cookies to forward. None forwards the complete header.
+            trusted_origins: Other origins whose pages may send unsafe requests and open WebSockets
+                without a bearer token.
+            assume_ambient: Whether a proxy may convert cookies to bearer tokens. Then the
+                middleware refuses unsafe requests from other origins also with a bearer token.
+            refusal_handler: A function that returns the response to a refused request. The default
+                response is JSON with ``detail``.
+
+        Raises:
+            TypeError: An extractor is async.
+            ValueError: An origin is invalid.
         """
         super().__init__(app)
         if header_extractors is None:
@@ -245,7 +248,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # Browsers never add a bearer token by themselves, and a page needs a preflight to send one.
+        # Browsers never add a bearer token, and a page needs a CORS preflight to send a token.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
         # Browsers since 2023 send this header, and pages cannot change it.

@@ -1,4 +1,4 @@
-"""The settings: what they are called, what they mean, and which values are right."""
+"""The settings of the app: environment variables, their meanings, and their valid values."""
 
 import re
 import warnings
@@ -20,23 +20,23 @@ from .limits import Limits
 from .passthrough_auth import _ORIGIN, _SETTABLE
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-"""Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
+"""The cookies of Flyte's sign-in with access and identity tokens, without the refresh token."""
 INJECTED = {
     "flyte_endpoint": "_U_EP_OVERRIDE",
     "flyte_org": "_U_ORG_NAME",
     "flyte_project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
     "flyte_domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
 }
-"""Variables that Flyte injects into a deployed app: they count if a setting's own is not set."""
+"""Variables that Flyte injects into a deployed app. They are the defaults of these settings."""
 OLD_NAMES = {
     "max_body_size": "LARGEST_BODY",
     "max_concurrent_requests_per_caller": "OPEN_REQUESTS_PER_CALLER",
 }
-"""Former variables of settings. They work until the next major version."""
+"""Settings with their former variables, which work until the next major version."""
 
 
 def rule(pattern: str, wanted: str) -> AfterValidator:
-    """Refuse values that don't match: say what to give, and don't show them."""
+    """Return a validator that refuses values without a match. Its error does not show the value."""
 
     def follow(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -46,8 +46,8 @@ def rule(pattern: str, wanted: str) -> AfterValidator:
     return AfterValidator(follow)
 
 
-HOST = r"[^/?#@\s]+"  # with its port
-# Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
+HOST = r"[^/?#@\s]+"  # with or without a port
+# An address without a scheme needs a port or a dot, so that misspelt addresses are refused.
 ENDPOINT = rf"((dns:///|https?://){HOST}|{HOST}[.:]{HOST})/?"
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
 HEADER = rf"(?ai)(?!(authorization|cookie|\*)$){_SETTABLE.pattern}"
@@ -57,8 +57,27 @@ PAGE = rf"https?://{HOST}([/?#]\S*)?|/(?!/)\S*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
+"""The type of a setting that is the name of a project or domain of Flyte (RFC 1123).
+
+Raises:
+    ValueError: The value is no such name. `load_settings` then raises a StartError.
+
+Example:
+    class MySettings(Settings):
+        flyte_project: Name = "my-project"
+"""
 CookieName = Annotated[str, rule(r"[^*=;\s]+", "* or names such as flyte_at, flyte_idt")]
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
+"""The type of a setting that is the name of a request header with credentials.
+
+Raises:
+    ValueError: The value is no header name, or names Authorization, Cookie or a header that must
+        not be forwarded. `load_settings` then raises a StartError.
+
+Example:
+    class MySettings(Settings):
+        credential_headers: tuple[CredentialHeader, ...] = ("x-api-key",)
+"""
 Origin = Annotated[str, rule(_ORIGIN.pattern, "origins in lower case, https://host[:port], not *")]
 PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
@@ -69,12 +88,35 @@ def _variables_of(name: str) -> AliasChoices:
 
 
 def setting(*variables: str, **kwargs: Any) -> Any:
-    """Declare a setting; the first of these environment variables that is set gives its value."""
+    """Declare a setting that has other environment variables than its name in capital letters.
+
+    Args:
+        variables: The environment variables. The first one that is set gives the value.
+        kwargs: Arguments of ``pydantic.Field``, such as ``default``.
+
+    Returns:
+        The default value of the field in the class.
+
+    Example:
+        class MySettings(Settings):
+            team: str = setting("TEAM", "TEAM_NAME", default="")
+    """
     return Field(validation_alias=AliasChoices(*variables), **kwargs)
 
 
 class Settings(BaseModel):
-    """The app's settings, each from the environment variable of its name in capital letters."""
+    """The settings of the app.
+
+    The value of a setting comes from the environment variable with the same name in capital
+    letters. Subclass it to add a setting or to change a default; `load_settings` makes an instance.
+
+    Example:
+        class MySettings(Settings):
+            limits = Limits(max_upload_bytes=20_000_000)
+
+            flyte_timeout: float = 60.0
+            team: str = ""  # the environment variable TEAM
+    """
 
     model_config = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=_variables_of),
@@ -84,75 +126,80 @@ class Settings(BaseModel):
     )
 
     limits: ClassVar[Limits] = Limits()
-    """To change some in ``app/settings.py``: ``limits = Limits(max_message_bytes=10_000_000)``."""
+    """The limits of the app. A subclass may have others."""
 
     flyte_endpoint: Endpoint | None = None
-    """Flyte's address, ``dns:///host[:port]``; ``http://host:port`` means no TLS."""
+    """The address of Flyte is ``dns:///host[:port]`` with TLS, or ``http://host:port`` without."""
 
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
-    """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
+    """Whether to connect to Flyte without TLS. Then the SDK sends no credentials."""
 
     allow_anonymous: bool = False
-    """Whether to start without TLS to Flyte: every caller is then anonymous, and any web page that
-    reaches the app may call Flyte through it (DNS rebinding)."""
+    """Whether the app may start without TLS to Flyte. Then there is no authentication. All callers
+    are anonymous, and each web page that reaches the app may call Flyte (DNS rebinding)."""
 
     flyte_org: str | None = None
-    """Flyte's organization; only Union has them."""
+    """The organization in Flyte. Only Union has organizations."""
 
     flyte_project: Name = "flytesnacks"
-    """The project of requests that name none."""
+    """The project of requests without the parameter ``project``."""
 
     flyte_domain: Name = "development"
-    """The domain of requests that name none."""
+    """The domain of requests without the parameter ``domain``."""
 
     flyte_timeout: float = Field(default=30.0, gt=0, le=86_400)
-    """Seconds that Flyte may take to answer a call; a response may take twice that to begin."""
+    """Timeout of a call to Flyte, in seconds. If a response does not begin within twice this time,
+    it is a 504."""
 
     cookie_names: frozenset[CookieName] | None = SIGN_IN_COOKIES
-    """Cookies to forward as credentials; ``*`` forwards all of them."""
+    """The cookies that the app forwards to Flyte as credentials. ``*`` means all cookies."""
 
     credential_headers: tuple[CredentialHeader, ...] = ()
-    """Further request headers to forward as credentials."""
+    """Request headers, besides ``Authorization``, that the app forwards to Flyte as credentials."""
 
     token_header: CredentialHeader | None = None
-    """The header in which a proxy passes on the caller's token; ``Authorization`` is then ignored.
-    Only if clients reach the app through that proxy alone, and it removes the header they send."""
+    """The header in which a reverse proxy sends the OAuth access token (JWT) of the user. Then the
+    app ignores ``Authorization``. Set it only if all requests pass the proxy, and if the proxy
+    removes this header from requests of clients."""
 
     trusted_origins: tuple[Origin, ...] = ()
-    """CORS: other origins whose web pages may call the app as the user, ``https://host[:port]``."""
+    """CORS and CSRF: web pages of these origins may call the app with the credentials of the user.
+    An origin is ``https://host[:port]``."""
 
     public_url: PublicUrl | None = None
-    """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
-    changes the ``Host`` header."""
+    """The address of the app for clients, ``https://host[:port][/prefix]``. It is necessary if a
+    reverse proxy changes the header ``Host`` or the path."""
 
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
-    """Concurrency limit: requests and streams that one caller may have open at the same time;
-    further ones are a 429. A service that sends requests of many users with one token needs a
-    higher limit. With ``COOKIE_NAMES=*`` there is no limit for users who sign in by cookie."""
+    """Concurrency limit: the maximum number of open requests and streams of one caller. A further
+    request is a 429. There is no rate limit. A service that sends requests of many users with one
+    token needs a higher limit. With ``COOKIE_NAMES=*``, users with cookies have no limit."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
-    """Maximum size of a request body, in bytes; a larger one is a 413. Routes of file uploads have
-    their own limit."""
+    """Maximum body size of a request, in bytes. A larger body is a 413. Routes of file uploads have
+    a separate limit, `Limits.max_upload_bytes`."""
 
     access_log: bool = True
-    """Whether the log has a line for each request."""
+    """Whether the app logs a line for each request."""
 
     log_format: Literal["text", "json"] = "text"
-    """The form of the log: ``text``, or ``json`` with a record in each line."""
+    """The format of the log is ``text``, or ``json`` with one object per line."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
+    """The minimum level of the log is ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     sign_in_url: Page | None = None
-    """Where users sign in, such as ``/oauth2/start?rd=/``; each 401 of the app contains it. With
-    ``TOKEN_HEADER`` it is necessary if Flyte refuses a user whom the proxy admits."""
+    """The URL where users sign in (login, authentication), such as ``/oauth2/start?rd=/``. Each 401
+    of the app contains it. With ``TOKEN_HEADER`` it is necessary if Flyte refuses a user whom the
+    proxy admits."""
 
     sign_out_url: Page | None = None
-    """Where users sign out (logout), such as ``/oauth2/sign_out?rd=/``; ``GET /me`` contains it."""
+    """The URL where users sign out (logout), such as ``/oauth2/sign_out?rd=/``. The response to
+    ``GET /me`` contains it."""
 
     @model_validator(mode="before")
     @classmethod
-    def _an_explicit_endpoint_outranks_what_is_injected(cls, values: Any) -> Any:
+    def _prefer_explicit_endpoint(cls, values: Any) -> Any:
         explicit = values.get("FLYTE_ENDPOINT")
         endpoint = explicit or values.get("_U_EP_OVERRIDE") or ""
         if explicit or endpoint.startswith("http://"):

@@ -193,7 +193,7 @@ async def test_json_result_has_structured_content(url: str, mode: str) -> None:
         projects: Any = await client.call_tool("list_projects", {})
         missing: Any = await client.call_tool("get_task", {"name": "a"})
         cut: Any = await client.call_tool("put", {"project": "p", "body": {"text": "a" * 51_000}})
-        assert "no instructions to you" in str(client.instructions)
+        assert "not instructions to you" in str(client.instructions)
     for result in (me, missing):
         assert result.structured_content == json.loads(result.content[0].text)
     assert projects.structured_content == {"result": json.loads(projects.content[0].text)}

@@ -1,4 +1,4 @@
-"""Protected resource metadata (RFC 9728): the issuer where agents sign in, of Flyte or the app."""
+"""Protected resource metadata (RFC 9728) with the issuer where agents sign in (OAuth)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,18 +14,38 @@ from starlette.responses import JSONResponse
 from ..calls.sdk import initialised
 from ..settings import HOST, Settings, rule
 
-# An agent compares the issuer with that of the provider, character by character (RFC 8414 3.3).
+# An agent compares the issuer with the issuer of the provider by character (RFC 8414 3.3).
 LOOPBACK = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 ISSUER = rf"(?!.*/\.well-known/)(https://{HOST}|{LOOPBACK})(/[^/?#\s]+)*/?"
 AN_ISSUER = "https://host[/path], exactly as `issuer` in the provider's openid-configuration"
 Issuer = Annotated[str, rule(ISSUER, AN_ISSUER)]
+"""The type of a setting that is the URL of an OAuth issuer.
+
+Raises:
+    ValueError: The URL begins with http://, or has a query. `load_settings` then raises a
+        StartError.
+
+Example:
+    class MySettings(Settings):
+        oauth_issuer: Issuer | None = "https://login.example.com/realms/flyte"
+"""
 OAuthScope = Annotated[str, rule(r"[!#-\[\]-~]+", "scopes such as openid, separated by commas")]
+"""The type of a setting that is an OAuth scope (RFC 6749 3.3).
+
+Raises:
+    ValueError: The scope contains a space, a quotation mark or a backslash. `load_settings` then
+        raises a StartError.
+
+Example:
+    class MySettings(Settings):
+        oauth_scopes: tuple[OAuthScope, ...] = ("openid", "offline_access")
+"""
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
 
 class ResourceMetadata:
-    """The document with the issuer where agents sign in. It is the same for all callers."""
+    """The metadata document. It is the same for all callers."""
 
     def __init__(
         self, settings: Settings, issuer: Issuer | None, scopes: Sequence[OAuthScope] = ()
@@ -34,7 +54,7 @@ class ResourceMetadata:
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
-        """Return a URL of the app as clients know it. OAuth requires https, except on loopback."""
+        """Return a URL of the app for clients. OAuth requires https, except for loopback."""
         if public_url := self._settings.public_url:
             return public_url + path
         url = connection.base_url
@@ -53,7 +73,7 @@ class ResourceMetadata:
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
 
     async def _fetch_document(self) -> dict[str, list[str]]:
-        """Fetch the issuer and the scopes from Flyte, which needs no credentials for that."""
+        """Fetch the issuer and the scopes from Flyte, without credentials."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
         issuer, scopes = self._issuer or "", [*self._scopes]
         try:
@@ -62,10 +82,10 @@ class ResourceMetadata:
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             scopes = scopes or [*config.scopes]
         except ConnectError as error:
-            # The open-source Flyte without a configured issuer responds so.
+            # The open-source Flyte without a configured issuer responds with this code.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        # Without scopes the parameter must be omitted (RFC 9728 3.2): agents then ask for those
-        # that the provider names.
+        # An empty list must be omitted (RFC 9728 3.2). Without scopes, agents request the scopes
+        # that the provider publishes.
         document = {"authorization_servers": [issuer], "scopes_supported": scopes}
         return {name: values for name, values in document.items() if values}

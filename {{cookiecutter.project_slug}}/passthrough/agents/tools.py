@@ -29,9 +29,9 @@ REF = "#/components/schemas/"
 class Tool(NamedTuple):
     """An operation as a tool.
 
-    The ``definition`` describes the tool in the format of the protocol. ``places`` has the place of
-    each argument (``path``, ``query``, ``header`` or ``body``) and the name there. If ``kind`` is
-    not ``JSON``, the body is a file, which agents send as a text.
+    The ``definition`` describes the tool in the format of the protocol. ``places`` maps each
+    argument to its place (``path``, ``query``, ``header`` or ``body``) and its name in the
+    operation. If ``kind`` is not ``JSON``, the body is a file, which agents send as text.
     """
 
     method: str
@@ -80,9 +80,8 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
     texts, more = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
-        stream = (
-            texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]
-        )  # the last event may be incomplete
+        # The last event may be incomplete, so omit it.
+        stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]
         names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
         texts, is_error = _texts_of(stream), is_error or "problem" in names
         if is_whole and "problem" not in names and not body.endswith(SSE_RETRY):
@@ -108,7 +107,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
 def _texts_of(stream: str) -> list[str]:
     """Return the data of a stream, such as the lines of a log, as texts.
 
-    Each event with a name has a text of its own, so that a line of a log cannot imitate it.
+    Events with a name are separate texts, so that a line of a log cannot imitate such an event.
     """
     lines = list[tuple[str, str]]()
     for event in stream.split("\n\n"):
@@ -119,7 +118,7 @@ def _texts_of(stream: str) -> list[str]:
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
-    """Return tools by name, for operations with credentials that take JSON, a file or nothing."""
+    """Return tools by name, for private operations whose body is JSON, a file or empty."""
     routes = iter_route_contexts(app.routes)
     with_slash = {route.path_format for route in routes if ":path}" in str(route.path)}
     document = app.openapi()
@@ -137,6 +136,7 @@ def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
 def _tool(
     method: str, path: str, takes_slash: bool, operation: dict[str, Any], schemas: dict[str, Any]
 ) -> Tool:
+    """Convert an operation of the OpenAPI document to a tool."""
     parameters, kind = [*operation.get("parameters", ())], JSON
     if body := operation.get("requestBody"):
         kind = JSON if JSON in body["content"] else OCTETS
