@@ -20,7 +20,7 @@ from local_flyte.testing import client_of
 from .baking import BIN, PROJECT, Baker, edit, ended, files_in, run
 from .local_flyte.test_command import JOBS
 from .long_running import running
-from .test_update import TEMPLATE, create, cruft, earlier, present, status
+from .test_update import TEMPLATE, create, earlier, present, status, update
 from .walkthrough import code_blocks, commit, for_make, path_with_tools
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) 
     (project / "passthrough/__pycache__").mkdir(parents=True)
     commit(project)
     present(template)
-    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    update(project)
     assert of_the_package(project) == {}
     assert not [line for line in status(project) if line.startswith(("U", "AA", "DD"))]
     assert not list(project.rglob("*.rej"))

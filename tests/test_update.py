@@ -77,6 +77,25 @@ def create(template: Path, baker: Baker, *options: str) -> Path:
     return template.parent / "our-app"
 
 
+def create_earlier(template: Path, baker: Baker) -> Path:
+    """Commit an earlier template, and generate ``our-app`` from it."""
+    earlier(template)
+    commit(template)
+    return create(template, baker)
+
+
+def create_release(release: str, template: Path, baker: Baker) -> Path:
+    """Generate ``our-app`` from a full clone with ``--checkout``, as documented."""
+    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
+        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
+    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=template.parent)
+    return create(template, baker, "--checkout", RELEASES[release])
+
+
+def update(project: Path) -> str:
+    return cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+
+
 def present(template: Path) -> None:
     """Commit the present version, without files of the earlier version."""
     run("git", "switch", "--quiet", "--force-create", "main", cwd=template)
@@ -125,13 +144,11 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
 def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:
     """The earlier version differs in every possible way."""
     template = tmp_path / TEMPLATE
-    earlier(template)
-    commit(template)
-    project = create(template, baker)
+    project = create_earlier(template, baker)
     work_on(project, EDITED)
     commit(project)
     present(template)
-    output = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    output = update(project)
 
     assert "is ready" not in output  # the hook runs in temporary folders of cruft
     check_updated(project, baker, EDITED)
@@ -158,12 +175,8 @@ def check_updated(
 def test_edited_release_is_updated_as_documented(
     release: str, baker: Baker, tmp_path: Path
 ) -> None:
-    """The project is generated with ``--checkout``, as documented, from a full clone."""
-    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
-        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
     template = tmp_path / TEMPLATE
-    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=tmp_path)
-    project = create(template, baker, "--checkout", RELEASES[release])
+    project = create_release(release, template, baker)
     moving = FILES_MOVE.get(release, {})
     package = "our_app" if moving else "app"
     work_on(project, moving or EDITED, package)
@@ -174,9 +187,9 @@ def test_edited_release_is_updated_as_documented(
         (project / ".venv/.gitignore").write_text("*\n")
         path_with_tools(project / ".venv/bin")  # with uvx, which fetches cruft
         (steps,) = code_blocks(ROOT / "CHANGELOG.md", "2.0.0", "sh")
-        *update, apply = steps.replace("my_flyte_app", "our_app").splitlines()
+        *commands, apply = steps.replace("my_flyte_app", "our_app").splitlines()
         config = {"COOKIECUTTER_CONFIG": str(baker.config())}
-        run("sh", "-ec", "\n".join(update), cwd=project, **IDENTITY, **config)
+        run("sh", "-ec", "\n".join(commands), cwd=project, **IDENTITY, **config)
         assert status(project) == []
         ended(["sh", "-c", apply], project)
         assert not list(project.rglob("*.rej"))
@@ -184,7 +197,7 @@ def test_edited_release_is_updated_as_documented(
             assert moving[name][1].splitlines()[0] in (project / name).read_text("utf-8")
             run("git", "checkout", "HEAD", name, cwd=project)
     else:
-        cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+        update(project)
     check_updated(project, baker, {} if moving else EDITED, package)
 
 
@@ -215,17 +228,14 @@ def start_app(project: Path) -> str:
 @pytest.mark.slow
 def test_update_from_2_0_0_detaches_lifespan(baker: Baker, tmp_path: Path) -> None:
     """Git removes the argument ``lifespan`` of ``App`` without a conflict: see CHANGELOG 3.0.0."""
-    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
-        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
     template = tmp_path / TEMPLATE
-    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=tmp_path)
-    project = create(template, baker, "--checkout", RELEASES["2.0.0"])
+    project = create_release("2.0.0", template, baker)
     commit(project)  # git merges within a file whose origin it knows
     main, connecting = project / "app/main.py", "        await connect(settings)\n"
     edit(main, connecting, f'{connecting}        print("our lifespan")\n')
     commit(project)
     present(template)
-    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
+    update(project)
 
     conflict = re.compile(r"<{7}.*?\n(.*?)={7}\n.*?>{7}[^\n]*\n", re.DOTALL)
     main.write_text(conflict.sub(r"\1", main.read_text("utf-8")), "utf-8")  # keep our side
@@ -241,9 +251,7 @@ def test_update_from_2_0_0_detaches_lifespan(baker: Baker, tmp_path: Path) -> No
 def test_make_update_lists_deleted_files_with_edits(baker: Baker, tmp_path: Path) -> None:
     """Git leaves such a file as it is, without a conflict and without a .rej file."""
     template = tmp_path / TEMPLATE
-    earlier(template)
-    commit(template)
-    project = create(template, baker)
+    project = create_earlier(template, baker)
     edit(project / "old.py", "NAME", "OURS")
     commit(project)
     present(template)
@@ -262,9 +270,7 @@ def test_make_update_lists_deleted_files_with_edits(baker: Baker, tmp_path: Path
 def test_make_update_reports_conflicts_and_updates_lock(baker: Baker, tmp_path: Path) -> None:
     """A developer and the template change the same line; the template needs a new package."""
     template = tmp_path / TEMPLATE
-    earlier(template)
-    commit(template)
-    project = create(template, baker)
+    project = create_earlier(template, baker)
     commit(project)  # git merges within a file whose origin it knows
     make("uv.lock", cwd=project)
     makefile = project / "Makefile"
