@@ -140,32 +140,6 @@ def test_flyte_errors_map_to_status(
     assert "\n" not in "".join(lines)
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "code"),
-    [
-        (HTTPException(413, "Content Too Large"), 413, "body_too_large"),
-        (MessageTooLargeError("larger"), 413, "message_too_large"),
-        (TooLargeError("larger"), 413, "response_too_large"),
-        (FlyteLimitError("larger"), 413, "outputs_too_large"),
-        (RequestValidationError([]), 422, "invalid_request"),
-        (InvalidInputs([]), 422, "invalid_inputs"),
-        (CodedError(429, "too_many_requests", "wait"), 429, "too_many_requests"),
-        (StoppingError(), 503, "stopping"),
-        (TimeoutError(), 504, "deadline"),
-        (ConnectError(Code.RESOURCE_EXHAUSTED, ""), 429, "flyte"),
-        (ConnectError(Code.UNAVAILABLE, ""), 503, "flyte"),
-        (DeadlineExceededError("Get"), 504, "flyte"),
-        (HTTPException(403), 403, None),
-        (KeyError(), 500, None),
-    ],
-)
-def test_problem_code_distinguishes_causes_of_status(
-    error: Exception, status: int, code: str | None
-) -> None:
-    problem = Problem.of_exception(error)
-    assert (problem.status, problem.code) == (status, code)
-
-
 def test_openapi_document_lists_the_codes(alice: httpx.Client) -> None:
     """A client may depend on them, so they are written out: none may be renamed or removed."""
     schema = alice.get("/openapi.json").json()["components"]["schemas"]["Problem"]
@@ -191,37 +165,61 @@ NO_TASK = "no such task t in project None, domain None"
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "detail"),
+    ("error", "status", "code", "detail"),
     [
-        (flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, NO_TASK[:14]),
-        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
-        (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
-        (httpx.ReadError("dropped"), 502, None),
-        (TimeoutError(), 504, "this took too long"),
-        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
-        (REFUSED, 403, "not you"),
-        (TooLargeError("larger"), 413, "larger"),
-        (HTTPException(418, [{"b": 1}]), 418, '[{"b": 1}]'),
+        (
+            HTTPException(413, "Content Too Large"),
+            413,
+            "body_too_large",
+            "the body of the request is too large",
+        ),
+        (MessageTooLargeError("larger"), 413, "message_too_large", "larger"),
+        (TooLargeError("larger"), 413, "response_too_large", "larger"),
+        (FlyteLimitError("larger"), 413, "outputs_too_large", "larger"),
+        (CodedError(429, "too_many_requests", "wait"), 429, "too_many_requests", "wait"),
+        (StoppingError(), 503, "stopping", "this replica stops: send it again"),
+        (TimeoutError(), 504, "deadline", "this took too long"),
+        (
+            flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK),
+            404,
+            "flyte",
+            NO_TASK[:14],
+        ),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "flyte", "odd"),
+        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, "flyte", None),
+        (ConnectError(Code.RESOURCE_EXHAUSTED, "slow"), 429, "flyte", "slow"),
+        (DeadlineExceededError("Get"), 504, "flyte", "Flyte did not answer in time"),
+        (httpx.ReadError("dropped"), 502, None, None),
+        (REFUSED, 403, None, "not you"),
+        (HTTPException(418, [{"b": 1}]), 418, None, '[{"b": 1}]'),
+        (KeyError(), 500, None, None),
     ],
 )
-def test_exceptions_map_to_problems(error: Exception, status: int, detail: str | None) -> None:
+def test_exceptions_map_to_problems(
+    error: Exception, status: int, code: str | None, detail: str | None
+) -> None:
     wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
     wrapped.__cause__ = error
     calls = (ConnectError, DeadlineExceededError)
     for raised in (error, wrapped) if isinstance(error, calls) else (error,):
         problem = Problem.of_exception(raised)
-        assert (problem.status, problem.detail, problem.errors) == (status, detail, None)
+        assert (problem.status, problem.code, problem.detail) == (status, code, detail)
+        assert problem.errors is None
         assert problem.title == http.client.responses.get(status, "Error")
 
 
 def test_validation_problem_has_locations_without_values() -> None:
     many = [{"loc": ("query", n), "msg": "no", "input": "s3cret"} for n in range(200)]
-    for error, expected in (
-        (InvalidInputs([(("a", 0), "wrong")]), [(["inputs", "a", 0], "wrong")]),
-        (RequestValidationError(many), [(["query", n], "no") for n in range(100)]),
+    for error, code, expected in (
+        (InvalidInputs([(("a", 0), "wrong")]), "invalid_inputs", [(["inputs", "a", 0], "wrong")]),
+        (
+            RequestValidationError(many),
+            "invalid_request",
+            [(["query", n], "no") for n in range(100)],
+        ),
     ):
         problem = Problem.of_exception(error)
-        assert problem.status == 422
+        assert (problem.status, problem.code) == (422, code)
         assert [(value.location, value.detail) for value in problem.errors or ()] == expected
         assert "s3cret" not in problem.model_dump_json()
 
