@@ -303,11 +303,11 @@ def test_guarantees_fail_for_endpoint_without_flyte(
     assert not re.search("FAILED .*hello", output)
 
 
-def test_old_guarantee_tests_run_with_a_warning(project: Path) -> None:
+def test_old_guarantee_tests_warn(project: Path) -> None:
     """A merge by hand may leave ``tests/test_promises.py`` of version 3 in a project."""
     old = project / "tests/test_promises.py"
     (project / GUARANTEES).rename(old)
     edit(old, "local_flyte.guarantees", "local_flyte.promises")
-    output = run([*PYTEST, old, "-k", "without_credentials"], project)
-    assert re.search(r"^\d\d passed, .*1 warning", output, re.MULTILINE)
+    output = run([*PYTEST, "--collect-only", old], project)
+    assert re.search(r"^\d{3} tests collected", output, re.MULTILINE)
     assert "move your EXAMPLES to tests/test_guarantees.py" in output

@@ -141,16 +141,25 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]], package: str =
         edit(project / (name if present else RENAMED[name]), old, new)
 
 
-def test_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:
-    """The earlier version differs in every possible way."""
+@pytest.mark.slow
+def test_make_update_keeps_changes_of_developer(baker: Baker, tmp_path: Path) -> None:
+    """The earlier version differs in every possible way.
+
+    Git leaves an edited file that the template has deleted, without a conflict or a .rej file.
+    """
     template = tmp_path / TEMPLATE
     project = create_earlier(template, baker)
-    work_on(project, EDITED)
+    work_on(project, EDITED | {"old.py": ("NAME", "OURS")})
     commit(project)
     present(template)
-    output = update(project)
+    output = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
 
     assert "is ready" not in output  # the hook runs in temporary folders of cruft
+    problem = "old.py: the template has deleted it, but you have changed it: "
+    assert output.count("the template has deleted") == output.count(problem) == 1
+    assert "OURS" in (project / "old.py").read_text("utf-8")
+    (project / "old.py").unlink()
+    assert not list(project.rglob("*.rej"))
     check_updated(project, baker, EDITED)
 
 
@@ -226,6 +235,7 @@ def start_app(project: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.weekly
 def test_update_from_2_0_0_detaches_lifespan(baker: Baker, tmp_path: Path) -> None:
     """Git removes the argument ``lifespan`` of ``App`` without a conflict: see CHANGELOG 3.0.0."""
     template = tmp_path / TEMPLATE
@@ -245,24 +255,6 @@ def test_update_from_2_0_0_detaches_lifespan(baker: Baker, tmp_path: Path) -> No
     middleware = "        middleware=["
     edit(main, middleware, f"        lifespan=lifespan,\n{middleware}")
     assert "our lifespan" in start_app(project)
-
-
-@pytest.mark.slow
-def test_make_update_lists_deleted_files_with_edits(baker: Baker, tmp_path: Path) -> None:
-    """Git leaves such a file as it is, without a conflict and without a .rej file."""
-    template = tmp_path / TEMPLATE
-    project = create_earlier(template, baker)
-    edit(project / "old.py", "NAME", "OURS")
-    commit(project)
-    present(template)
-    printed = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
-
-    problem = "the template has deleted it, but you have changed it"
-    assert [line for line in printed.splitlines() if problem in line] == [
-        f"old.py: {problem}: move your changes, then delete it"
-    ]
-    assert "OURS" in (project / "old.py").read_text("utf-8")
-    assert not list(project.glob("*.rej"))
 
 
 @pytest.mark.weekly

@@ -102,12 +102,12 @@ def test_secrets_reach_tasks_and_apps(
 
 @needs_deployment
 def test_narrower_scope_overrides_wider_scope(flyte: Callable[..., str]) -> None:
-    flyte("create", "secret", "my-file", "--value", "x")
+    for name in ("my-file", "my-key"):
+        flyte("create", "secret", name, "--value", "everybody's")
     domain: tuple[str, ...] = ("--domain", "development")
     for scope in (("--domain", "staging"), (*domain, "--project", "others")):
         flyte("create", "secret", "my-key", "--value", "another", *scope)
     for value, scope in (
-        ("everybody's", domain[:0]),
         ("the-domain's", domain),
         ("the-project's", (*domain, "--project", "flytesnacks")),
     ):

@@ -56,7 +56,7 @@ def test_two_browsers_run_tasks_as_their_own_users(browser: Browser, chain: Chai
         assert {run["executed_by"]["subject"] for run in mine} == {sub}
 
 
-def test_tab_shows_another_user_after_sign_in_elsewhere(browser: Browser, chain: Chain) -> None:
+def test_tab_follows_sign_in_and_sign_out_elsewhere(browser: Browser, chain: Chain) -> None:
     tab = tab_of(browser, chain, "alice")
     other = tab.context.new_page()
     other.goto("/oauth2/start?rd=/")
@@ -65,19 +65,12 @@ def test_tab_shows_another_user_after_sign_in_elsewhere(browser: Browser, chain:
     expect(tab.locator("#who")).to_contain_text("bob")
     assert tab.evaluate(RUN, {"inputs": {"name": "x"}})["executed_by"]["subject"] == "bob"
 
-
-def test_tab_recovers_after_sign_out_and_sign_in_elsewhere(browser: Browser, chain: Chain) -> None:
-    tab = tab_of(browser, chain, "alice")
-    other = tab.context.new_page()
     other.goto(str(tab.get_by_role("link", name="Sign out").get_attribute("href")))
     tab.goto("/#/runs")
     expect(tab.locator("#who")).to_have_text("not signed in")
     sign_in(other, "alice")  # because the page at / leads to the provider
     look_again(tab)
     expect(tab.locator("#who")).to_contain_text("alice")
-    tab.context.clear_cookies()
-    tab.reload()
-    sign_in(tab, "bob")
 
 
 @pytest.mark.parametrize(("store", "served"), [("redis", 8), ("cookie", 1)])
@@ -123,15 +116,6 @@ def test_stream_outlives_token_and_reconnection_has_new_one(
         assert (problem.type, json.loads(problem.data)["status"]) == ("problem", 401)
         reconnected = alice.get(f"/runs/{run}/events", headers={"Last-Event-ID": phases[-1].id})
         assert '"phase":"succeeded"' in reconnected.text
-
-
-def test_service_account_acts_with_its_own_token(chain: Chain) -> None:
-    chain.provider.clients["ci"] = {"client_id": "ci", "client_secret": "s3cret"}
-    with chain.client() as client:
-        form = {"grant_type": "client_credentials", "client_id": "ci", "client_secret": "s3cret"}
-        token = client.post(f"{chain.provider.issuer}/token", data=form).json()["access_token"]
-        me = client.get("/me", headers={"Authorization": f"Bearer {token}"}).json()
-    assert me["subject"] == "ci"
 
 
 @pytest.mark.parametrize("name", ["oauth2-proxy.cfg", "envoy.yaml"])
