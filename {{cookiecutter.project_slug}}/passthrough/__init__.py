@@ -1,45 +1,54 @@
-"""Makes the app act as its callers. Don't edit it: updates of the template replace it.
+"""The code of the template, which makes the app call Flyte as the caller of each request.
 
-``app/`` and ``deployment.py`` import only from here and, if agents are served, from
-``passthrough.agents``. Behind it, ``http`` deals with requests, ``calls`` with calls to Flyte, and
-``values`` with values; ``extras`` has what the SDK lacks.
+Do not edit this package, because updates of the template replace it. ``app/`` and ``deployment.py``
+import only names of this module and, if the app serves agents, of ``passthrough.agents``.
 
-The heart is 1,500 lines, to be read in this order: ``passthrough_auth.py``, ``http/middleware.py``,
-``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``, ``calls/slots.py``,
-``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. Values are
-``calls/json_values.py`` and ``values/``. Look up the rest.
+The package has four parts. ``http`` handles requests, ``calls`` handles calls to Flyte, ``values``
+converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 
-- The *caller* is the person, or the application, as whom a request calls Flyte.
-- The *client* is the program that sends the request and may leave: a browser, a script, an agent.
-- A *subject* is Flyte's identifier of a caller.
+To understand the package, read these files in this order: ``passthrough_auth.py``,
+``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
+``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. They
+are 1,500 lines. For values, read ``calls/json_values.py`` and ``values/``.
 
-What one asks first:
+Three terms are used in all files:
 
-- What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``,
-  ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
-  Such a request has no caller, and no limits of one.
-- How does the app start, and stop? ``application.py``: `App.__call__`, and `Protocol.shutdown`,
-  which ends streams at once and other requests after ten seconds (`Cancellation`). `App.openapi`
-  there adds to the API's document which operations need credentials.
-- Where is a request refused? In ``http/middleware.py``, which lists all places in order.
-- Where is the deadline of a request? `Deadline`, in ``calls/request_state.py``: the response begins
-  within twice ``FLYTE_TIMEOUT``, or within the `deadline` of its endpoint. Otherwise the endpoint
-  and its calls are cancelled, and the response is a 504.
-- Where is a disconnect noticed? In ``http/cancellation.py``; the endpoint and its calls end, too.
-- How does a watch end? ``extras/watching.py``: with its request; two seconds after the last news
-  once the run's root action has ended; and, if it is of one action, with that action.
-- Where are headers added? In ``http/headers.py``; a developer adds some by ``App(headers={…})``.
-- Which places respond with 413 or 422? ``limits.py`` lists them. Codes: ``http/problems.py``.
-- What bounds the memory? ``calls/slots.py``: one request at a time may hold a large message.
-- What changes the SDK? ``calls/make_safe.py``; ``docs/flyte-remote.md`` says what is different.
-- What proves that callers never mix? ``test_concurrent_callers_are_never_mixed_up``, in
-  ``local_flyte/guarantees.py``.
-- Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
-  that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
-- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it, by the schema that
-  forms have, too (``values/schemas.py``). ``flyte.run`` of a registered task calls it through
-  ``calls/json_values.py``.
-- Where do I add an endpoint? In ``app/routers``: the README shows how.
+- The *caller* is the user, or the application, with whose credentials a request calls Flyte.
+- The *client* is the program that sends the request, such as a browser, a script or an agent.
+- A *subject* is the identifier of a caller in Flyte.
+
+Frequent questions:
+
+- Which paths need no authentication? ``PATHS`` in ``http/public.py``, ``METADATA`` in
+  ``agents/resource_metadata.py``, and the argument ``public`` in ``app/main.py`` list them. A
+  request to such a public path has no caller, and no limit per caller.
+- How does the app start and shut down? `App.__call__` and `Protocol.shutdown` in ``application.py``
+  do this. At a graceful shutdown, event streams end at once, and other requests end after ten
+  seconds (`Cancellation`).
+- Where is a request refused? ``http/middleware.py`` lists all middleware in order, with each
+  status. `App.build_middleware_stack` in ``application.py`` puts them together.
+- Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts them
+  into ``flyte.remote.auth_metadata``, and ``calls/interceptor.py`` sends them.
+- Where is the deadline of a request? It is `Deadline` in ``calls/request_state.py``. The response
+  must begin within twice ``FLYTE_TIMEOUT``, or within the `deadline` of the endpoint. Otherwise the
+  app cancels the endpoint and the calls to Flyte, and responds with 504.
+- Who notices that the client has disconnected? `Cancellation` in ``http/cancellation.py`` does, and
+  cancels the endpoint and the calls to Flyte. ``http/response.py`` disconnects slow clients.
+- When does a watch end? ``extras/watching.py`` ends it with the request, two seconds after the last
+  update of a run whose root action has ended, or when the watched action ends.
+- Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
+  more headers with ``App(headers=…)``.
+- Which status does an error have? ``http/problems.py`` converts errors to responses. ``limits.py``
+  lists the causes of 413 and 422.
+- How is memory limited? With the slots in ``calls/slots.py``, only one request at a time may hold a
+  large message from Flyte.
+- What changes the SDK? ``calls/make_safe.py`` makes all changes, and ``calls/sdk.py`` lists all
+  private names of the SDK. The page docs/flyte-remote.md shows the differences to developers.
+- How does a JSON value become a literal? ``flyte.run`` calls ``calls/json_values.py``, which calls
+  ``Converter`` in ``values/inputs.py``. ``values/schemas.py`` makes the JSON Schema of an input.
+- Which test proves that requests never mix callers? It is
+  ``test_concurrent_callers_are_never_mixed_up`` in ``local_flyte/guarantees.py``.
+- Where do I add an endpoint? Add it in ``app/routers``, as the README shows.
 """
 
 import typing
@@ -55,13 +64,13 @@ from .http.forwarding import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter
 from .http.public import PageFiles
 
-# What endpoints take
+# Dependencies and parameters of endpoints
 from .dependencies import CallerDep, SubjectDep
 from .http.callers import find_caller
 from .dependencies import deadline, ActionDep, RunDep, TaskDep
 from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 
-# What they return
+# Models and types of responses
 from .models import Action, Caller, Condition, Identity, TruncatedText
 from .models import (
     ANSWER_TYPES,
@@ -74,14 +83,14 @@ from .models import (
     time_of,
 )
 
-# What the SDK lacks
+# Functions that the SDK lacks
 from .extras.reading import NEWEST_FIRST, fetch_data, fetch_details, listed_details, state_of, take
 from .extras.reading import fetch_condition, fetch_conditions, fetch_paused_actions
 from .extras.reading import fetch_paused_runs, fetch_report_url
 from .extras.watching import best_effort, wait_for, wait_for_answer, watch_details, watch_run
 from .extras.following import LOG_ID, follow_log
 
-# To call other apps
+# Calls to other apps
 from .calls.sdk import callers_credentials
 
 OLD_NAMES = {
@@ -94,12 +103,12 @@ OLD_NAMES = {
     "runs_that_ask": "fetch_paused_runs",
     "validated": "validate_env",
 }
-"""Names of version 3 with their new names. The next major version removes them."""
+"""Former names of exports with the current names. They work until the next major version."""
 
 if not typing.TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Return an export by its old name, with a warning."""
+        """Return an export by a former name, with a warning."""
         if name not in OLD_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         new = OLD_NAMES[name]

@@ -1,4 +1,4 @@
-"""How the app starts: settings are read, Flyte is connected to, the app is built and served."""
+"""Reads the settings, connects to Flyte, builds the FastAPI app, and serves it with uvicorn."""
 
 import asyncio
 import gc
@@ -44,8 +44,8 @@ BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access tok
 COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
 TELEMETRY: TelemetryConfig = {
     "auto_configure": True,  # if OTEL_EXPORTER_OTLP_ENDPOINT is set
-    "logs": False,  # problems.py logs exceptions, without credentials
-    "operation_spans": False,  # FastAPI's own steps
+    "logs": False,  # problems.py logs exceptions without credentials
+    "operation_spans": False,  # no spans for single steps of FastAPI
 }
 PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     {
@@ -56,35 +56,58 @@ PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     }
     for name in ("project", "domain")
 ]
-"""Parameters of every operation, if the app has `ProjectDomain`: agents' tools have them, too."""
-MAX_PIPELINED = 10  # requests that wait behind another on a connection; then it is closed
-WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
+"""Parameters of all operations and tools, if the app has `ProjectDomain`."""
+MAX_PIPELINED = 10  # waiting requests on a connection; with more, the connection is closed
+HELP = "See env_vars in deployment.py. `make dev` starts the app with a local Flyte server."
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
-    """Read the settings from the environment.
+    """Read the settings from environment variables.
+
+    Args:
+        kind: The class of the settings.
+        environ: The environment variables. Empty variables are ignored.
+
+    Returns:
+        The settings.
 
     Raises:
-        StartError: Lists what is wrong and what to give, but no value: it may be a credential.
+        StartError: A value is invalid, so the app does not start. The message names each variable
+            and valid values. It contains no value, because a value may be a credential.
+
+    Example:
+        >>> load_settings(Settings, {"FLYTE_TIMEOUT": "60"}).flyte_timeout
+        60.0
     """
     lines = ["cannot start with these environment variables:"]
     try:
         return kind.model_validate({name: value for name, value in environ.items() if value})
     except ValidationError as error:
         for one in error.errors(include_url=False):
-            variable, *place = one["loc"] or ("together",)  # of a check of several settings
+            variable, *place = one["loc"] or ("together",)  # for a check of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
             lines.append(f"{variable}{entry}: {one['msg'].removeprefix('Value error, ')}")
     raise StartError("\n  ".join(dict.fromkeys(lines)))
 
 
 def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
-    """Return the variables of a deployment, or of ``.env``, if the app will start with them.
+    """Validate the environment variables of a deployment, or of ``.env``, before the app starts.
+
+    Args:
+        kind: The class of the settings.
+        variables: The environment variables.
+
+    Returns:
+        The same variables, for ``env_vars=`` in ``deployment.py``.
 
     Raises:
-        StartError: It will not, or one looks like a setting that is misspelt.
+        StartError: A value is invalid, or a name looks like a misspelt setting.
+
+    Example:
+        >>> validate_env(Settings, {"LOG_LEVEL": "DEBUG"})
+        {'LOG_LEVEL': 'DEBUG'}
     """
     load_settings(kind, variables)
     aliases: list[Any] = [field.validation_alias for field in kind.model_fields.values()]
@@ -96,22 +119,33 @@ def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, s
 
 
 async def connect(settings: Settings) -> None:
-    """Initialise the SDK to call Flyte as each request's caller, as `App` does at its start.
+    """Initialise the SDK to call Flyte as the caller of each request. This sends no request yet.
 
-    It sends nothing yet.
+    `App` calls this function when it starts. Another app must call it in its lifespan.
+
+    Args:
+        settings: The settings with the address of Flyte.
 
     Raises:
-        StartError: There is no address for Flyte, or the connection would be plaintext, over which
-            the SDK silently drops credentials (github.com/flyteorg/flyte-sdk, pull request 761).
+        StartError: There is no address of Flyte, or the connection would have no TLS, so that the
+            SDK would omit credentials silently (github.com/flyteorg/flyte-sdk, pull request 761).
+
+    Example:
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+            await connect(settings)
+            yield
+
+        app = FastAPI(lifespan=lifespan)
     """
     if not settings.flyte_endpoint:
-        wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
-        raise StartError(f"cannot start: {wrong}. {WHERE}")
+        problem = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
+        raise StartError(f"cannot start: {problem}. {HELP}")
     if settings.flyte_plaintext and not settings.allow_anonymous:
         raise StartError(
             "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
             " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS, or"
-            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {HELP}"
         )
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
@@ -120,13 +154,26 @@ async def connect(settings: Settings) -> None:
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
-        batch_size=200,  # the most that Flyte lists at once
+        batch_size=200,  # the largest page that Flyte returns
     )
-    set_up_logging(settings)  # again: the SDK has added a handler, which redacts nothing
+    set_up_logging(settings)  # again, to remove the handler of the SDK, which redacts nothing
 
 
 class App(FastAPI):
-    """A FastAPI app with documentation, probes and problem responses. Flyte can pickle it."""
+    """A FastAPI app with a health check, offline documentation and problem responses (RFC 9457).
+
+    The app connects to Flyte when it starts. ``http/middleware.py`` lists which requests the app
+    refuses, and with which status. ``flyte deploy`` can pickle the app.
+
+    Example:
+        app = App(
+            settings,
+            public={"/version"},
+            middleware=[passthrough_middleware(settings), ProjectDomain],
+            title="my-app",
+        )
+        app.include_router(router)
+    """
 
     def __init__(
         self,
@@ -140,14 +187,17 @@ class App(FastAPI):
         """Build an app.
 
         Args:
-            settings: The app's.
-            public: Paths that need no credentials, besides those of the documentation.
-            middleware: For all requests but public ones, inside the app's own; the outermost first.
-            headers: For every response that does not set them itself, instead of those of the
-                same name in ``http/headers.py``.
-            import_name: The app's module and variable, such as ``app.main:app``, by which
+            settings: The settings of the app.
+            public: Paths that need no credentials, besides the paths of the documentation.
+            middleware: Middleware for private requests. The first one is the outermost.
+            headers: Headers for all responses, unless an endpoint sets them. They replace headers
+                with the same name in ``http/headers.py``.
+            import_name: The module and the variable of the app, such as ``app.main:app``, by which
                 ``flyte deploy`` pickles the app.
-            options: FastAPI's.
+            options: Further arguments of ``FastAPI``.
+
+        Raises:
+            PicklingError: ``flyte deploy`` pickles an app without ``import_name``.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
         self._headers, self._import_name = headers or {}, import_name
@@ -163,13 +213,13 @@ class App(FastAPI):
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """Values of WWW-Authenticate in a 401, by the path; else ``Bearer``."""
+        """Functions by path that return ``WWW-Authenticate`` of a 401, by default ``Bearer``."""
         self.include_router(public_routes.router)
         self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put `RequestMiddleware` outside of the developer's middleware, to answer its errors."""
-        # Routes are tried in order: the owner's come first, because they are asked for more often.
+        """Add middleware. `RequestMiddleware` is outside, to send errors of other middleware."""
+        # Starlette tries routes in order, so put the most frequently used ones first.
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
@@ -181,14 +231,14 @@ class App(FastAPI):
         return super().build_middleware_stack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope; connect to Flyte before the owner's lifespan."""
+        """Serve one ASGI scope. Connect to Flyte before the lifespan of the developer."""
         if scope["type"] == "lifespan":
             set_up_logging(self.settings)
             try:
                 make_safe()
                 await connect(self.settings)
             except (Exception, StartError) as error:
-                # Or a server would take the app for one without a lifespan, and serve it.
+                # Without this message, a server would serve the app without its lifespan.
                 text = str(error) if isinstance(error, StartError) else traceback.format_exc()
                 await send({"type": "lifespan.startup.failed", "message": text})
                 raise
@@ -196,7 +246,7 @@ class App(FastAPI):
         await super().__call__(scope, receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
+        """Pickle the app by name, because routers hold locks, which cannot be pickled."""
         if not self._import_name:
             raise PicklingError("the app has no name: give App(import_name=f'{__name__}:app')")
         return pkgutil.resolve_name, (self._import_name,)
@@ -206,7 +256,7 @@ class App(FastAPI):
         if self.openapi_schema:
             return self.openapi_schema
         document = super().openapi()
-        # FastAPI puts the server's prefix (--root-path) before it.
+        # If uvicorn has a prefix (--root-path), FastAPI puts the prefix before this server.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         document["components"]["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
@@ -232,25 +282,27 @@ class App(FastAPI):
 def prepare_the_process(settings: Settings) -> None:
     """Change the process when the app starts.
 
-    - The garbage collector skips what exists from the start, and runs less often: otherwise
-      ``GET /me`` costs a sixth more, with 100 at once.
-    - There are so many threads that no caller can hold all of them.
+    - The garbage collector ignores existing objects and runs less often. Otherwise 100 concurrent
+      ``GET /me`` would take a sixth more time.
+    - There are more threads than one caller can use.
 
-    Elsewhere, the app changes attributes of ``flyte`` and the variable ``DO_NOT_TRACK``, because
-    the SDK would send reports of usage (`make_safe`); handlers and levels of loggers, unless the
-    owner has set handlers (`set_up_logging`); the event loop's finaliser of abandoned generators
-    (``passthrough_auth.py``); with agents, the level of ``mcp.server``; and nothing else of the
-    process.
+    Other modules also change the process:
+
+    - `make_safe` changes attributes of ``flyte`` and sets the variable ``DO_NOT_TRACK``.
+    - `set_up_logging` changes handlers and levels of loggers, if there are no other handlers.
+    - ``passthrough_auth.py`` changes how the event loop closes abandoned generators.
+    - ``agents`` changes the log level of ``mcp.server``.
     """
     gc.freeze()
     gc.set_threshold(10_000)
     threads = anyio.to_thread.current_default_thread_limiter()
-    threads.total_tokens = most = max(40, 2 * settings.max_concurrent_requests_per_caller)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))
+    threads.total_tokens = max(40, 2 * settings.max_concurrent_requests_per_caller)
+    executor = ThreadPoolExecutor(int(threads.total_tokens))
+    asyncio.get_running_loop().set_default_executor(executor)
 
 
 class Protocol(HttpToolsProtocol):
-    """The server's side of a connection, with corrections of uvicorn's."""
+    """A connection of uvicorn, with corrections of disconnects and of graceful shutdown."""
 
     _running: RequestResponseCycle | None = None
 
@@ -259,7 +311,7 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
-        """Go on reading after a pipelined request; otherwise a disconnect would stay unnoticed."""
+        """Continue to read after a pipelined request, to notice a disconnect."""
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
@@ -267,11 +319,11 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the running request that its client has left, and free the last request.
+        """Notify the running request of the disconnect, and free the last request.
 
-        uvicorn tells only the request that was received last. After a reset, it keeps the last
-        request, with credentials, until ``timeout_keep_alive`` is over: six clients whom nobody
-        knows took 38 MB a second.
+        uvicorn notifies only the last received request. After a reset, uvicorn keeps the last
+        request with credentials until ``timeout_keep_alive`` is over, so that six unknown clients
+        could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:
@@ -282,10 +334,10 @@ class Protocol(HttpToolsProtocol):
             timer.cancel()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: the request is served, and `RequestMiddleware` refuses WebSockets."""
+        """Log nothing, because `RequestMiddleware` refuses WebSockets."""
 
     def shutdown(self) -> None:
-        """End requests: the server, which stops, waits for those that are open."""
+        """Stop open requests, because uvicorn waits for them."""
         super().shutdown()
         for call, loop in list(called_at_stop.items()):
             if loop is self.loop:  # another thread may have another server
@@ -294,14 +346,18 @@ class Protocol(HttpToolsProtocol):
 
 
 UVICORN: dict[str, Any] = {
-    "http": f"{__name__}:Protocol",  # by its name, as the variable UVICORN_HTTP has it
-    "ws": "none",  # event streams do what the app needs; http/middleware.py accepts none either
-    "proxy_headers": False,  # the app does not use the client's address
-    "access_log": False,  # http/middleware.py has its own
-    "reset_contextvars": True,  # nothing of one request is left for the next on its connection
-    # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
-    # while a proxy sends a request on it, the request fails.
+    "http": f"{__name__}:Protocol",  # a name, so that UVICORN_HTTP can have the same value
+    "ws": "none",  # the app uses event streams instead of WebSockets
+    "proxy_headers": False,  # the app does not use the address of the client
+    "access_log": False,  # http/middleware.py writes the access log
+    "reset_contextvars": True,  # separate the requests of a connection
+    # This must be longer than proxies keep idle connections, usually 60 or 90 seconds. Otherwise
+    # the app may close a connection while a proxy sends a request.
     "timeout_keep_alive": 120,
     "timeout_graceful_shutdown": 20,
 }
-"""Options of ``uvicorn.Config``, the same however the app is started."""
+"""Options of ``uvicorn.Config`` that the app needs, also for graceful shutdown.
+
+Example:
+    server = uvicorn.Server(uvicorn.Config("app.main:app", port=8000, **UVICORN))
+"""

@@ -24,7 +24,7 @@ from .calls.json_values import translated
 from .calls.request_state import this_request
 from .extras.reading import state_of
 from .http.callers import find_caller
-from .http.problems import MOST_ERRORS
+from .http.problems import MAX_ERRORS
 from .models import Caller
 from .values.schemas import inputs_schema
 
@@ -242,7 +242,7 @@ class RequestBody(BaseModel, extra="forbid"):
         if not isinstance(body, dict):
             return body
         # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
-        return dict(islice(body.items(), len(cls.model_fields) + MOST_ERRORS))
+        return dict(islice(body.items(), len(cls.model_fields) + MAX_ERRORS))
 
 
 async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:

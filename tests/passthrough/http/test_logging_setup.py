@@ -9,7 +9,7 @@ import pytest
 from flyte import remote
 
 from passthrough.calls.redaction import REDACTED
-from passthrough.http.logging_setup import RECORD_CHARS, LogFormatter, set_up_logging
+from passthrough.http.logging_setup import MAX_RECORD_CHARS, LogFormatter, set_up_logging
 from passthrough.settings import Settings
 
 from ..support import run_python
@@ -42,7 +42,7 @@ def test_log_record_is_short_and_cannot_be_forged(form: Any, message: str, shown
     else:
         assert line.isprintable()
         assert json.loads(line).items() >= {"level": "ERROR", "logger": "flyte"}.items()
-        assert len(json.loads(line)["message"]) <= RECORD_CHARS
+        assert len(json.loads(line)["message"]) <= MAX_RECORD_CHARS
 
 
 APP = """

@@ -14,31 +14,41 @@ import pytest
 from fastapi import APIRouter
 
 import passthrough
+from app.routers import me
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, start, wait_until
-from passthrough import agents, dependencies, models
+from passthrough import agents, application, dependencies, limits, models, settings
+from passthrough.agents import resource_metadata
+from passthrough.calls import sdk
 from passthrough.extras import following, reading, watching
+from passthrough.http import callers, forwarding, logging_setup, public
 
 from ..support import build_app
 
-MODULES = (agents, dependencies, models, following, reading, watching)
+MODULES: list[ModuleType] = [agents, application, callers, dependencies, following, forwarding]
+MODULES += [limits, logging_setup, models, public, reading, resource_metadata, sdk, settings]
+MODULES += [watching]
 IMPORTS = """
+import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import flyte
+import httpx
+import uvicorn
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import Body, Request, Response
+from fastapi import Body, FastAPI, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import BaseModel
 
 from passthrough import *
-from passthrough.agents import serve_agents
+from passthrough.agents import Issuer, OAuthScope, serve_agents
 """
 """The imports that the examples leave out."""
 
@@ -52,15 +62,24 @@ def docstrings(module: ModuleType) -> Iterator[tuple[str, str]]:
                 methods = [of for of in node.body if getattr(of, "name", "") == "of"]
                 texts = [ast.get_docstring(of) for of in (node, *methods)]  # type: ignore[arg-type]
                 yield node.name, "\n\n".join(filter(None, texts))
-            case ast.Assign(targets=[ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+            case (
+                ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)),
+                ast.Expr(ast.Constant(str(text))),
+            ):
                 yield name, inspect.cleandoc(text)
 
 
+def exported() -> set[str]:
+    """Return the exports of `passthrough` and `passthrough.agents`."""
+    body = ast.parse(inspect.getsource(passthrough)).body
+    imports = [node for node in body if isinstance(node, ast.ImportFrom)]
+    return {alias.name for node in imports for alias in node.names} | AGENTS
+
+
+AGENTS = {"Issuer", "OAuthScope", "serve_agents"}
+EXPORTED = exported() - {"Caller"}
 EXPORTS = {
-    name: text
-    for module in MODULES
-    for name, text in docstrings(module)
-    if name in {*vars(passthrough), "serve_agents"} - {"Caller"}
+    name: text for module in MODULES for name, text in docstrings(module) if name in EXPORTED
 }
 EXAMPLES = {
     name: textwrap.dedent(text.partition("Example:\n")[2]) for name, text in EXPORTS.items()
@@ -68,13 +87,20 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def routers(local_flyte: LocalFlyte) -> dict[str, APIRouter]:
+def other_app(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The URL of an app that the example of `callers_credentials` calls."""
+    with serving(build_app(me.router)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def routers(other_app: str) -> dict[str, APIRouter]:
     """The endpoints that the examples define, by the export."""
     made = {}
     for name, code in EXAMPLES.items():
         namespace: dict[str, Any] = {}
         exec(IMPORTS, namespace)
-        namespace["router"] = APIRouter()
+        namespace["router"], namespace["OTHER_APP"] = APIRouter(), other_app
         namespace["settings"] = passthrough.load_settings(passthrough.Settings)
         if ">>>" in code:
             test = doctest.DocTestParser().get_doctest(code, namespace, name, None, None)
@@ -104,7 +130,7 @@ def asking(client: httpx.Client) -> tuple[str, str]:
 
 
 def test_each_export_has_an_example() -> None:
-    assert [name for name, code in EXAMPLES.items() if not code] == []
+    assert sorted(name for name in EXPORTED if not EXAMPLES.get(name)) == []
 
 
 def test_examples_work(

@@ -128,11 +128,12 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
         ConnectError: There are no credentials, for example because this is no request (401).
 
     Example:
-        @router.get("/report-of-another-app")
-        async def read_other_app() -> dict[str, str]:
+        @router.get("/me-in-other-app")
+        async def read_me_in_other_app() -> dict[str, Any]:
+            # OTHER_APP = "https://other-app.example.com"
             headers = dict(callers_credentials())
-            async with httpx.AsyncClient(follow_redirects=False) as client:
-                response = await client.get("https://other-app.example.com/me", headers=headers)
+            async with httpx.AsyncClient(base_url=OTHER_APP, headers=headers) as client:
+                response = await client.get("/me")
             return response.raise_for_status().json()
     """
     if credentials := forwarded_credentials():

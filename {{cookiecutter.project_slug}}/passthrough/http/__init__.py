@@ -1,1 +1,1 @@
-"""Incoming requests. ``middleware.py`` is the outermost middleware, and lists all others."""
+"""Incoming requests. ``middleware.py`` has the outermost middleware, and a list of all others."""

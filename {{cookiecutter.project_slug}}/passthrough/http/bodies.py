@@ -1,4 +1,4 @@
-"""Limits of request bodies: their size, their senders, and how many are in memory or on disk."""
+"""Limits the size and the number of request bodies in memory and on disk."""
 
 import asyncio
 import math
@@ -16,29 +16,29 @@ from ..limits import limits
 from .callers import find_caller
 
 MAX_UNAUTHENTICATED_BODY = 4 * 1024
-"""In bytes. Before a larger body is read, the app asks Flyte for the caller."""
-BEFORE_VALUES = b"[", b"{", b",", b":"  # in JSON: a cheap count of values, before they are parsed
+"""Maximum size of a body, in bytes, that the app reads before Flyte has verified the caller."""
+BEFORE_VALUES = b"[", b"{", b",", b":"  # in JSON, to count values without parsing
 
 
 def size_of_body(scope: Scope) -> float:
-    """Return the number of bytes of a request's body; infinity if the client has not told it."""
+    """Return the size of a body in bytes; infinity if the client does not send the length."""
     headers = dict(scope["headers"])
     return math.inf if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
 
 
 class RequestBodyMiddleware:
-    """Reads large bodies only from callers whom Flyte knows, and few of them at the same time.
+    """Reads large bodies only from callers whom Flyte knows, and only a few at the same time.
 
-    From others it reads up to `MAX_UNAUTHENTICATED_BODY`. A body is read after routing, up to its
-    route's ``max_body_size``. A large JSON body needs a memory slot (``calls/slots.py``) once it
-    has arrived, because FastAPI then parses it. The request of a tool call has no length here: the
-    agent's message, of which it is a part, has the slot.
+    From other callers, it reads up to `MAX_UNAUTHENTICATED_BODY`. A body is read after routing, up
+    to the ``max_body_size`` of the route. When a large JSON body has arrived, the request acquires
+    a memory slot (``calls/slots.py``), because FastAPI parses the body next. The inner request of a
+    tool call has no ``Content-Length``, so it needs no slot: the message of the agent holds one.
     """
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        self._app, self._largest = app, largest
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+        self._app, self._max_body_size = app, max_body_size
         self._uploads = WeakValueDictionary[str | None, asyncio.Semaphore]()
-        self._limited = RequestBodyLimitMiddleware(self._receive, largest)
+        self._limited = RequestBodyLimitMiddleware(self._receive, max_body_size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -48,9 +48,9 @@ class RequestBodyMiddleware:
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         size, state, received, values = size_of_body(scope), this_request(), 0, 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
-        whose = state.caller.hash
-        if size > MAX_UNAUTHENTICATED_BODY and whose:
-            whose = (await find_caller(HTTPConnection(scope))).subject or whose
+        caller = state.caller.hash
+        if size > MAX_UNAUTHENTICATED_BODY and caller:
+            caller = (await find_caller(HTTPConnection(scope))).subject or caller
 
         async def receive_json() -> Message:
             nonlocal received, values
@@ -63,6 +63,6 @@ class RequestBodyMiddleware:
                 await state.body_slot.acquire()  # `ResponseSender` releases it
             return message
 
-        uploads = self._uploads.setdefault(whose, asyncio.Semaphore(limits().max_uploads_per_user))
-        async with uploads if size > self._largest else nullcontext():
+        uploads = self._uploads.setdefault(caller, asyncio.Semaphore(limits().max_uploads_per_user))
+        async with uploads if size > self._max_body_size else nullcontext():
             await self._app(scope, receive_json if is_json else receive, send)

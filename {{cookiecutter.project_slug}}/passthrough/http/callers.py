@@ -1,4 +1,4 @@
-"""Who the caller is, and the limit of concurrent requests per caller (429)."""
+"""Identifies callers, and limits the concurrent requests of each caller (429)."""
 
 import hashlib
 import logging
@@ -23,59 +23,76 @@ from .problems import CodedError, route_of
 logger = logging.getLogger(__name__)
 
 IS_INNER = "passthrough.is_inner"
-"""The key of ASGI's scope that is set in a tool call's request: its agent's message is counted."""
-MAX_REMEMBERED = 10_000  # credentials whose subject is known
-_user = remote.User.get  # once: the SDK makes it anew whenever it is looked up
+"""A key in the ASGI scope of tool calls. The message of the agent counts, not the tool call."""
+MAX_REMEMBERED = 10_000  # credentials with a known subject
+_get_user = remote.User.get  # looked up once, because the SDK builds it on each access
 
 
 async def find_caller(_: HTTPConnection) -> Caller:
-    """Ask Flyte who the caller is, once in a request; it refuses invalid credentials."""
+    """Return the identity of the caller. Only the first call in a request calls Flyte.
+
+    Args:
+        _: The request or WebSocket. FastAPI needs this parameter if this is a dependency.
+
+    Returns:
+        The caller. If Flyte does not verify tokens, the identity is empty.
+
+    Raises:
+        ConnectError: Flyte refuses the credentials (401), or fails (502, 503).
+
+    Example:
+        @router.get("/my-email")
+        async def read_email(request: Request) -> str | None:
+            return (await find_caller(request)).email
+    """
     state = this_request()
-    identity = state.caller.identity or await _ask_for_caller(state.settings)
+    identity = state.caller.identity or await _fetch_caller(state.settings)
     state.caller.identity, state.caller.subject = identity, identity.subject or ""
     return identity
 
 
-async def _ask_for_caller(settings: Settings) -> Caller:
-    known: Any = {
+async def _fetch_caller(settings: Settings) -> Caller:
+    links: Any = {
         "anonymous": settings.flyte_plaintext,
         "sign_in": settings.sign_in_url,
         "sign_out": settings.sign_out_url,
     }
     if settings.flyte_plaintext:
-        return Caller(**known)
+        return Caller(**links)
     try:
-        user = (await _user.aio()).pb2
+        user = (await _get_user.aio()).pb2
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # The credentials are invalid, or a proxy in front of an open-source Flyte has checked them
-        # without passing on whose they are: then other calls succeed.
+        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified them
+        # but does not send the identity to Flyte. In the second case, other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
-        return Caller(**known)
+        return Caller(**links)
     return Caller(
-        subject=user.subject or None, name=user.name or None, email=user.email or None, **known
+        subject=user.subject or None, name=user.name or None, email=user.email or None, **links
     )
 
 
 class ConcurrencyLimitMiddleware:
-    """Limits the requests that one caller may have open at the same time, streams included.
+    """Limits the open requests of one caller, with event streams.
 
-    It stands inside the passthrough middleware, which has chosen the credentials. A request counts
-    for each of its tokens and chosen cookies, so another cookie gives no second allowance; without
-    any, for all that is forwarded. It also counts for its user if Flyte has told the subject for
-    one of these credentials, so a user with several tokens is one caller.
+    This middleware is inside the passthrough middleware, which has selected the credentials. A
+    request counts for each token and each selected cookie, so that another cookie does not avoid
+    the limit. A request without tokens and selected cookies counts for all forwarded credentials.
+    If the subject of one of the credentials is known, the request also counts for the subject, so
+    that a user with several tokens is one caller.
 
-    Counts are kept by hashes, with a key that is new at each start: nobody can find credentials by
-    them. The signature of a JWT is not hashed, because base64url can spell it in 16 ways.
+    The keys of the counts are hashes, with a secret that is new at each start, so that the log does
+    not disclose credentials. The hash of a JWT does not include the signature, because base64url
+    has 16 spellings of it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        # Without TLS to Flyte nobody has credentials, so all callers are one: there is no limit.
-        most = math.inf if settings.flyte_plaintext else settings.max_concurrent_requests_per_caller
-        self._app, self._most = app, most
-        # If all cookies are forwarded, many users have the same values of some.
+        # Without TLS to Flyte, all callers are anonymous, so there is no limit per caller.
+        limit = settings.max_concurrent_requests_per_caller
+        self._app, self._max_requests = app, math.inf if settings.flyte_plaintext else limit
+        # If all cookies are forwarded, some cookies have the same value for many users.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
@@ -85,24 +102,24 @@ class ConcurrencyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
-        # An Authorization that is not forwarded (`token_header`) is secret, too.
-        sent = (value for name, value in scope["headers"] if name == b"authorization")
+        # An Authorization header is secret even if it is not forwarded (`token_header`).
+        tokens = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
-        more = [("authorization", value.decode("latin-1")) for value in sent]
+        more = [("authorization", value.decode("latin-1")) for value in tokens]
         state.caller.credentials = (*forwarded, *more)
         hashes = self._hashes(forwarded)
         callers = hashes
         for subject in {self._subjects[each] for each in hashes if each in self._subjects}:
             state.caller.subject = subject
             callers = [self._hash(subject, b"subject"), *callers]
-        # The highest count decides, and its hash is logged: if counts are equal, the subject's.
+        # The highest count decides, and its hash is logged; if counts are equal, the subject.
         state.caller.hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
             await self._app(scope, receive, send)
             return
-        if self._open[fullest] >= self._most:
+        if self._open[fullest] >= self._max_requests:
             self._log_refusal(scope, fullest)
-            detail = f"you may have {self._most} requests open: wait for one to end"
+            detail = f"you may have {self._max_requests} requests open: wait for one to end"
             raise CodedError(429, "too_many_requests", detail)
         for caller in callers:
             self._open[caller] += 1
@@ -119,7 +136,7 @@ class ConcurrencyLimitMiddleware:
                 self._remember(hashes, state.caller.subject)
 
     def _log_refusal(self, scope: Scope, caller: str) -> None:
-        """Log which requests the caller has open, by their routes."""
+        """Log the routes of the open requests of this caller."""
         opened = [scope for scope, callers in self._requests.values() if caller in callers]
         routes = Counter(f"{each['method']} {route_of(each)}" for each in opened)
         logger.warning(
@@ -141,7 +158,7 @@ class ConcurrencyLimitMiddleware:
         return hashed.hexdigest()
 
     def _remember(self, hashes: list[str], subject: str) -> None:
-        """Remember whose credentials these are, to count requests. It authorizes nothing."""
+        """Remember the subject of credentials. It is used only to count requests."""
         for each in hashes:
             self._subjects.pop(each, None)
             self._subjects[each] = subject

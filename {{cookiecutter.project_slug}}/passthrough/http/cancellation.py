@@ -1,4 +1,4 @@
-"""Ends a request early: its client has left, its deadline has passed, or the server stops."""
+"""Cancels a request if the client disconnects, the deadline passes, or the server stops."""
 
 import asyncio
 from concurrent import futures
@@ -11,16 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
-LISTEN_AFTER = 0.5  # seconds: most requests end before, and save a task, 4 % of their time
-LATE_SECONDS = 0.01  # after a late body, for the server to find out that the client has left
-STOP_SECONDS = 10.0  # that a request may still take: half of ``timeout_graceful_shutdown``
+LISTEN_AFTER = 0.5  # seconds; a shorter request saves the listener task, which takes 4 %
+LATE_SECONDS = 0.01  # after a late body, until the server has noticed a disconnect
+STOP_SECONDS = 10.0  # for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
     ClientDisconnect,
     asyncio.CancelledError,
     futures.CancelledError,
     anyio.BrokenResourceError,
 )
-"""Errors that an app may raise if it was cancelled, or if its calls to Flyte in threads were."""
+"""The errors that an app may raise after a cancellation, also of calls to Flyte in threads."""
 
 
 class StoppingError(Exception):
@@ -28,33 +28,34 @@ class StoppingError(Exception):
 
 
 class Cancellation:
-    """Runs the app for one request, and cancels the app and its calls to Flyte.
+    """Runs the app for one request, and cancels the app and the calls to Flyte.
 
-    It cancels when the client leaves, when the deadline passes, and when the server stops: then
-    event streams at once, and other requests after `STOP_SECONDS`. A request whose response is
-    complete is not cancelled, because background tasks go on.
+    The request is cancelled when the client disconnects, when the deadline passes, or when the
+    server stops. At a stop, event streams are cancelled at once, and other requests after
+    `STOP_SECONDS`. A request with a complete response is not cancelled, because it may still have
+    background tasks.
 
-    A server reports a disconnect only through ``receive``. So, `LISTEN_AFTER` seconds after the
-    request has begun, a task starts to receive its messages, ahead of the app. The task holds at
-    most two parts of a body, of 64 kB each. If the client has sent more than that and the server's
-    own buffer, and the app reads none of it, the disconnect stays unnoticed.
+    A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
+    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. The
+    listener holds at most two parts of a body, of 64 kB each. If the client has sent more, and the
+    app does not read the body, the disconnect is not noticed.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
-        self.reason: Exception | None = None  # why the request was cancelled, if it was
+        self.reason: Exception | None = None  # the reason of the cancellation, if any
         self.stop_seconds = STOP_SECONDS
-        self.is_complete = False  # whether the whole response was handed to the server
+        self.is_complete = False  # whether the app has sent the whole response
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
         self.state = RequestState(deadline, request_id, settings)
         self._receive = receive
         self._cancel_scope = anyio.CancelScope()
-        self._timer: asyncio.TimerHandle | None = None  # until the listener may start
-        self._is_receiving = False  # whether the app waits for the server, without a listener
+        self._timer: asyncio.TimerHandle | None = None  # until `_start_listening`
+        self._is_receiving = False  # whether the app waits for a message without a listener
         self._listener: asyncio.Task[None] | None = None
         self._messages: asyncio.Queue[Message]  # received by the listener
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
-        """Have the app respond; return the error to send to the client or to log, if any."""
+        """Call the app. Return the error to send to the client or to log, if any."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LISTEN_AFTER, self._start_listening)
         called_at_stop[self._stop] = loop
@@ -63,10 +64,10 @@ class Cancellation:
                 try:
                     await app(scope, self.receive, send)
                 except BaseException as error:
-                    # A frame that awaits a thread is in a cycle with its error: free its variables.
+                    # Free variables, because a frame that awaits a thread is in a reference cycle.
                     clear_frames(error.__traceback__)
                     raise
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is sent or logged
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - sent or logged
             return self._error_to_send(error)
         finally:
             called_at_stop.pop(self._stop, None)
@@ -89,9 +90,9 @@ class Cancellation:
         if message["type"] == "http.disconnect":
             self.leave()
         elif message.get("more_body"):
-            self.state.deadline.extend()  # the deadline is for the response to the whole body
+            self.state.deadline.extend()  # a large body may take longer to arrive
         elif self._listener:
-            # The body has waited to be read, and the client may have left: start nothing for it.
+            # If the client has disconnected while the body was unread, do not start the endpoint.
             await asyncio.wait([self._listener], timeout=LATE_SECONDS)
         return message
 
@@ -119,7 +120,7 @@ class Cancellation:
             await self._messages.put(message)
 
     def leave(self) -> None:
-        """Cancel, because the client has left."""
+        """Cancel the request, because the client has disconnected."""
         self._cancel(ClientDisconnect())
 
     def _stop(self) -> None:
@@ -130,13 +131,14 @@ class Cancellation:
         if self.is_complete:
             return
         self.reason = self.reason or reason
-        # Cancel the scope first, or FastAPI mistakes a Flyte call's cancellation for its own.
+        # Cancel the scope first. Otherwise FastAPI would mistake the cancellation of a call for its
+        # own cancellation.
         self._cancel_scope.cancel()
-        # The calls end now: the request can't end while one of its threads waits for them.
+        # End the calls now, because the request cannot end while a thread waits for a call.
         self.state.calls.end()
 
     def _error_to_send(self, error: BaseException | None) -> BaseException | None:
-        """Return the error to send, if the app has raised this error, or returned."""
+        """Return the error to send after the app has returned, or has raised this error."""
         if error and (failure := _first_failure(error)):
             return failure
         if self.reason:
@@ -145,15 +147,14 @@ class Cancellation:
             return TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            raise error  # the server cancels the request
+            raise error  # the server has cancelled the request
         return error
 
 
 def _first_failure(error: BaseException) -> BaseException | None:
     """Return the first error that is no cancellation.
 
-    An app with several tasks raises a group, which contains the error and the cancellations that it
-    has caused.
+    An app with several tasks raises a group with the error and the cancellations of other tasks.
     """
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_first_failure, error.exceptions)), None)

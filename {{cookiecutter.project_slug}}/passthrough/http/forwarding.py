@@ -1,4 +1,4 @@
-"""Which credentials a request has: those of its caller, with which Flyte is called."""
+"""Configures the passthrough middleware, which forwards credentials of the caller to Flyte."""
 
 from functools import partial
 
@@ -16,17 +16,17 @@ from .problems import problem_response
 
 
 class CallerMiddleware(PassthroughAuth):
-    """Refuses requests of other sites by a safe method, too, unless the user follows a link.
+    """Refuses cross-site requests also if the method is safe, unless the user follows a link.
 
-    Even the time that a GET takes can tell another site something about the user.
+    The duration of a GET could disclose information about the user to another website.
     """
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return a request's credentials by header; raise HTTPException to refuse it."""
+        """Return the credentials of a request by header; raise HTTPException to refuse it."""
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # Without either header, no browser has sent the request.
+            # A request without both headers is not from a browser.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):
@@ -37,49 +37,67 @@ class CallerMiddleware(PassthroughAuth):
 def _in_project_and_domain(app: ASGIApp) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if query := scope["query_string"]:
-            asked = QueryParams(query)
-            act_in(initialised(), asked.get("project"), asked.get("domain"))
+            parameters = QueryParams(query)
+            act_in(initialised(), parameters.get("project"), parameters.get("domain"))
         await app(scope, receive, send)
 
     return serve
 
 
 ProjectDomain = Middleware(_in_project_and_domain)
-"""Inside the passthrough middleware: callers may name the project and domain of their calls to
-Flyte, as ``?project=`` and ``?domain=`` of every endpoint. Without it they cannot."""
+"""Middleware that adds the parameters ``project`` and ``domain`` to the query of all endpoints.
+
+Calls to Flyte then use this project and domain. Without this middleware, all calls use the project
+and domain of the settings. Put it after (inside) the passthrough middleware.
+
+Example:
+    app = App(settings, middleware=[passthrough_middleware(settings), ProjectDomain])
+"""
 
 
 def passthrough_middleware(settings: Settings) -> Middleware:
-    """Return the middleware that calls Flyte with each request's own credentials.
+    """Return the middleware with which each request calls Flyte as its caller.
 
-    Its refusals are problems. If ``token_header`` is set, Authorization is ignored, even in
-    requests without that header: the client sets Authorization, not the proxy.
+    The middleware refuses a request with 401 without credentials, with 400 or 431 if credentials
+    are ambiguous or too large, and with 403 if another website has sent it (CSRF). If
+    ``token_header`` is set, the middleware ignores Authorization in all requests, because a client
+    could send this header.
+
+    Args:
+        settings: The settings of the app.
+
+    Returns:
+        The middleware for the argument ``middleware`` of `App`.
+
+    Example:
+        app = App(settings, middleware=[passthrough_middleware(settings)])
     """
     extractors: list[HeaderExtractor] = [
         PassthroughAuth.extract_cookie_header,
         *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
-        partial(_handed_on, settings.token_header)
+        partial(_extract_token, settings.token_header)
         if settings.token_header
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. With this
-        # placeholder, pages of other sites are refused; ``required=False`` would let them pass.
+        # All callers are anonymous, because the SDK sends no credentials without TLS. With this
+        # placeholder, the middleware refuses cross-site requests; with ``required=False`` it would
+        # not.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,
         header_extractors=extractors,
         cookie_names=settings.cookie_names,
         trusted_origins=settings.trusted_origins,
-        assume_ambient=True,  # a proxy may turn a cookie into another credential
+        assume_ambient=True,  # a proxy may convert a cookie to a token
         refusal_handler=problem_response,
     )
 
 
-def _handed_on(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
-    """Return the bearer token that a proxy passes on."""
-    # If there are two tokens, one is not the proxy's, and nobody can tell which. So they are joined
-    # by a line break, which the middleware refuses. In one header they have a comma between them
-    # (RFC 9110 5.3).
+def _extract_token(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
+    """Return the bearer token from the header of the proxy."""
+    # If there are two tokens, the client may have sent one of them. Then join the tokens by a line
+    # break, because the middleware refuses it. A comma separates tokens in one header (RFC 9110
+    # 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

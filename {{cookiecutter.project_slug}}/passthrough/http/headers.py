@@ -1,4 +1,4 @@
-"""Headers of responses."""
+"""Adds headers to responses."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from ..calls.request_state import RequestState
 
 EVENT_STREAM = b"text/event-stream"  # the content type
 HEADERS = {
-    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
+    # A response is only for one caller, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
     # Pages load only the app's files and cannot be framed.
     "content-security-policy": (
@@ -24,19 +24,19 @@ HEADERS = {
     # Browsers must never run task output as a script or show it as a page.
     "x-content-type-options": "nosniff",
 }
-"""Default headers of every response. An endpoint's own header of the same name replaces one."""
+"""The default headers of all responses. A header of an endpoint replaces the default."""
 
 
 class ResponseHeaders:
-    """Adds headers to each response: the defaults, the request's identifier, omitted entries."""
+    """Adds the default headers, the request identifier and the number of omitted entries."""
 
     def __init__(self, changed: Mapping[str, str]) -> None:
-        """Take the developer's headers, which replace defaults of the same name."""
+        """Replace defaults by headers of the developer with the same name."""
         headers = HEADERS | {name.lower(): value for name, value in changed.items()}
         self._defaults = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def add(self, start: Message, state: RequestState) -> Message:
-        """Return the start of a response with its headers; the endpoint's own ones stay."""
+        """Return the start of a response with more headers. Headers of the endpoint stay."""
         own = start.get("headers", ())
         names = dict(own)
         if names.get(b"content-type", b"").startswith(EVENT_STREAM):

@@ -1,4 +1,4 @@
-"""What is logged, and how: one formatter for the app, the SDK and the server."""
+"""Configures logging with one format for the app, the SDK and the server."""
 
 import atexit
 import json
@@ -14,25 +14,25 @@ from typing import Any
 from ..calls.redaction import redact
 from ..settings import Settings
 
-MOMENT = 0.05  # seconds
-RECORD_CHARS = 10_000  # of a record, with its traceback; the middle is left out
+PAUSE = 0.05  # seconds between two writes
+MAX_RECORD_CHARS = 10_000  # with the traceback; the middle of a longer record is omitted
 
 
 class Writer(QueueListener):
     """A thread that writes texts to standard error."""
 
     def handle(self, record: Any) -> None:
-        """Write a text, and wait a moment after the last one: to wake up for each costs more."""
+        """Write a text. If the queue is empty, pause, because frequent wake-ups take more time."""
         with suppress(OSError, ValueError):  # closed
             sys.stderr.write(record)
         if self.queue.empty():  # type: ignore[attr-defined]
-            time.sleep(MOMENT)
+            time.sleep(PAUSE)
 
 
 class Console(QueueHandler):
-    """Formats a record while its caller's credentials are known, for `Writer` to write it.
+    """Formats records in the thread of the request, where the credentials to redact are known.
 
-    A write lets all other threads go first, and each request has a record.
+    `Writer` writes the records in another thread, because writes would delay the event loop.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Console(QueueHandler):
         self._writer: Writer | None = None
 
     def start(self) -> None:
-        """Start the thread, which writes the last records when the process ends."""
+        """Start the thread. At the end of the process, it writes the last records."""
         if not self._writer:
             self._writer = Writer(self.queue)
             self._writer.start()
@@ -55,14 +55,24 @@ CONSOLE = Console()
 
 
 class LogFormatter(logging.Formatter):
-    """Formats a record without its caller's credentials; no text in it can look like a record.
+    """Formats log records without credentials of the caller.
 
-    As JSON, a record is one line, with ``time`` (UTC), ``level``, ``logger``, and either
-    ``message`` or the fields of a request's line. As text, its further lines are indented, and
-    characters that cannot be printed are escaped.
+    As JSON, a record is one line with ``time`` (UTC), ``level``, ``logger``, and either ``message``
+    or the fields of the access log. As text, further lines of a record are indented and unprintable
+    characters are escaped, so that no text in a record can look like another record.
+
+    Example:
+        handler = logging.FileHandler("app.log", delay=True)
+        handler.setFormatter(LogFormatter(settings))
+        logging.getLogger("my_library").addHandler(handler)
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Make a formatter.
+
+        Args:
+            settings: The settings of the app. ``log_format`` is the format of records.
+        """
         super().__init__()
         self._is_json = settings.log_format == "json"
 
@@ -71,10 +81,10 @@ class LogFormatter(logging.Formatter):
         message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
-        if not fields:  # else it is the line for a request, with no texts of others
+        if not fields:  # a record of the access log contains no foreign texts
             message = redact(message).rstrip()
-            if len(message) > RECORD_CHARS:
-                half = RECORD_CHARS // 2 - 2
+            if len(message) > MAX_RECORD_CHARS:
+                half = MAX_RECORD_CHARS // 2 - 2
                 message = f"{message[:half]} … {message[-half:]}"
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:
@@ -90,12 +100,12 @@ def _printable(text: str) -> str:
 
 
 def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
-    """Drop the server's record of an incomplete response, which the app logs if it is a bug."""
+    """Omit the record of uvicorn about an incomplete response, because the app logs such a bug."""
     return record.msg != "ASGI callable returned without completing response."
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Log what the app says, and warnings of others, unless the owner has configured logging."""
+    """Log records of the app and warnings of libraries, unless the developer has set handlers."""
     logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()
     if not root.handlers:
@@ -103,10 +113,10 @@ def set_up_logging(settings: Settings) -> None:
     if root.handlers[0] is not CONSOLE:
         return
     CONSOLE.start()
-    CONSOLE.setFormatter(LogFormatter(settings))  # the SDK may have put another one around it
-    for ours in map(logging.getLogger, ("app", "passthrough")):
-        ours.setLevel(ours.level or settings.log_level)
+    CONSOLE.setFormatter(LogFormatter(settings))  # the SDK may have replaced the formatter
+    for own in map(logging.getLogger, ("app", "passthrough")):
+        own.setLevel(own.level or settings.log_level)
     logging.getLogger("app.access").setLevel(logging.INFO)
     for other in map(logging.getLogger, ("uvicorn", "flyte")):
-        other.handlers.clear()  # their own
+        other.handlers.clear()
         other.propagate = True

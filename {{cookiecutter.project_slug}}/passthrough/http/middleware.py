@@ -1,19 +1,22 @@
-"""The outermost middleware, and the order of the others.
+"""The outermost middleware of the app, and the order of all middleware.
 
-A request is refused by the first of these that it meets:
+A request passes the following middleware from top to bottom. The first one that refuses the request
+determines the status:
 
-- Starlette's CORS middleware, if any origin is trusted: 400 for another origin's preflight;
-- `RequestMiddleware`: 414 for a long query, 431 for many cookies, 403 for a WebSocket;
-- `CallerMiddleware` (``forwarding.py``): 401 without credentials, 400 and 431 for ambiguous and
-  large ones, 403 if a page of another site sent the request;
-- `ConcurrencyLimitMiddleware` (``callers.py``): 429 if the caller has too many open requests;
-- `RequestBodyMiddleware` (``bodies.py``): 401 for a large body if Flyte does not know the caller;
-- FastAPI and Starlette: 404, 405, and 413 for a large body (``limits.py`` lists the others);
-- FastAPI: 422 for invalid values; then the endpoint, and Flyte.
+1. Starlette's CORS middleware, if there are trusted origins: 400 for a preflight of other origins.
+2. `RequestMiddleware`: 414 for a long query, 431 for many cookies, 403 for a WebSocket.
+3. Middleware of the developer that is added with ``app.add_middleware``.
+4. `PrivateRoutesMiddleware`, which passes private requests through these, and public requests past
+   them:
 
-`PrivateRoutesMiddleware` contains the second three: public paths skip them. The developer's
-middleware is between the first and the last two, or, if it is given to `App`, after
-`CallerMiddleware`.
+   - `CallerMiddleware` (``forwarding.py``): 401 without credentials, 400 or 431 for ambiguous or
+     large credentials, 403 for a cross-site request.
+   - Other middleware of the developer in ``App(middleware=…)``.
+   - `ConcurrencyLimitMiddleware` (``callers.py``): 429 if the caller has too many open requests.
+
+5. `RequestBodyMiddleware` (``bodies.py``): 401 for a large body if Flyte does not know the caller.
+6. Starlette and FastAPI: 404, 405, 413 for a large body, and 422 for invalid values.
+7. The endpoint and Flyte: any status (``problems.py``). ``limits.py`` lists all causes of 413, 422.
 """
 
 import logging
@@ -43,14 +46,14 @@ from .response import SSE_RETRY, ResponseSender
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Omitted-Count", "X-Request-ID")
-MAX_QUERY_BYTES = 8 * 1024  # proxies pass on no more
-MAX_QUERY_NAMES = 200  # 500 queries of 4,000 names would hold the event loop for three seconds
-MAX_COOKIES = 300  # 500 requests with 29,000 cookies would hold the event loop for two seconds
-_numbers = Random()  # noqa: S311 - no secret. `secrets` releases the interpreter: 20 us
+MAX_QUERY_BYTES = 8 * 1024  # also the maximum of most proxies
+MAX_QUERY_NAMES = 200  # 500 queries of 4,000 names would block the event loop for 3 seconds
+MAX_COOKIES = 300  # 500 requests with 29,000 cookies would block the event loop for 2 seconds
+_numbers = Random()  # noqa: S311 - no secrets; `secrets` would take 20 us
 
 
 def is_public(path: str, public: Collection[str]) -> bool:
-    """Tell whether a path, without the server's prefix, needs no credentials.
+    """Return whether a path, without the prefix of the server, needs no credentials.
 
     ``/page/*`` in ``public`` stands for each path directly below ``/page/``.
     """
@@ -58,7 +61,7 @@ def is_public(path: str, public: Collection[str]) -> bool:
 
 
 def for_trusted_origins(settings: Settings) -> list[Middleware]:
-    """Return middleware that answers preflights, and lets trusted pages read responses."""
+    """Return the CORS middleware, if there are trusted origins."""
     options: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"]}
     options |= {"allow_credentials": True, "expose_headers": EXPOSED}
     origins = settings.trusted_origins
@@ -66,10 +69,11 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
 
 
 class RequestMiddleware:
-    """Gives each request an identifier, refuses it or passes it on, sends its errors, logs it.
+    """Sets the request identifier and state, calls the app, sends errors, and logs the request.
 
-    A request keeps its ``X-Request-ID`` if that is well-formed, or gets one, for the response, the
-    calls to Flyte and the request's span. No WebSocket is accepted.
+    The header ``X-Request-ID`` of the request is the identifier if it is well-formed; otherwise the
+    middleware makes a new one. The response, the calls to Flyte and the span of OpenTelemetry have
+    this identifier. WebSockets are refused.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, headers: Mapping[str, str]) -> None:
@@ -93,7 +97,7 @@ class RequestMiddleware:
                 error = await cancellation.run(self.app, scope, response.send)
             await _finish(scope, cancellation, response, error)
         except ClientDisconnect:
-            pass  # while the error or the end was sent
+            pass  # raised while `_finish` was sending
         finally:
             if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 _log(scope, cancellation.state, response.status, time.perf_counter() - began)
@@ -118,8 +122,8 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         if sum(cookies) > MAX_COOKIES:
             return HTTPException(431, f"a request may have up to {MAX_COOKIES} cookies")
     if b"websocket" in headers.get(b"upgrade", b"").lower():
-        # The server passes it on as a GET. For a page of the same site, Chromium sends it with
-        # cookies and without Sec-Fetch-Site, so `CallerMiddleware` would let it pass.
+        # uvicorn serves the handshake as a GET. For a page of the same site, Chromium sends cookies
+        # and no Sec-Fetch-Site, so `CallerMiddleware` would not refuse it.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     return None
 
@@ -130,10 +134,10 @@ async def _finish(
     response: ResponseSender,
     error: BaseException | None,
 ) -> None:
-    """Send an error, or the end of an event stream, if the client is still there; log a bug.
+    """Send the error or the end of an event stream, unless the client has disconnected.
 
-    If an event stream has begun, the problem is its last event. Any other response that has begun
-    is left unfinished: the server cuts it off, so that no client takes it for complete.
+    If an event stream has begun, the last event is the problem. Any other response that has begun
+    stays incomplete, so the server closes the connection, and the client notices the error.
     """
     is_as_usual = not error and cancellation.is_complete and not response.events
     if is_as_usual or isinstance(error, ClientDisconnect):
@@ -157,14 +161,14 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
     line: dict[str, Any] = {
         "method": scope["method"],
         "route": route_of(scope),
-        "status": status or 499,  # nginx's, only in the log: the client has left
+        "status": status or 499,  # the client has disconnected; nginx logs the same status
         "duration_ms": round(1000 * seconds, 1),
         "flyte_duration_ms": round(1000 * state.calls.seconds, 1),
         "request_id": state.request_id,
         "caller_hash": state.caller.hash or "-",
         "subject": state.caller.subject or "-",
     }
-    # `logger.info` would look for the line of code that has called it.
+    # `logger.info` would be slower, because it searches for the calling line of code.
     text = " ".join(map(str, line.values()))
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, text, None, None)
     record.fields = line
@@ -172,9 +176,10 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
 
 
 class PrivateRoutesMiddleware:
-    """Wraps the app in middleware, the outermost first, for all requests but those to public paths.
+    """Wraps the app in middleware for all requests except those to public paths.
 
-    ``excluded_paths`` of the passthrough middleware would exclude a path from that one only.
+    The first middleware is the outermost. (``excluded_paths`` of the passthrough middleware would
+    exclude paths only from that middleware.)
     """
 
     def __init__(

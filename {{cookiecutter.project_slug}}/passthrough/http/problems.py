@@ -1,8 +1,9 @@
-"""What an error is answered with: a problem (RFC 9457).
+"""Converts errors to responses. The body of the response is a problem (RFC 9457).
 
-Endpoints don't catch the SDK's exceptions. Here they become responses; those that are not the
-caller's fault are logged, once. A 500 is a bug of the app, a 502 or 503 is Flyte's fault, and a 504
-says that there was no time left (`Deadline`). For 413, 422, 429 and 431 see ``docs/limits.md``.
+Endpoints do not catch exceptions of the SDK, because this module converts all exceptions. It logs
+an exception once, unless the caller has caused it. A 500 is a bug of the app, a 502 or 503 is a
+fault of Flyte, and a 504 means that the deadline has passed (`Deadline`). The page docs/limits.md
+describes 413, 422, 429 and 431.
 """
 
 import json
@@ -31,7 +32,7 @@ from ..values.inputs import InvalidInputs
 from .cancellation import StoppingError
 
 logger = logging.getLogger(__name__)
-MOST_ERRORS = 100  # in one answer
+MAX_ERRORS = 100  # in one response
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -47,16 +48,16 @@ STATUS_OF_CODE = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-"""Statuses for Flyte's error codes; any other code is a fault in Flyte: 502."""
+"""The statuses for error codes of Flyte. Any other code is a fault of Flyte, so it is a 502."""
 
 STATUS_OF_SDK_ERROR = {
     "DeadlineExceeded": 504,
-    "InvalidArgumentError": 400,  # this and RunAlreadyExistsError: of CreateRun, without a cause
+    "InvalidArgumentError": 400,  # from CreateRun, like RunAlreadyExistsError
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
 }
-"""Statuses for the SDK's own errors, by their ``code``."""
+"""The statuses for errors of the SDK, by ``code``."""
 
 
 TooLarge = Literal["body_too_large", "message_too_large", "response_too_large", "outputs_too_large"]
@@ -74,12 +75,12 @@ CODES: dict[ProblemCode, str] = {
     "deadline": "504: the response did not begin in time",
     "flyte": "any status: Flyte refused or failed",
 }
-"""Causes of problems, where one status has several. A code is never renamed."""
+"""The causes of problems if a status has several causes. A code is never renamed."""
 RETRY_AFTER = "5"  # seconds
 
 
 class CodedError(HTTPException):
-    """A refusal with a code, which tells it from others of the same status."""
+    """A refusal with a code, which distinguishes it from other refusals with the same status."""
 
     def __init__(self, status: int, code: ProblemCode, detail: str) -> None:
         super().__init__(status, detail)
@@ -87,7 +88,7 @@ class CodedError(HTTPException):
 
 
 SafeText = Annotated[str, AfterValidator(lambda text: redact(text, MAX_ERROR_CHARS))]
-"""A text that may quote the request: credentials are replaced, and it is cut off."""
+"""A text that may quote the request. Credentials are redacted, and a long text is truncated."""
 
 
 class InvalidValue(BaseModel):
@@ -110,9 +111,9 @@ class Problem(BaseModel):
     )
     detail: SafeText | None = None
     errors: list[InvalidValue] | None = None
-    sign_in: str | None = Field(default=None, description="Where to sign in; only with 401")
+    sign_in: str | None = Field(default=None, description="The URL to sign in. Only a 401 has it.")
     refused_by: Literal["flyte"] | None = Field(
-        default=None, description="With 403: `flyte` if Flyte refused it, and not this app"
+        default=None, description="`flyte` if Flyte, not this app, has refused with 403."
     )
 
     @classmethod
@@ -120,7 +121,7 @@ class Problem(BaseModel):
         """Return the problem for an exception from Flyte, FastAPI or Python."""
         status, detail, wrong = 500, None, list[tuple[Iterable[Any], str]]()
         code: ProblemCode | None = None
-        match error:  # the first case that matches: subclasses come before their bases
+        match error:  # subclasses come before base classes, because the first match counts
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
                 code = "invalid_inputs"
@@ -137,50 +138,51 @@ class Problem(BaseModel):
             case HTTPException():
                 status, detail = error.status_code, error.detail
                 code = error.code if isinstance(error, CodedError) else None
-                if detail == "Content Too Large":  # Starlette's
+                if detail == "Content Too Large":  # raised by Starlette
                     detail, code = "the body of the request is too large", "body_too_large"
                 if not isinstance(detail, str):
                     detail = json.dumps(detail, default=str)
             case (
                 BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause)
-                # Starlette wraps what it would have answered, if the response has begun.
+                # Starlette wraps an HTTPException if the response has begun.
                 | RuntimeError(__cause__=HTTPException() | RequestValidationError() as cause)
             ):
                 return cls.of_exception(cause)
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 code = "flyte"
-                # The SDK names only a project that it was given explicitly.
+                # The SDK knows only a project that is an argument of the call.
                 detail = detail.replace(" in project None, domain None", "")
-            case httpx.TransportError():  # such as of an upload's
+            case httpx.TransportError():  # for example of an upload
                 status = 502
             case TimeoutError():
                 status, detail, code = 504, "this took too long", "deadline"
             case StoppingError():
-                status, detail, code = 503, "this replica stops: send it again", "stopping"
-        title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
-        told = wrong[:MOST_ERRORS]
+                status, detail, code = 503, "this replica stops: send the request again", "stopping"
+        title = responses.get(status, "Error")  # required for about:blank (RFC 9457 4.2.1)
+        errors = wrong[:MAX_ERRORS]
         return cls(
             title=title,
             status=status,
             code=code,
             detail=None if detail == title else detail,
-            errors=[InvalidValue(location=[*at], detail=text) for at, text in told] or None,
+            errors=[InvalidValue(location=[*at], detail=text) for at, text in errors] or None,
             refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
         )
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """Make the response."""
-        # In ASCII: it may quote the caller's JSON, whose strings may contain lone surrogates.
+        """Return a response with this problem."""
+        # JSON in ASCII, because a quotation of the request may contain lone surrogates.
         text = json.dumps(self.model_dump(exclude_none=True))
         return Response(text, self.status, headers, "application/problem+json")
 
 
 def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
-    """Return the problem to send to the caller, and log it unless it is the caller's fault.
+    """Return the problem for an error, and log the error unless the caller has caused it.
 
-    The text of an HTTPException is always returned. With 500, 501, 502 and 503, any other goes to
-    the log only: it is about a fault of the app's, or of Flyte's. A stop of the server is no fault.
+    With 500, 501, 502 and 503, the text of the error is only logged, because it describes a fault
+    of the app or of Flyte. The text of an HTTPException is always sent, and a stop of the server is
+    not logged, because it is no fault.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
@@ -197,7 +199,7 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # An HTTP client's error, for example, has headers of the server that was called.
+    # Only an HTTPException has headers for this response. Errors of HTTP clients have others.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
@@ -211,19 +213,19 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
 
 
 async def respond(connection: Any, error: Exception) -> Response:
-    """Return the response for FastAPI's own exceptions, such as 404 and 422."""
+    """Return the response for an exception of FastAPI, such as 404 and 422."""
     return problem_response(connection, error)
 
 
 def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> None:
-    """Log one record, with the traceback if the fault is the app's own."""
+    """Log one record, with the traceback if the error is a bug of the app."""
     if isinstance(error, StoppingError):
         return
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
     for one in (error, error.__cause__):
         if isinstance(one, ConnectError):
             what = one.code.name
-        if method := getattr(one, "method", None):  # of Flyte's, set in calls/
+        if method := getattr(one, "method", None):  # of Flyte, set by `with_safe_errors`
             what += f" from {method}"
             break
     request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
@@ -234,6 +236,6 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 
 
 def route_of(scope: Scope) -> str:
-    """Return the path of a request's route, such as ``/runs/{name}``: a path may quote a token."""
-    route = scope.get("route")  # of FastAPI, or of Starlette, whose mounts have no format
+    """Return the path of the route, such as ``/runs/{name}``. Other paths may contain tokens."""
+    route = scope.get("route")  # a mount has no `path_format`
     return getattr(route, "path_format", None) or getattr(route, "path", None) or "-"

@@ -1,4 +1,4 @@
-"""What needs no credentials: the probe, the documentation, and a page's files."""
+"""Serves public paths: the health check, the documentation, and the files of the web UI."""
 
 import re
 from base64 import b64encode
@@ -15,7 +15,7 @@ from starlette.types import Scope
 from .headers import HEADERS
 
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
-"""Paths that need no credentials: they reveal no more than the app's source code."""
+"""Paths that need no credentials, because they reveal no more than the source code of the app."""
 POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -31,7 +31,7 @@ router = APIRouter()
 
 @router.get("/health", summary="Is the app alive?", tags=["health"])
 async def health() -> dict[str, str]:
-    """Returns `ok` as long as the process responds. Flyte is not asked."""
+    """Returns `ok` if the process responds. The app does not call Flyte."""
     return {"status": "ok"}
 
 
@@ -55,32 +55,42 @@ async def docs(request: Request) -> Response:
 
 
 class Files(StaticFiles):
-    """Serves files that browsers keep, and ask about before each use."""
+    """Serves files. Browsers cache them, and ask the app before each use."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
-        """Return a file with the headers of a page."""
+        """Return a file with the headers of the web UI."""
         response = super().file_response(*args, **options)
         response.headers["Cache-Control"] = "private, no-cache"
         response.headers["Content-Security-Policy"] = PAGE_POLICY
         return response
 
 
-router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))  # none of its code runs
+router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))  # only its files are used
 
 
 class PageFiles(Files):
-    """Serves the files of a folder, also those that are added later. The folder may be missing."""
+    """Serves the files of a folder. Files may be added later, and the folder may be missing.
+
+    Example:
+        app = App(settings, public={"/page/*"})
+        app.mount("/page", PageFiles(Path("app/page")))
+    """
 
     def __init__(self, folder: Path) -> None:
+        """Serve the files of a folder.
+
+        Args:
+            folder: The folder. A path without a file in it is a 404.
+        """
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder
 
     def paths(self) -> tuple[str, ...]:
-        """Return the paths of the files, for ``include=`` in ``deployment.py``."""
+        """Return the paths of the files, sorted, for ``include=`` in ``deployment.py``."""
         return tuple(sorted(str(file) for file in self._folder.glob("[!.]*") if file.is_file()))
 
     async def index(self, scope: Scope) -> Response:
-        """Return the response to ``/``: ``index.html`` or, without it, a way to ``/docs``."""
+        """Return ``index.html``; if there is none, return a redirect to ``/docs``."""
         if (self._folder / "index.html").is_file():
             return await self.get_response("index.html", scope)
         return RedirectResponse("docs")  # relative, so that it works under a proxy's path prefix

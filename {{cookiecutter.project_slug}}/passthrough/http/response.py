@@ -1,4 +1,4 @@
-"""Sends a response: an event stream starts with its first event, and a slow client is given up."""
+"""Sends responses: delays the start of event streams, and disconnects slow clients."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from starlette.types import Message, Send
 from .cancellation import Cancellation
 from .headers import EVENT_STREAM, ResponseHeaders
 
-UNREAD_SECONDS = 10.0  # after which a client that reads nothing of a large body is given up
-PIECE_BYTES = 64 * 1024  # of a large body
+UNREAD_SECONDS = 10.0  # a client that reads nothing for this time is disconnected
+PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
 SSE_RETRY = b"retry: 1000\n\n"
-"""The end of an unfinished event stream: the client reconnects after this many milliseconds."""
+"""The end of an incomplete event stream. The client reconnects after these milliseconds."""
 
 
 class EventStream:
-    """Frames a response that is an event stream.
+    """An event stream (SSE) as a response.
 
-    The stream starts with its first event: if an endpoint fails before that, for example because
-    Flyte knows no such run, the response has the status of its error. The stream does not end when
-    the app returns, but with `end`, so that an error of the endpoint can still be its last event.
+    The start of the response is sent with the first event. If an endpoint fails before the first
+    event, for example because there is no such run, the response has the status of the error. The
+    stream ends with `end`, not when the app returns, so that the last event can be an error.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
-        self._start: Message | None = start  # until the first event
+        self._start: Message | None = start  # None after the first event
         self._send = send
 
     async def send(self, body: bytes) -> None:
@@ -48,7 +48,7 @@ class EventStream:
 class ResponseSender:
     """Sends a response to the client.
 
-    A large body is sent in pieces, and a client that does not read one in time is given up.
+    A large body is sent in pieces. A client that does not read a piece in time is disconnected.
     """
 
     def __init__(self, send: Send, headers: ResponseHeaders, cancellation: Cancellation) -> None:
@@ -57,11 +57,11 @@ class ResponseSender:
         self._send, self._headers, self._cancellation = send, headers, cancellation
 
     async def send(self, message: Message) -> None:
-        """Send a message of the app's.
+        """Send a message of the app.
 
         Raises:
-            ClientDisconnect: The client has left.
-            HTTPException: It is Starlette's own 413, to be sent as a problem.
+            ClientDisconnect: The client has disconnected.
+            HTTPException: The message is a 413 of Starlette. It is sent as a problem instead.
         """
         self._cancellation.state.received = 0
         if message["type"] == "http.response.start":
@@ -78,14 +78,14 @@ class ResponseSender:
     async def _begin(self, start: Message) -> Message:
         state = self._cancellation.state
         if self._cancellation.reason:
-            # An answer that was cut off, such as a log, must not begin as if it were whole.
+            # A response that is incomplete because of the cancellation must not start.
             await checkpoint_if_cancelled()
         content_type = dict(start.get("headers", ())).get(b"content-type", b"")
         if start["status"] == 413 and content_type.startswith(b"text/plain"):
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
-        # The app has used what it has received, or parsed, to make the response.
+        # The app has used all messages and the body to make the response.
         state.message_slot.release()
         state.body_slot.release()
         self.events = None
@@ -104,7 +104,7 @@ class ResponseSender:
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await self._send(piece)
         except (OSError, RuntimeError) as error:  # a TimeoutError is an OSError
-            # If the client has left, uvloop raises a RuntimeError, which says so.
+            # If the client has disconnected, uvloop raises a RuntimeError with "closed".
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise
             self._cancellation.leave()
@@ -112,7 +112,7 @@ class ResponseSender:
 
 
 def _pieces(message: Message) -> Iterator[Message]:
-    """Split a message with a large body."""
+    """Split a message with a large body into messages of `PIECE_BYTES`."""
     body, more_body = message.get("body", b""), message.get("more_body", False)
     if len(body) <= PIECE_BYTES:
         yield message
