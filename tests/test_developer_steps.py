@@ -147,7 +147,7 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
     recipes = [recipe for recipe in recipes if recipe.title not in without]
     for recipe in recipes:
         paste(recipe, project)
-    conditions, responses = project / "app/routers/conditions.py", "    responses={\n        202: {"
+    conditions, responses = project / "app/routers/conditions.py", "    responses={202: {"
     for line in ("from ..approvers import APPROVERS", "from ..only import only"):
         edit(conditions, "from passthrough import", f"{line}\nfrom passthrough import")
     edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")

@@ -1,8 +1,7 @@
 """The container image that the app and its tasks run in.
 
-It contains the dependencies listed in ``[project] dependencies`` in ``pyproject.toml``, the only
-place that declares them (with the exact versions in ``uv.lock``, once there is one). The code is
-not in the image: ``flyte deploy`` ships it as a bundle, so changing only code needs no new image.
+It contains the dependencies in ``pyproject.toml``, in the versions of ``uv.lock`` if this file exists.
+``flyte deploy`` ships the code as a bundle, so a change of the code alone needs no new image.
 """
 
 import os
@@ -23,6 +22,6 @@ major, minor = map(int, PYTHON.split("."))
 image = flyte.Image.from_debian_base(
     name="{{ cookiecutter.project_slug }}",
     python_version=(major, minor),
-    # Without platform=, Docker builds for amd64 and arm64: three minutes, as one of them is emulated.
-    # With platform=("linux/amd64",), if your cluster's nodes are of that kind, it takes 20 seconds.
+    # Docker builds for amd64 and arm64, which takes three minutes because one of them is emulated.
+    # If all nodes of the cluster are of one kind, add platform=("linux/amd64",): 20 seconds.
 ).with_uv_project(PYPROJECT, extra_args="--no-dev")

@@ -1,4 +1,4 @@
-"""The FastAPI app: settings, middleware and routers, put together."""
+"""Builds the FastAPI app from settings, middleware and routers."""
 
 from types import ModuleType
 
@@ -28,7 +28,7 @@ ROUTERS: list[ModuleType] = [
 
 
 def create_app(settings: Settings) -> App:
-    """Build the app. It connects to Flyte when it starts, not here."""
+    """Build the app, which connects to Flyte when it starts."""
     app = App(
         settings,
         public=page.PATHS,  # need no credentials; for more: {*page.PATHS, "/more"}

@@ -24,20 +24,16 @@ from passthrough import (
 
 
 class Run(BaseModel):
-    """A run and its state."""
+    """A run with the state."""
 
     name: TruncatedText = Field(examples=["r4f7d1c02"], description="Name of the run")
     project: TruncatedText = Field(description="Identifier of the run's project")
     domain: TruncatedText = Field(description="Identifier of the run's domain")
     task: TruncatedText | None = Field(description="Full name of the task")
     version: TruncatedText | None = Field(description="Version of the task")
-    phase: ActionPhase | None = Field(
-        description="Phase of the run; null if the app does not know it"
-    )
+    phase: ActionPhase | None = Field(description="Phase of the run; null if the app has no name")
     attempts: int = Field(description="Number of attempts so far")
-    executed_by: Identity | None = Field(
-        description="User or application that started the run; null if Flyte does not know"
-    )
+    executed_by: Identity | None = Field(description="User or application that started the run")
     started_at: datetime | None = Field(description="Time when the run started")
     ended_at: datetime | None = Field(description="Time when the run ended; null until then")
     url: TruncatedText = Field(description="URL of the run in Flyte's console")
@@ -63,12 +59,10 @@ class Run(BaseModel):
 
 
 class RunWithResult(Run):
-    """A run and its state, with its result once it has ended."""
+    """A run with the result, once the run has ended."""
 
     error: TruncatedText | None = Field(description="Error message, if the run has failed")
-    abort_reason: TruncatedText | None = Field(
-        description="Reason that a caller gave when aborting the run"
-    )
+    abort_reason: TruncatedText | None = Field(description="Reason why a caller aborted the run")
     outputs: dict[str, Any] | None = Field(
         description="Outputs by name, if the run has succeeded and the request had `wait`",
         examples=[{"o0": "Hello, Ada."}],
@@ -76,10 +70,7 @@ class RunWithResult(Run):
 
     @classmethod
     async def after(cls, run: remote.Run, *, with_outputs: bool) -> Self:
-        """Convert a run of the SDK, and fetch its result.
-
-        If the outputs cannot be fetched, they are None, and ``GET /runs/{name}/io`` has the reason.
-        """
+        """Convert a run of the SDK, and fetch the result; outputs that cannot be fetched are None."""
         phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
             if phase in FAILED or phase == ActionPhase.ABORTED:
@@ -91,7 +82,7 @@ class RunWithResult(Run):
 
 
 class RunData(BaseModel):
-    """A run's inputs and outputs, by name. Outputs without a name are called o0, o1, ..."""
+    """Inputs and outputs of a run, by name. Outputs without a name are called o0, o1, ..."""
 
     inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}], description="Inputs by name")
     outputs: dict[str, Any] | None = Field(
@@ -107,9 +98,7 @@ class Rerun(RequestBody):
         default={}, description="Inputs to change, by name", examples=[{"name": "Ada"}]
     )
     recover: bool = Field(
-        default=False,
-        strict=True,
-        description="Whether to reuse the results of actions that have succeeded",
+        default=False, strict=True, description="Whether to reuse results of succeeded actions"
     )
 
 

@@ -1,4 +1,4 @@
-"""The app's settings. Those for the connection to Flyte are in ``passthrough/settings.py``."""
+"""Settings of the app. ``passthrough/settings.py`` has those for the connection to Flyte."""
 
 from passthrough import CredentialHeader, Name, setting
 from passthrough import Settings as FlyteSettings
@@ -6,7 +6,7 @@ from passthrough.agents import Issuer, OAuthScope  # docs/agents.md
 
 
 class Settings(FlyteSettings):
-    """Settings from the environment: to add one that ``TEAM`` gives, write ``team: str = ""``."""
+    """Settings from the environment. The field ``team: str = ""`` reads the variable ``TEAM``."""
 
     flyte_project: Name = "{{ cookiecutter.flyte_project }}"
     flyte_domain: Name = "{{ cookiecutter.flyte_domain }}"

@@ -1,7 +1,6 @@
-"""Sample tasks, registered together with the app by ``flyte deploy``. Replace them with your own.
+"""Sample tasks. ``flyte deploy`` registers them together with the app. Replace them with your own.
 
-The app never calls these functions: it asks Flyte, as the caller, to run a task by its name. So the
-tasks that your users run can also be in another project.
+The app never calls these functions, because it asks Flyte to run a task by name, as the caller.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @task_env.task
 async def count(to: int = 5) -> int:
-    """Print one number a second, and return their sum: a run to watch."""
+    """Print one number per second, and return the sum of the numbers."""
     if to < 1:
         raise ValueError(f"cannot count to {to}: give a number of at least 1")
     for number in range(1, to + 1):
@@ -44,7 +43,7 @@ async def count(to: int = 5) -> int:
 
 @task_env.task
 async def publish(text: str) -> str:
-    """Publish a text, once somebody has approved it."""
+    """Publish a text after a user has approved it."""
     approval = await flyte.new_condition.aio("approval", prompt=f"Publish this?\n\n{text}")
     approved = await approval.wait.aio()
     return f"{'published' if approved else 'rejected'}: {text}"
@@ -52,14 +51,14 @@ async def publish(text: str) -> str:
 
 @task_env.task
 async def words(text: File) -> int:
-    """Count the words of a text file: upload one."""
+    """Count the words of a text file."""
     async with text.open() as opened:
         return len(bytes(await opened.read()).split())
 
 
 @task_env.task(report=True)
 async def chart(values: list[int] = [3, 5, 8]) -> int:  # noqa: B006 - Flyte copies it
-    """Draw a bar chart as the run's report, and return the sum of the values."""
+    """Draw a bar chart in the report of the run, and return the sum of the values."""
     scale = 100 / max([1, *values])  # pixels
     bars = (
         f'<rect x="{50 * place}" y="{120 - value * scale}" width="40" height="{value * scale}" '

@@ -1,4 +1,4 @@
-"""Fixtures: the running app, and runs that tests read. docs/operating.md describes them.
+"""Fixtures for the running app, and for runs that tests read (docs/operating.md).
 
 All tests share one local Flyte server with the tasks in deployed_tasks.py, so runs of other tests
 may exist there.

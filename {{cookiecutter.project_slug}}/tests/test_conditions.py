@@ -15,7 +15,7 @@ Condition = dict[str, Any]
 
 @pytest.fixture
 def condition(alice: httpx.Client) -> Condition:
-    """Start a run of bob, and return its condition, with the path to answer it."""
+    """Start a run of bob, and return the condition, with the path for answers."""
     path = f"/runs/{start(ask.name, 'bob', prompt='<b>Publish?</b>')}/conditions"
     wait_until(lambda: alice.get(path).json())
     (condition,) = alice.get(path).json()

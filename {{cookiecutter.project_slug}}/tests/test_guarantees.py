@@ -1,7 +1,7 @@
 """The security guarantees, for every endpoint of the OpenAPI document, including yours.
 
 The tests are in ``local_flyte/guarantees.py``. If an endpoint of yours needs more than the name of a
-run or a task in its path, add an example request to ``EXAMPLES``: ``json``, ``params``, a file as
+run or a task in the path, add an example to ``EXAMPLES``, with ``json``, ``params``, a file as
 ``content``, for a form ``data`` and ``files``, or a whole ``path``. ``status`` is acceptable, too.
 ``shared`` is the reason why callers may get each other's data from an endpoint.
 """

@@ -1,4 +1,4 @@
-"""Conditions: questions of runs. Every caller who may run tasks may answer; Flyte records it."""
+"""Conditions, the questions of runs. Each caller who may run tasks may answer them."""
 
 from typing import Annotated
 
@@ -41,8 +41,7 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List the conditions (questions) in the project that wait for an answer, newest first.
 
     If there are more than `limit`, they are selected round-robin by the owner of the run.
-    `GET /runs?phase=paused` lists all runs with such conditions, and `GET /runs/{name}/conditions`
-    the conditions of one run.
+    `GET /runs?phase=paused` lists all runs with such conditions.
     """
     actions = await fetch_paused_actions(limit)
     conditions = await fetch_details(actions, Condition.of)
@@ -51,19 +50,14 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
 
 @router.get("/runs/{name}/conditions", summary="List a run's conditions")
 async def list_conditions(run: RunDep, offset: Offset = 0, limit: Limit = 100) -> list[Condition]:
-    """List the conditions (questions) of a run with their answers, waiting conditions first."""
+    """List the conditions (questions) of a run with the answers, waiting conditions first."""
     return await fetch_details(await fetch_conditions(run.name, limit, offset), Condition.of)
 
 
 @router.post(
     "/runs/{name}/conditions/{action}",
     summary="Answer a condition",
-    responses={
-        202: {
-            "model": Condition,
-            "description": "The answer was sent, but Flyte has not recorded it yet",
-        }
-    },
+    responses={202: {"model": Condition, "description": "Flyte has not recorded the answer yet"}},
 )
 async def answer_condition(
     run: RunDep,

@@ -16,7 +16,7 @@ from ..settings import Settings
 
 router = APIRouter(tags=["files"])
 
-BYTES = {"type": "string", "format": "binary", "description": "Of a tool call: a text in UTF-8"}
+BYTES = {"type": "string", "format": "binary", "description": "Content; in a tool call, UTF-8 text"}
 NAME = "File name; `_` replaces characters other than ASCII letters, digits, `.` and `-`."
 BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
 
@@ -24,9 +24,7 @@ BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYT
 class StoredFile(BaseModel):
     """A file in Flyte's storage."""
 
-    uri: str = Field(
-        description="URI to pass as a task input", examples=["s3://bucket/uploads/X/towns.csv"]
-    )
+    uri: str = Field(description="URI to pass as a task input", examples=["s3://bucket/towns.csv"])
 
 
 @router.post(
@@ -38,17 +36,15 @@ class StoredFile(BaseModel):
 )
 async def upload_file(
     request: Request,
-    _: CallerDep,  # asks Flyte who it is before the file is read
+    _: CallerDep,  # Flyte authenticates the caller before the app reads the file
     name: Annotated[str, Query(description=NAME)] = "file",
 ) -> StoredFile:
     """Upload a file as the caller. The body of the request is the content of the file.
 
-    Pass the URI in the response as the input of a task.
-
-    Send it as `application/octet-stream`, JSON too. Flyte keeps it as long as other uploads.
+    Send `application/octet-stream`, also for JSON. Pass the URI in the response as a task input.
     """
     kind = request.headers.get("content-type", "").lower()
-    if kind.startswith("multipart/") or "json" in kind:  # which would be read whole, into memory
+    if kind.startswith("multipart/") or "json" in kind:  # FastAPI would read it into memory
         raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
     last = re.sub(r"[^\w.-]+", "_", last, flags=re.ASCII)[-200:]  # Flyte's URIs are ASCII
@@ -60,6 +56,6 @@ async def upload_file(
         if not kind and not file.tell():  # an empty file has a media type
             raise HTTPException(422, "send the content of the file, as application/octet-stream")
         file.flush()
-        # In a thread, because the SDK reads all of the file for its hash.
+        # In a thread, because the SDK reads the whole file to compute a hash.
         _md5, uri = await asyncio.to_thread(remote.upload_file, Path(file.name), fname=stored_as)
     return StoredFile(uri=uri)

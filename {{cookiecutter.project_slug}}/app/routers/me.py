@@ -1,4 +1,4 @@
-"""The caller as Flyte knows them, and the projects that they may see."""
+"""The caller, and the projects that the caller may see."""
 
 from fastapi import APIRouter, Request
 from flyte import remote
@@ -11,21 +11,18 @@ router = APIRouter()
 
 @router.get("/me", tags=["me"], summary="Get the caller")
 async def me(request: Request) -> Caller:
-    """Return the user or application whose credentials the request has, as Flyte knows them."""
+    """Return the user or application that Flyte finds for the credentials of the request."""
     return await find_caller(request)
 
 
 class Project(BaseModel):
     """A Flyte project."""
 
-    id: TruncatedText = Field(
-        examples=["flytesnacks"], description="Identifier of the project, for `project` parameters"
-    )
+    id: TruncatedText = Field(examples=["flytesnacks"], description="Identifier of the project")
     name: TruncatedText = Field(description="Name of the project to show")
     description: TruncatedText = Field(description="Description of the project")
     domains: list[TruncatedText] = Field(
-        examples=[["development", "staging", "production"]],
-        description="Identifiers of the project's domains, for `domain` parameters",
+        examples=[["development", "staging"]], description="Identifiers of the project's domains"
     )
 
 

@@ -1,6 +1,6 @@
-"""Serves ``/``: the page in ``app/page`` or, without its ``index.html``, the documentation.
+"""Serves the web UI in ``app/page`` at ``/``. Without ``index.html``, ``/`` leads to ``/docs``.
 
-Public: the files contain no data.
+The files are public, because they contain no data.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/page/limits.json")
 async def limits() -> dict[str, int]:
-    """Return the limits that the page checks before it sends a request."""
+    """Return the limits that the web UI checks before it sends a request."""
     return {"max_upload_bytes": Settings.limits.max_upload_bytes}
 
 
@@ -29,5 +29,5 @@ router.mount("/page", FILES)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
-    """Serve the page."""
+    """Serve the web UI."""
     return await FILES.index(request.scope)

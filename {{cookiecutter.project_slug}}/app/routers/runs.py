@@ -1,4 +1,4 @@
-"""Runs: list, get, rerun and abort runs; their inputs, outputs, actions and reports."""
+"""Runs, with inputs, outputs, actions and reports."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -35,28 +35,24 @@ from ..models import Abort, Rerun, Run, RunData, RunWithResult
 
 router = APIRouter(tags=["runs"])
 
+PHASES = "Phases of the runs; `paused` alone lists runs with a condition that waits"
+
 
 @router.get("/runs", summary="List runs")
 async def list_runs(
     subject: SubjectDep,
     task: Annotated[str | None, Query(description="Full name of a task")] = None,
-    phase: Annotated[
-        list[ActionPhase],
-        Query(
-            description="Phases of the runs; `paused` alone lists runs with a condition that waits",
-            max_length=20,
-        ),
-    ] = [],  # noqa: B006
+    phase: Annotated[list[ActionPhase], Query(max_length=20, description=PHASES)] = [],  # noqa: B006
     after: Annotated[QueryTime | None, Query(description="Earliest start of the runs")] = None,
     before: Annotated[
-        QueryTime | None, Query(description="Time before which the runs started")
+        QueryTime | None, Query(description="Time after the start of the runs")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Maximum number of runs")] = 20,
 ) -> list[Run]:
     """List the runs that the caller may see, newest first.
 
-    Pagination: pass the `started_at` of the last run as `before` to list older runs. A run that
-    started in the same second may be skipped or listed twice.
+    For the next page, pass the `started_at` of the last run as `before`. A run that started in the
+    same second may be skipped or listed twice.
     """
     created_at = remote.TimeFilter(after=after, before=before)
     only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
@@ -70,7 +66,7 @@ async def list_runs(
 
 @router.get("/runs/{name}", summary="Get a run")
 async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
-    """Return the state of a run, and its error if it has failed.
+    """Return the state of a run, and the error of a failed run.
 
     With `wait`, the response comes when the run has ended or the time has passed, and has the
     outputs if the run has succeeded.
@@ -81,9 +77,9 @@ async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
 
 @router.get("/runs/{name}/io", summary="Get a run's inputs and outputs")
 async def get_run_io(run: RunDep) -> RunData:
-    """Return the inputs of a run, and its outputs if it has succeeded.
+    """Return the inputs of a run, and the outputs of a succeeded run.
 
-    A value that JSON cannot hold, such as a file, is a reference: an object with `kind` and `uri`.
+    A value that JSON cannot hold, such as a file, is an object with `kind` and `uri`.
     """
     inputs, outputs = await fetch_data(run)
     return RunData(inputs=inputs, outputs=outputs)
@@ -91,10 +87,7 @@ async def get_run_io(run: RunDep) -> RunData:
 
 @router.post("/runs/{name}/rerun", status_code=201, summary="Rerun a run")
 async def rerun(
-    name: str,
-    request: Request,
-    response: Response,
-    body: Annotated[Rerun | None, Body()] = None,
+    name: str, request: Request, response: Response, body: Annotated[Rerun | None, Body()] = None
 ) -> Run:
     """Start a new run of the same task and version as the caller, optionally with other inputs."""
     options = body or Rerun()
@@ -107,7 +100,7 @@ async def rerun(
 @router.post("/runs/{name}/abort", status_code=202, summary="Abort a run")
 async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) -> Run:
     """Abort a run as the caller. Flyte decides whether the caller may abort it."""
-    if run.done():  # Flyte would mark it as aborted and hide its outputs
+    if run.done():  # Flyte would mark the run as aborted, and hide the outputs
         raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
     async with best_effort():  # the caller must learn that it was aborted, even if this fails
@@ -156,10 +149,7 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
 
 
 @router.get(
-    "/runs/{name}/report",
-    summary="Open a report",
-    response_class=RedirectResponse,
-    status_code=303,
+    "/runs/{name}/report", summary="Open a report", response_class=RedirectResponse, status_code=303
 )
 async def open_report(action: ActionDep) -> str:
     """Redirect to the report (an HTML page) of a task with `report=True`.

@@ -1,7 +1,7 @@
-"""Event streams of a run: its phases and its logs.
+"""Streams of the phases and the logs of a run, as server-sent events.
 
-Deployments and proxies cut streams off after some minutes. A client that sends ``Last-Event-ID``,
-as browsers do, resumes a stream there.
+Proxies end streams after some minutes. A client that sends ``Last-Event-ID``, as browsers do,
+resumes the stream after that event.
 """
 
 from collections.abc import AsyncGenerator
@@ -17,19 +17,18 @@ from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
+EVENT_ID = r"^\d{1,9}-[a-z_]*$"
 LAST_EVENT_ID = "Id of the last event that the client has received, to resume there"
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
 async def run_events(
     run: RunDep,
-    last_event_id: Annotated[
-        str, Header(pattern=r"^\d{1,9}-[a-z_]*$", description=LAST_EVENT_ID)
-    ] = "1-",
+    last_event_id: Annotated[str, Header(pattern=EVENT_ID, description=LAST_EVENT_ID)] = "1-",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Watch a run as server-sent events, until it has ended.
 
-    The run is sent as a `phase` event, at once and after each change of its phase, and as an
+    The run is sent as a `phase` event, at once and after each change of the phase, and as an
     `attempt` event when a further attempt begins. The id of an event is `attempt-phase`. If Flyte
     fails after the first event, the last event is a `problem`.
     """

@@ -1,4 +1,4 @@
-"""Tasks: list and get the tasks that the caller may see, and run them."""
+"""Tasks that the caller may see, and runs of tasks."""
 
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ router = APIRouter(tags=["tasks"])
 
 
 class TaskSummary(BaseModel):
-    """A Flyte task, in its latest version."""
+    """The latest version of a Flyte task."""
 
     name: TruncatedText = Field(
         examples=["{{ cookiecutter.project_slug }}-tasks.greet"],
@@ -36,11 +36,9 @@ class TaskSummary(BaseModel):
 
 
 class Task(TaskSummary):
-    """A version of a Flyte task, with the schema of its inputs."""
+    """A version of a Flyte task, with the schema of the inputs."""
 
-    inputs: dict[str, Any] = Field(
-        description="JSON Schema of an object with the inputs of the task"
-    )
+    inputs: dict[str, Any] = Field(description="JSON Schema of an object with the inputs of a run")
 
 
 class NewRun(RequestBody):
@@ -49,7 +47,7 @@ class NewRun(RequestBody):
     inputs: Inputs = Field(
         default={},
         examples=[{"name": "Ada"}],
-        description="Inputs by name. `GET /tasks/{name}` returns their JSON Schema",
+        description="Inputs by name; see `GET /tasks/{name}`",
     )
 
 
@@ -58,13 +56,11 @@ async def list_tasks(
     environment: Annotated[str | None, Query(description="Name of a task environment")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of tasks")] = 200,
 ) -> list[TaskSummary]:
-    """List the deployed tasks that the caller may see, each in its latest version."""
+    """List the latest versions of the deployed tasks that the caller may see."""
     tasks = await take(remote.Task.listall.aio(by_task_env=environment, limit=limit), limit)
     return [
         TaskSummary(
-            name=task.name,
-            version=task.version,
-            description=task.pb2.metadata.short_description,
+            name=task.name, version=task.version, description=task.pb2.metadata.short_description
         )
         for task in tasks
     ]
@@ -90,7 +86,7 @@ async def run_task(
 
 @router.get("/tasks/{name:path}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
-    """Return a task with the JSON Schema of its inputs."""
+    """Return a task with the JSON Schema of the inputs."""
     details = await task.fetch.aio()
     return Task(
         name=details.name,
