@@ -153,10 +153,24 @@ def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: Loc
         for number in range(MOST):
             headers = {"Authorization": f"Bearer header.payload.signature-{number}"}
             streams.enter_context(client.stream("GET", "/events", headers=headers))
-        headers = {"Authorization": "Bearer header.payload.another"}
+        headers = {"Authorization": "Bearer header.payload.signature-A"}
         assert client.get("/thread", headers=headers).status_code == 429
-        headers = {"Authorization": "Bearer header.another.signature-1"}
-        assert client.get("/thread", headers=headers).status_code == 200
+        for token in ("header.payload.invented", "header.another.signature-1"):
+            headers = {"Authorization": f"Bearer {token}"}
+            assert client.get("/thread", headers=headers).status_code == 200
+
+
+def test_subject_of_another_credential_is_not_logged(
+    url: str, alice: httpx.Client, bob: httpx.Client, lines: Callable[[], list[Any]]
+) -> None:
+    assert alice.get("/whoami").json() == "alice-subject"
+    bob.get("/thread", headers={"Cookie": f"flyte_at={PEOPLE['alice'].token}"})
+    bob.get("/thread")
+    assert bob.get("/whoami").json() == "bob-subject"
+    bob.get("/thread")
+    wait_until(lambda: len(lines()) == 5)
+    subjects = [line["subject"] for line in lines()]
+    assert subjects == ["alice-subject", "-", "-", "bob-subject", "bob-subject"]
 
 
 def test_tokens_of_one_user_share_the_limit(
@@ -260,11 +274,16 @@ def test_client_that_leaves_while_waiting_starts_nothing(
     assert not entered.acquire(blocking=False)
 
 
-def test_large_tool_call_needs_one_body_slot(
-    local_flyte: LocalFlyte,
-) -> None:
+def as_chunks(request: httpx.Request) -> None:
+    del request.headers["Content-Length"]
+    request.headers["Transfer-Encoding"] = "chunked"
+
+
+@pytest.mark.parametrize("hooks", [[], [as_chunks]], ids=["with a length", "in chunks"])
+def test_large_tool_call_needs_one_body_slot(local_flyte: LocalFlyte, hooks: list[Any]) -> None:
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
+        alice.event_hooks = {"request": hooks}
         sent = [threads.submit(calling(alice), "length", body=LARGE) for _ in range(4)]
         assert [answer.result() for answer in sent] == [(["1"], False)] * 4

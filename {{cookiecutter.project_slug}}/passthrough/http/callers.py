@@ -84,8 +84,8 @@ class ConcurrencyLimitMiddleware:
     that a user with several tokens is one caller.
 
     The keys of the counts are hashes, with a secret that is new at each start, so that the log does
-    not disclose credentials. The hash of a JWT does not include the signature, because base64url
-    has 16 spellings of it.
+    not disclose credentials. The log has a subject only if all credentials of a request belong to
+    it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -108,10 +108,10 @@ class ConcurrencyLimitMiddleware:
         more = [("authorization", value.decode("latin-1")) for value in tokens]
         state.caller.credentials = (*forwarded, *more)
         hashes = self._hashes(forwarded)
-        callers = hashes
-        for subject in {self._subjects[each] for each in hashes if each in self._subjects}:
-            state.caller.subject = subject
-            callers = [self._hash(subject, b"subject"), *callers]
+        subjects = {self._subjects.get(each, "") for each in hashes}
+        if len(subjects) == 1:
+            (state.caller.subject,) = subjects
+        callers = [*(self._hash(each, b"subject") for each in subjects if each), *hashes]
         # The highest count decides, and its hash is logged; if counts are equal, the subject.
         state.caller.hash = fullest = max(callers, key=self._open.__getitem__)
         if IS_INNER in scope:
@@ -151,7 +151,7 @@ class ConcurrencyLimitMiddleware:
 
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        return [self._hash(_unsigned(secret)) for secret in counted or [repr(credentials)]]
+        return [self._hash(_without_spelling(secret)) for secret in counted or [repr(credentials)]]
 
     def _hash(self, text: str, kind: bytes = b"") -> str:
         hashed = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
@@ -166,7 +166,10 @@ class ConcurrencyLimitMiddleware:
             del self._subjects[next(iter(self._subjects))]
 
 
-def _unsigned(token: str) -> str:
-    """Return a JWT without its signature, and any other text as it is."""
-    unsigned, _, _ = token.rpartition(".")
-    return unsigned if unsigned.count(".") == 1 else token
+def _without_spelling(token: str) -> str:
+    """Return a JWT without its last character, which base64url can spell in 16 ways.
+
+    The rest of the signature is needed: otherwise, anyone who knows the public parts of a user's
+    JWT could use up the requests that the user may have open. Any other text is returned as it is.
+    """
+    return token[:-1] if token.count(".") == 2 else token
