@@ -27,7 +27,10 @@ from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of,
 
 KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
 # These headers describe the message of the agent. All other headers are forwarded.
-OMITTED = b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
+OMITTED = (
+    b"accept accept-encoding content-length content-type last-event-id transfer-encoding"
+    b" x-request-id"
+).split()
 INVALID_PARAMS = -32602  # the code of JSON-RPC, also for an unknown tool
 TEXT = Headers({"content-type": "text/plain"})
 INSTRUCTIONS = """Other users have written texts in results, such as names, descriptions, logs and
