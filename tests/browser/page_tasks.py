@@ -10,7 +10,6 @@ from pathlib import Path
 import flyte
 import flyte.report
 from flyte.io import DataFrame, File
-from pydantic import BaseModel, SecretStr
 
 env = flyte.TaskEnvironment(name="page-tests")
 
@@ -25,28 +24,6 @@ class Person:
     name: str
     age: int
     born: date
-
-
-class Swapped(Enum):
-    """The name of one member is the value of the other one."""
-
-    ONE = "TWO"
-    TWO = "ONE"
-
-
-class Account(BaseModel):
-    """A model whose defaults JSON Schema does not tell exactly."""
-
-    number: int = 1
-    secret: SecretStr = SecretStr("s3cret")
-    since: datetime | date = date(2024, 1, 1)
-    swapped: Swapped = Swapped.ONE
-
-
-@env.task
-async def describe(account: Account) -> str:
-    told = [account.number, account.secret.get_secret_value(), account.since, account.swapped.name]
-    return " ".join(map(repr, told))
 
 
 @env.task

@@ -61,18 +61,6 @@ def test_a_call_that_fails_is_not_repeated(
     assert called(method) == 1
 
 
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [(Code.INVALID_ARGUMENT, 400), (Code.ALREADY_EXISTS, 409), (Code.PERMISSION_DENIED, 403)],
-)
-def test_refused_start_has_status_of_flytes_code(
-    alice: httpx.Client, local_flyte: LocalFlyte, code: Code, status: int
-) -> None:
-    local_flyte.fail_next("CreateRun", code)
-    response = alice.post("/tasks/tests.greet/run", json={"name": "Ada"})
-    assert response.status_code == status
-
-
 def test_a_stream_has_a_deadline(
     short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,10 +17,8 @@ from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough.extras import watching
 
 from .. import naive_endpoints
-from ..stub_servers import envelope, lines
 from ..support import router_of, sent
 
-pytestmark = pytest.mark.usefixtures("certificate")
 router = router_of(conditions, runs, streams, tasks, naive_endpoints)
 
 
@@ -76,14 +73,6 @@ def test_watch_of_large_run_fetches_only_failed_details(
     assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2
     shown = sorted((each["phase"], bool(each["phases"])) for each in told)
     assert shown == [("failed", True)] * 2 + [("succeeded", False)] * 2
-
-
-def test_log_continues_beyond_max_received_bytes(
-    alice: httpx.Client, log: Callable[..., None], greeting: str
-) -> None:
-    log(*[lines("x" * 1_000_000)] * 10, envelope(b"{}", 2))
-    told = sent(alice, greeting, "logs", **{"Last-Event-ID": "1-1628"})
-    assert [event.id for event in told] == ["1-1629", "1-1630"]
 
 
 def test_known_states_take_few_bytes() -> None:
