@@ -50,13 +50,13 @@ class Limits:
 
     max_message_bytes: int = 5_000_000
     """Maximum size of one message from Flyte, in bytes. A larger message is a 413. Lists are read
-    in smaller pages instead, and an entry that is too large alone is omitted."""
+    in smaller pages, and larger entries are omitted (header `X-Omitted-Count`)."""
     max_received_bytes: int = 8_000_000
     """Maximum size of all messages from Flyte for one request between two parts of the response, in
     bytes. More is a 413. In lists, the details of each action are counted separately."""
     max_large_messages: int = 1
     """Memory slots for messages: the maximum number of requests that hold a message from Flyte
-    above 64 kB in memory at the same time. Further requests wait. Each slot may take 350 MB."""
+    above 64 kB at the same time. Further requests wait. Each slot may take 350 MB."""
     max_large_bodies: int = 2
     """Memory slots for bodies: the maximum number of requests that hold a parsed JSON body above
     128 kB, or with more than 4,000 values, at the same time. Further requests wait. Each slot may
@@ -64,9 +64,8 @@ class Limits:
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file, in bytes. A larger file is a 413."""
     max_uploads_per_user: int = 5
-    """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that the app
-    receives from one user at the same time. Further uploads wait, because uploads take disk space.
-    """
+    """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that one user
+    uploads at the same time. Further uploads wait, because uploads take disk space."""
     max_nodes: int = 500_000
     """Maximum number of values in inputs, outputs or a type. A value of a union counts once for
     each type that is tried, and a text counts once per 32 characters. Inputs with more are a 422.

@@ -171,9 +171,9 @@ class Settings(BaseModel):
     reverse proxy changes the header ``Host`` or the path."""
 
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
-    """Concurrency limit: the maximum number of open requests and streams of one caller. A further
-    request is a 429. There is no rate limit. A service that sends requests of many users with one
-    token needs a higher limit. With ``COOKIE_NAMES=*``, users with cookies have no limit."""
+    """Concurrency limit (429): the maximum number of open requests and streams of one caller. There
+    is no rate limit. A service that sends requests of many users with one token needs a higher
+    limit. With ``COOKIE_NAMES=*``, users with cookies have no limit."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
     """Maximum body size of a request, in bytes. A larger body is a 413. Routes of file uploads have
