@@ -94,3 +94,5 @@ def test_former_names_of_settings_work_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match=f"use {new}"):
         settings = load_settings(OPEN_REQUESTS_PER_CALLER="6", **{new: "7"})
     assert settings.max_concurrent_requests_per_caller == 7
+    with pytest.raises(TypeError, match="largest_body has been renamed: use max_body_size"):
+        type("Own", (OwnSettings,), {"__annotations__": {"largest_body": int}, "largest_body": 5})

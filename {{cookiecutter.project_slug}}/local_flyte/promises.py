@@ -7,13 +7,9 @@ import warnings
 
 from .guarantees import *  # noqa: F403 - the tests
 
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "default"
-    )  # pytest shows it, even if the project turns warnings into errors
-    warnings.warn(
-        "local_flyte.promises has a new name: move your EXAMPLES to tests/test_guarantees.py,"
-        " and delete tests/test_promises.py",
-        DeprecationWarning,
-        stacklevel=2,
-    )
+warnings.warn(
+    "local_flyte.promises has been renamed: move your EXAMPLES to tests/test_guarantees.py, and"
+    " delete tests/test_promises.py",
+    DeprecationWarning,
+    stacklevel=2,
+)

@@ -215,6 +215,14 @@ class Settings(BaseModel):
                 warnings.warn(text, FutureWarning, stacklevel=2)
         return values
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a new default for a setting under the former name, which would have no effect."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, old in OLD_NAMES.items():
+            if old.lower() in cls.model_fields:
+                raise TypeError(f"{cls.__name__}.{old.lower()} has been renamed: use {name}")
+
     @field_validator("*", mode="before")
     @classmethod
     def _split_lists(cls, value: object, info: ValidationInfo) -> object:
