@@ -95,8 +95,7 @@ class ConcurrencyLimitMiddleware:
         # If all cookies are forwarded, some cookies have the same value for many users.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
-        self._open = Counter[str]()
-        self._requests = dict[RequestState, tuple[Scope, list[str]]]()
+        self._open = dict[str, dict[RequestState, Scope]]()  # open requests by hash
         self._subjects = dict[str, str]()  # by the hashes of credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,45 +112,47 @@ class ConcurrencyLimitMiddleware:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(each, b"subject") for each in subjects if each), *hashes]
         # The highest count decides, and its hash is logged; if counts are equal, the subject.
-        state.caller.hash = fullest = max(callers, key=self._open.__getitem__)
+        state.caller.hash = busiest = max(
+            callers, key=lambda caller: len(self._open.get(caller, ()))
+        )
         if IS_INNER in scope:
             await self._app(scope, receive, send)
             return
-        if self._open[fullest] >= self._max_requests:
-            self._log_refusal(scope, fullest)
+        open_requests = self._open.get(busiest, {})
+        if len(open_requests) >= self._max_requests:
+            self._log_refusal(scope, [*open_requests.values()])
             detail = f"you may have {self._max_requests} requests open: wait for one to end"
             raise CodedError(429, "too_many_requests", detail)
         for caller in callers:
-            self._open[caller] += 1
-        self._requests[state] = scope, callers
+            self._open.setdefault(caller, {})[state] = scope
         try:
             await self._app(scope, receive, send)
         finally:
-            del self._requests[state]
             for caller in callers:
-                self._open[caller] -= 1
+                del self._open[caller][state]
                 if not self._open[caller]:
                     del self._open[caller]
             if state.caller.subject:
                 self._remember(hashes, state.caller.subject)
 
-    def _log_refusal(self, scope: Scope, caller: str) -> None:
-        """Log the routes of the open requests of this caller."""
-        opened = [scope for scope, callers in self._requests.values() if caller in callers]
-        routes = Counter(f"{each['method']} {route_of(each)}" for each in opened)
+    def _log_refusal(self, scope: Scope, open_requests: list[Scope]) -> None:
+        """Log the routes of the open requests of the caller."""
+        caller = this_request().caller
+        routes = Counter(f"{request['method']} {route_of(request)}" for request in open_requests)
         logger.warning(
             "429 for %s %s of caller %s, subject %s, who has %d open requests: %s",
             scope["method"],
             redact(scope["path"], 200),
-            caller,
-            this_request().caller.subject or "-",
-            len(opened),
+            caller.hash,
+            caller.subject or "-",
+            len(open_requests),
             ", ".join(f"{count} of {route}" for route, count in routes.most_common()),
         )
 
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        return [self._hash(_without_spelling(secret)) for secret in counted or [repr(credentials)]]
+        hashes = (self._hash(_without_spelling(one)) for one in counted or [repr(credentials)])
+        return list(dict.fromkeys(hashes))  # a request may have two spellings of one token
 
     def _hash(self, text: str, kind: bytes = b"") -> str:
         hashed = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
