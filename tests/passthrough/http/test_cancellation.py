@@ -288,7 +288,8 @@ def test_pipelined_request_has_an_empty_context(url: str) -> None:
 def test_deadline_ends_threads_that_wait_for_flyte(
     local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_state, "CALLS", 1 / 3600)  # a deadline long before a call gives up
+    # The deadline passes long before a call to Flyte gives up.
+    monkeypatch.setattr(request_state, "CALLS_PER_RESPONSE", 1 / 3600)
     app = build_app(router, flyte_timeout=3600.0)
     with (
         local_flyte.hang("ListProjects"),

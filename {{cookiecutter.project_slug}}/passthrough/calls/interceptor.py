@@ -36,19 +36,19 @@ class CallerInterceptor:
     ) -> Any:
         """Make a unary call."""
         state, name, began = this_request(), ctx.method().name, time.perf_counter()
-        method = self._begin(ctx)
+        method, output = self._begin(ctx), ctx.method().output
 
         def send() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
 
-        is_list, output = name.startswith("List"), ctx.method().output
         if name in {"ListRuns", "ListActions"}:
             _correct(request.request.filters)
         try:
             with state.calls.cancel_task_at_end():
                 if name == "CreateRun":
                     state.deadline.extend()
-                response = await (_in_pages(send, request, output) if is_list else send())
+                is_list = name.startswith("List")
+                response = await (_fetch_page(send, request, output) if is_list else send())
         finally:
             state.calls.seconds += time.perf_counter() - began
         if name == "CreateRun":
@@ -63,11 +63,11 @@ class CallerInterceptor:
         stream = call_next(request, _with_handovers(ctx))
 
         async def close() -> None:
-            with suppress(RuntimeError):  # raised if a task reads the stream: it is cancelled
+            with suppress(RuntimeError):  # raised if a task is reading, which is then cancelled
                 await stream.aclose()
 
         async with aclosing(stream):
-            # If no task reads the stream, there is no task to cancel, so the stream is closed.
+            # Close the stream even if no task is reading, because then there is no task to cancel.
             with state.calls.call_at_end(lambda: create_task(close())):
                 while True:
                     with state.calls.cancel_task_at_end():
@@ -85,9 +85,9 @@ class CallerInterceptor:
         The header ``traceparent`` is sent to Flyte, because it contains only random numbers. The
         header ``baggage`` is not sent, because clients choose its content.
         """
-        state, headers, service = this_request(), ctx.request_headers(), ctx.method().service_name
-        headers["x-request-id"] = state.request_id or "start"
-        # Metadata about sign-in is public, so agents need it before they have credentials.
+        headers, service = ctx.request_headers(), ctx.method().service_name
+        headers["x-request-id"] = this_request().request_id or "start"  # outside of a request
+        # Metadata for sign-in is public, and agents fetch it before they have credentials.
         if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
             for credential, value in callers_credentials():
                 headers[credential] = value
@@ -96,10 +96,11 @@ class CallerInterceptor:
 
 
 class _Handover:
-    """A container for one message of a stream, which is emptied when the app takes the message.
+    """A container for one message of a stream, in place of the message class of protobuf.
 
-    The Connect client keeps the container until the next message arrives. Therefore a stream
-    without new messages keeps no message in memory.
+    The Connect client keeps the last message until the next message arrives. It keeps this
+    container instead, which is empty when the app has taken the message. Therefore a stream without
+    new messages keeps no message in memory.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -120,7 +121,7 @@ def _with_handovers(ctx: Context) -> Context:
     )
 
 
-async def _in_pages(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
+async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
     """Fetch a page of a list, or a smaller page if it is too large. The SDK fetches the rest.
 
     An entry that is too large alone is omitted and counted for the header ``X-Omitted-Count``, so

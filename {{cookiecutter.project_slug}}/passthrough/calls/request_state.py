@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..models import Caller
     from ..settings import Settings
 
-CALLS = 2  # a response may take as long to begin as this many calls to Flyte
+CALLS_PER_RESPONSE = 2  # a response must begin within the timeout of this many calls to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
 """Functions that end requests and long waits when the server stops, with their event loops."""
 
@@ -40,7 +40,7 @@ class Deadline:
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
         self._timer: asyncio.TimerHandle | None = None
-        self.begin(CALLS * timeout)
+        self.begin(CALLS_PER_RESPONSE * timeout)
 
     def begin(self, seconds: float) -> None:
         """Replace the deadline by a deadline in this many seconds."""
@@ -59,11 +59,11 @@ class Deadline:
 
     def _extend(self) -> None:
         if 0 < self.seconds_left() < math.inf:
-            self.begin(CALLS * self.timeout)
+            self.begin(CALLS_PER_RESPONSE * self.timeout)
 
     def replace(self, seconds: float) -> None:
         """Start the time again, with these seconds for the response and half for each call."""
-        self.timeout = seconds / CALLS
+        self.timeout = seconds / CALLS_PER_RESPONSE
         self.begin(seconds)
 
     def remove(self) -> None:

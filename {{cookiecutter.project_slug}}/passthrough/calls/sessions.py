@@ -27,7 +27,8 @@ def change_sessions() -> None:
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    sessions = dict[tuple[str, str], Any]()  # by the addresses of a cluster and of Flyte
+    # The key is the address of a cluster and the address of Flyte, which is a cluster itself.
+    sessions = dict[tuple[str, str], Any]()
 
     def uncompressed(self: Any) -> dict[str, Any]:
         # Without compression, the size in front of a message is the size in memory.
@@ -47,7 +48,7 @@ def change_sessions() -> None:
                 address = flyte
             if session := sessions.get((address, flyte)):
                 return session
-        # The SDK's HTTP client is for sign-in; to load its certificates would take 50 ms.
+        # The HTTP client of the SDK is for sign-in, and would load certificates for 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         sdk_session = await create(address, **(options | unused))
         is_plaintext = sdk_session.insecure
@@ -61,7 +62,7 @@ def change_sessions() -> None:
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
-        return await factory()
+        return await factory()  # no cache, because it would be shared by all callers
 
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
@@ -77,7 +78,12 @@ class Transport:
     """
 
     def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
-        """Trust this CA, by default those of the system. With `is_plaintext`, allow no TLS."""
+        """Open no connection yet.
+
+        Args:
+            tls_ca_cert: The certificate of a CA to trust, instead of those of the system.
+            is_plaintext: Whether to send requests also without TLS.
+        """
         self._is_plaintext = is_plaintext
         self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
@@ -95,8 +101,8 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request, and return the response.
 
-        The timeout is for the whole response, or for the first message of a stream. The log of a
-        task (``TailLogs``) has no timeout.
+        The timeout is for each part of a response, or for the first message of a stream. The log of
+        a task (``TailLogs``) has no timeout.
 
         Raises:
             ConnectError: The address has no TLS, or the response is too large.
@@ -141,7 +147,8 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
                     break
             message += part
             if len(message) > LARGE_MESSAGE:
-                # `calls.seconds` is the time of Flyte, so subtract the time of waiting.
+                # `ResponseSender` or `release_messages` releases the slot. The time of waiting is
+                # not part of the time that calls take.
                 state.calls.seconds -= await state.message_slot.acquire()
         state.receive(len(message))
         return bytes(message)
@@ -176,7 +183,7 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
                 message += await read(size - len(message))
             seconds = None
             if len(message) < size:
-                raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
+                raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")
             is_last = bool(message[0] & 2)
             yield message[:-1]
             message = message[-1:]  # one byte, because the client keeps the last part in memory

@@ -146,13 +146,15 @@ async def _finish(
     if isinstance(cancellation.reason, ClientDisconnect):
         if error:
             logged_problem(connection, error)
-    elif response.events and error and error is cancellation.reason:
+    elif response.events and error and error is cancellation.reason:  # a deadline, or a stop
         await response.events.end(SSE_RETRY)
     elif error and not response.status:
         await problem_response(connection, error)(scope, cancellation.receive, response.send)
+    elif response.events and error:
+        data = bytes(logged_problem(connection, error).response().body)
+        await response.events.end(b"event: problem\ndata: %b\n\n" % data)
     elif response.events:
-        data = error and bytes(logged_problem(connection, error).response().body)
-        await response.events.end(b"event: problem\ndata: %b\n\n" % data if data else b"")
+        await response.events.end()
     elif error or (response.status and not cancellation.is_complete):
         logged_problem(connection, error or RuntimeError("the response is incomplete"))
 
