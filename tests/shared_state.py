@@ -306,8 +306,8 @@ async def by_subject(caller: CallerDep) -> list[str]:
 
 @router.get("/innocent/runs")
 async def everybodys_runs() -> list[str]:
-    found = remote.Run.listall.aio(sort_by=("created_at", "desc"), limit=50)
-    owners = [(run.name, run.action.pb2.metadata.executed_by.user.id) async for run in found]
+    runs = remote.Run.listall.aio(sort_by=("created_at", "desc"), limit=50)
+    owners = [(run.name, run.action.pb2.metadata.executed_by.user.id) async for run in runs]
     return [f"{name} {owner.subject}" for name, owner in owners]
 
 

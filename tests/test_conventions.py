@@ -33,11 +33,11 @@ def test_make_targets_are_listed_and_documented(
     default_project: Path,
 ) -> None:
     """Each target also sets up the environment."""
-    known: set[str] = set()
+    all_targets: set[str] = set()
     for folder in (default_project, ROOT):
         makefile = (folder / "Makefile").read_text("utf-8")
         targets = dict(re.findall(r"^([a-z-]+):(.*)", makefile, re.MULTILINE))
-        known |= targets.keys()
+        all_targets |= targets.keys()
         assert set(re.findall(r"^  make ([a-z-]+)", run(["make"], folder), re.M)) == targets.keys()
         for name, needs in targets.items():
             assert name == "help" or re.match(
@@ -45,7 +45,7 @@ def test_make_targets_are_listed_and_documented(
             ), name
         for page in {*folder.glob("*.md")} - {ROOT / "CHANGELOG.md"}:  # it names removed targets
             names = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
-            assert {a or b for a, b in names} <= known, page
+            assert {a or b for a, b in names} <= all_targets, page
 
 
 def test_app_imports_only_the_public_package(default_project: Path) -> None:

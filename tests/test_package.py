@@ -123,8 +123,8 @@ def test_wheel_runs_tasks_of_any_folder(wheel: Path, tmp_path: Path) -> None:
         flyte: list[str | Path] = [project / ".venv/bin/flyte", "-c", config]
         double = ["run", "--follow", "deployed-task", "jobs.double", "--x", "21"]
         variables = {"HOME": str(tmp_path), "COLUMNS": "300", "TERM": "xterm", "DO_NOT_TRACK": "1"}
-        told = run([*flyte, *double], project, **variables)
-        assert "completed for action a0" in told
+        output = run([*flyte, *double], project, **variables)
+        assert "completed for action a0" in output
         server.interrupt()
 
 

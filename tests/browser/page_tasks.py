@@ -74,10 +74,10 @@ async def survey(
 ) -> tuple[str, dict[str, float], list[Person], Person, datetime]:
     """Take one input of each kind, and return a description of them, and some of them."""
     await flyte.report.replace.aio("<h1>A survey</h1>", do_flush=True)
-    told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
-    told += [person.age, person.born, colour.value, note, source and source.path, since]
-    told.append(repr(either))  # a text would have quotes
-    text = await echo(" ".join(map(str, told)))
+    values = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
+    values += [person.age, person.born, colour.value, note, source and source.path, since]
+    values.append(repr(either))  # a text would have quotes
+    text = await echo(" ".join(map(str, values)))
     return text, weights, [person], person, at
 
 

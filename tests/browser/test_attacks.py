@@ -119,8 +119,8 @@ def test_malicious_url_of_web_ui_is_harmless(visit: Visit) -> None:
         "runs?phase=__proto__&task=%3Cb%3E",
     ):
         go(page, place)
-        shown = page.locator(
+        message = page.locator(
             "main .problem, h1:text('not found'), main .hint:not(:empty):not(:text('Loading'))"
         )
-        expect(shown.first).to_be_visible()
+        expect(message.first).to_be_visible()
         check_harmless(page)

@@ -26,11 +26,11 @@ LOOKS = [
 
 def faults(page: Page) -> list[str]:
     """Return axe-core's findings, and whether the view is too wide."""
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     return ["wider than the window"] * wide + [
         f"{rule['id']}: {rule['help']}: {node['html']}"
-        for rule in found["violations"]
+        for rule in results["violations"]
         for node in rule["nodes"]
     ]
 
@@ -42,7 +42,7 @@ def test_every_view_is_accessible_and_fits(
     ended, running = started(api, "report"), started(api, "count", to=6000)
     started(api, "ask")
     looks = {"viewport": {"width": width, "height": 640}, "color_scheme": scheme}
-    found: dict[str, list[str]] = {}
+    faults_by_view: dict[str, list[str]] = {}
 
     def open_as(name: str | None) -> Page:
         page = visit(name, **looks)
@@ -50,14 +50,14 @@ def test_every_view_is_accessible_and_fits(
         go(page)
         return page
 
-    def look(place: str, view: str | None = None, *shown: str) -> None:
+    def look(place: str, view: str | None = None, *texts: str) -> None:
         """Take a picture of the present view or another one, once it shows these, and check it."""
         if view is not None:
             page.evaluate("(view) => { location.hash = `#/${view}` }", view)
-        for text in shown:
+        for text in texts:
             expect(page.locator("main")).to_contain_text(text)
         page.screenshot(path=SCREENSHOTS / f"{place}-{width}-{scheme}.png")
-        found[place] = faults(page)
+        faults_by_view[place] = faults(page)
 
     page = open_as("alice")
     look("unknown", "nonsense", "Page not found")
@@ -88,7 +88,7 @@ def test_every_view_is_accessible_and_fits(
     look("sign-in-refused")
     page.goto(sign_in.choice(app.url, SECRET))
     look("sign-in")
-    assert {place: some for place, some in found.items() if some} == {}
+    assert {place: some for place, some in faults_by_view.items() if some} == {}
 
 
 def test_api_page_is_valid_and_dark_mode_works(visit: Visit, api: httpx.Client) -> None:

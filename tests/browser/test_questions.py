@@ -30,12 +30,12 @@ def at(second: float) -> str:
 
 def test_questions_keep_their_place(page: Page) -> None:
     """Times of different precisions: as text, the second one would come after the first."""
-    told: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
-    told |= {True: "Yes", False: "No", 2: "2"}
+    texts: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
+    texts |= {True: "Yes", False: "No", 2: "2"}
     dan = {"subject": "dan-subject", "name": "Dan"}
     answers = [
         question(str(number), value=value, asked_at=at(number), answered_by=dan)
-        for number, value in enumerate(told)
+        for number, value in enumerate(texts)
     ]
     older, newest = (
         question("older", asked_at="2026-01-31T09:30:08Z"),
@@ -44,7 +44,7 @@ def test_questions_keep_their_place(page: Page) -> None:
     asked = ask(page, *answers, newest, older)
     names = ["newest", "older", "4", "3", "2", "1", "0"]
     expect(asked.locator(".question-prompt")).to_have_text(names)
-    words = [f"Dan dan-subject answered: {value}" for value in reversed(told.values())]
+    words = [f"Dan dan-subject answered: {value}" for value in reversed(texts.values())]
     expect(asked.locator("p[data-key=result]")).to_have_text(words)
     expect(asked.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
     draw(page, question("later", asked_at=at(9)), question("older", value=True, answered_by=dan))

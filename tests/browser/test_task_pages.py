@@ -219,8 +219,8 @@ def test_form_takes_every_type_and_shows_errors(visit: Visit) -> None:
     page.get_by_role("button", name="Run").click()
     outputs = page.get_by_role("region", name="Outputs")
     expect(outputs).to_contain_text("9007199254740994 2026-07-01T12:00:00")
-    told = "2026-07-02 5400.0 ['one', 'two\\nlines'] {'x': 1.5} Ada 36 1815-12-10 red hello"
-    expect(outputs).to_contain_text(f"{told} s3://bucket/file.csv 1970-01-01")
+    expected = "2026-07-02 5400.0 ['one', 'two\\nlines'] {'x': 1.5} Ada 36 1815-12-10 red hello"
+    expect(outputs).to_contain_text(f"{expected} s3://bucket/file.csv 1970-01-01")
     expect(outputs).to_contain_text(" -0.0")
 
 

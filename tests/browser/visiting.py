@@ -40,8 +40,8 @@ def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
     body = ""
     for number, action in enumerate(actions):
         own = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
-        sent = json.dumps(default | own | {"parent": "a0" if number else None} | action)
-        body += f"event: action\ndata: {sent}\n\n"
+        data = json.dumps(default | own | {"parent": "a0" if number else None} | action)
+        body += f"event: action\ndata: {data}\n\n"
     page.route(
         "**/actions/events*",
         lambda route: route.fulfill(body=body + ends, content_type="text/event-stream"),
@@ -64,8 +64,8 @@ def make(page: Page, script: str, *given: object) -> None:
 def question(name: str, **facts: object) -> dict[str, Any]:
     """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
     unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
-    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_truncated": False}
-    return {**unknown, **told, "phase": "paused", "type": "boolean", **facts}
+    base = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_truncated": False}
+    return {**unknown, **base, "phase": "paused", "type": "boolean", **facts}
 
 
 def started(api: httpx.Client, task: str, **inputs: object) -> str:

@@ -36,5 +36,5 @@ def test_changed_containers_are_reported_with_file_and_line(tmp_path: Path) -> N
     (tmp_path / "app").mkdir()
     (tmp_path / "app/store.py").write_text(STORE, "utf-8")
     (tmp_path / "app/use.py").write_text(USE, "utf-8")
-    found = ["6: RUNS", "7: RUNS", "8: RUNS", "9: Stats.seen"]
-    assert changed_containers(tmp_path / "app") == [f"app/use.py:{each}" for each in found]
+    lines = ["6: RUNS", "7: RUNS", "8: RUNS", "9: Stats.seen"]
+    assert changed_containers(tmp_path / "app") == [f"app/use.py:{line}" for line in lines]

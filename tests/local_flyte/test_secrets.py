@@ -130,12 +130,12 @@ def test_no_value_is_returned_or_printed(flyte: Callable[..., str]) -> None:
     """A deleted secret is not found."""
     created = flyte("create", "secret", "my-key", "--value", "s3cret")
     again = flyte("create", "secret", "my-key", "--value", "s3cret", fails=True)
-    shown = flyte("get", "secret", "my-key")
+    one = flyte("get", "secret", "my-key")
     listed = flyte("get", "secret")
     assert "already exists" in again
-    assert "my-key" in shown
+    assert "my-key" in one
     assert "my-key" in listed
-    assert "s3cret" not in created + again + shown + listed
+    assert "s3cret" not in created + again + one + listed
     flyte("delete", "secret", "my-key")
     assert "there is no secret my-key" in flyte("get", "secret", "my-key", fails=True)
 

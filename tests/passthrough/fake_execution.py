@@ -62,25 +62,25 @@ class Played:
 
 def native(literal: Any) -> Any:
     if literal.HasField("collection"):
-        return [native(each) for each in literal.collection.literals]
+        return [native(item) for item in literal.collection.literals]
     primitive = literal.scalar.primitive
     return getattr(primitive, primitive.WhichOneof("value"))
 
 
 async def call(function: Any, inputs: bytes, results: Path) -> int:
     """Call the function of a task, and write what it returns or raises, as ``a0`` does."""
-    given = common_pb2.Inputs.FromString(inputs).literals
+    literals = common_pb2.Inputs.FromString(inputs).literals
     try:
-        returned = await function.func(**{each.name: native(each.value) for each in given})
+        returned = await function.func(**{item.name: native(item.value) for item in literals})
     except Exception as error:  # noqa: BLE001 - whatever the task raises
-        told = ContainerError(message=repr(error), kind="RECOVERABLE", origin="USER")
-        (results / "error.pb").write_bytes(ErrorDocument(error=told).SerializeToString())
+        failure = ContainerError(message=repr(error), kind="RECOVERABLE", origin="USER")
+        (results / "error.pb").write_bytes(ErrorDocument(error=failure).SerializeToString())
         return 1
     kinds, outputs = function.native_interface.outputs, common_pb2.Outputs()
     values = returned if len(kinds) > 1 else [returned] * len(kinds)
     for value, (name, kind) in zip(values, kinds.items(), strict=True):
-        literal = await TypeEngine.to_literal(value, kind, TypeEngine.to_literal_type(kind))
-        outputs.literals.add(name=name, value=literal)
+        output = await TypeEngine.to_literal(value, kind, TypeEngine.to_literal_type(kind))
+        outputs.literals.add(name=name, value=output)
     (results / "outputs.pb").write_bytes(outputs.SerializeToString())
     return 0
 

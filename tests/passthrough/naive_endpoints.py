@@ -51,8 +51,8 @@ async def run_in(project: str, domain: str, name: str, inputs: dict[str, Any]) -
 
 @router.get("/runs")
 async def runs() -> list[dict[str, Any]]:
-    found = remote.Run.listall.aio(in_phase=("running", "succeeded"), limit=20)
-    return [{"name": run.name, "phase": run.phase} async for run in found]
+    listed = remote.Run.listall.aio(in_phase=("running", "succeeded"), limit=20)
+    return [{"name": run.name, "phase": run.phase} async for run in listed]
 
 
 @router.get("/runs/{name}")

@@ -37,8 +37,8 @@ async def own(project: str = "") -> str:
 def test_openapi_lists_project_and_domain_parameters_once(alice: httpx.Client) -> None:
     paths = alice.get("/openapi.json").json()["paths"]
     for path in ("/own", "/client"):
-        named = [each["name"] for each in paths[path]["get"]["parameters"]]
-        assert named == ["project", "domain"], path
+        names = [parameter["name"] for parameter in paths[path]["get"]["parameters"]]
+        assert names == ["project", "domain"], path
     assert "parameters" not in paths["/health"]["get"]
 
 

@@ -27,10 +27,10 @@ def test_an_action_shows_its_last_phases() -> None:
     phase = pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING)
     phase.start_time.seconds = 1
     attempts = [attempt(number, phase_transitions=[phase] * 2) for number in range(1, 13)]
-    shown = Action.of(details("ACTION_PHASE_RUNNING", attempts=attempts))
-    assert (shown.attempts, shown.cached) == (12, False)
-    assert [one.attempt for one in shown.phases] == [n for n in range(3, 13) for _ in "ab"]
-    last = shown.phases[-1]
+    action = Action.of(details("ACTION_PHASE_RUNNING", attempts=attempts))
+    assert (action.attempts, action.cached) == (12, False)
+    assert [one.attempt for one in action.phases] == [n for n in range(3, 13) for _ in "ab"]
+    last = action.phases[-1]
     assert (last.started_at, last.ended_at) == (datetime.fromtimestamp(1, UTC), None)
     assert last.phase == "running"
     assert Action.of(details("ACTION_PHASE_SUCCEEDED", cache_status=CACHE_HIT)).cached
@@ -41,15 +41,15 @@ def test_waiting_action_has_cluster_events() -> None:
     last.cluster_events.add(reason="x")
     attempts = [attempt(23, *(f"old {number}" for number in range(100))), last]
     waiting = Action.of(details("ACTION_PHASE_INITIALIZING", attempts=attempts))
-    shown = [event.message for event in waiting.events]
-    assert shown == ["old 99", "Evicted", "Pulling", "Back-off", "x"]
+    messages = [event.message for event in waiting.events]
+    assert messages == ["old 99", "Evicted", "Pulling", "Back-off", "x"]
     assert Action.of(details("ACTION_PHASE_FAILED", attempts=attempts)).events == []
 
 
 def test_truncated_text_is_marked() -> None:
     error, end = pb.ErrorInfo(message="x" * 31_000), "… (cut off, 31,000 characters)"
-    shown = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
-    assert shown == "x" * (20_000 - len(end)) + end
+    message = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
+    assert message == "x" * (20_000 - len(end)) + end
 
 
 def test_answer_of_unknown_type_is_not_converted(
@@ -65,13 +65,13 @@ def test_answer_of_unknown_type_is_not_converted(
 
 
 @pytest.mark.parametrize(
-    ("given", "family", "name"),
+    ("given_name", "family", "name"),
     [("Alice", "Adams", "Alice Adams"), ("", "Adams", "Adams"), ("", "", None)],
 )
-def test_identity_without_names_has_no_name(given: str, family: str, name: str | None) -> None:
+def test_identity_without_names_has_no_name(given_name: str, family: str, name: str | None) -> None:
     user = identity_pb2.User(
         id=identifier_pb2.UserIdentifier(subject="00u1alice"),
-        spec=identity_pb2.UserSpec(first_name=given, last_name=family),
+        spec=identity_pb2.UserSpec(first_name=given_name, last_name=family),
     )
-    shown = Identity.of(identity_pb2.EnrichedIdentity(user=user))
-    assert shown == Identity(subject="00u1alice", name=name)
+    identity = Identity.of(identity_pb2.EnrichedIdentity(user=user))
+    assert identity == Identity(subject="00u1alice", name=name)

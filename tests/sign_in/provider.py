@@ -63,14 +63,14 @@ class Provider:
     def token(self, sub: str, key: rsa.RSAPrivateKey | None = None, **claims: Any) -> str:
         """Return an access token, or another token with other claims or another key."""
         now = int(time.time())
-        known: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "iss": self.issuer,
             "sub": sub,
             "aud": "flyte",
             "email": f"{sub}@example.com",
         }
-        known |= {"iat": now, "exp": now + self.lifetime, "jti": secrets.token_hex(8)} | claims
-        return jwt.encode(known, key or self.key, "RS256", {"kid": "1"})
+        payload |= {"iat": now, "exp": now + self.lifetime, "jti": secrets.token_hex(8)} | claims
+        return jwt.encode(payload, key or self.key, "RS256", {"kid": "1"})
 
     def revoke(self, sub: str) -> None:
         """Revoke somebody's refresh tokens; access tokens stay valid until they expire."""

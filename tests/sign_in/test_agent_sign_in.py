@@ -44,8 +44,8 @@ class Agent:
         self.tokens: OAuthToken | None = None
         self.client_info: OAuthClientInformationFull | None = None
         if registered:
-            known = REGISTERED | {"token_endpoint_auth_method": "none"}
-            self.client_info = OAuthClientInformationFull(**known)
+            client = REGISTERED | {"token_endpoint_auth_method": "none"}
+            self.client_info = OAuthClientInformationFull(**client)
         self.responses: list[tuple[str, int]] = []
         """Paths that it has called, with the status."""
         self._callback: dict[str, list[str]] = {}

@@ -90,7 +90,7 @@ def test_interrupted_log_is_503_and_not_repeated(
     log(lines("one"), lines("two", "three"), *end)
     assert alice.get(f"/runs/{greeting}/log").status_code == 503
     assert len(elsewhere.received) == 1
-    *told, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
-    assert told == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
+    *blocks, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert blocks == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
     assert last.startswith("event: problem\n")
     assert '"status":503' in last.replace(" ", "")

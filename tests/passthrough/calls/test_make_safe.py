@@ -30,17 +30,17 @@ router = router_of(naive_endpoints, streams)
 
 
 async def use(stored: Any, method: str) -> None:
-    found = getattr(stored, method)()
-    if hasattr(found, "__aenter__"):
-        await found.__aenter__()
-    elif hasattr(found, "__aiter__"):
-        await anext(found)
-    elif hasattr(found, "__enter__"):
-        found.__enter__()
-    elif inspect.isgenerator(found):
-        next(found)
-    elif inspect.isawaitable(found):
-        await found
+    result = getattr(stored, method)()
+    if hasattr(result, "__aenter__"):
+        await result.__aenter__()
+    elif hasattr(result, "__aiter__"):
+        await anext(result)
+    elif hasattr(result, "__enter__"):
+        result.__enter__()
+    elif inspect.isgenerator(result):
+        next(result)
+    elif inspect.isawaitable(result):
+        await result
 
 
 METHODS = [
@@ -88,9 +88,9 @@ def test_sdk_calls_have_rights_of_caller(
 def test_stored_values_are_data(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     run = ended(start("tests.gifts"))
     UNPICKLED.unlink(missing_ok=True)
-    found = alice.get(f"/runs/{run}/io").json()["outputs"]
-    assert all(found[number].pop("size") > 0 for number in (0, 3))
-    assert found == [
+    outputs = alice.get(f"/runs/{run}/io").json()["outputs"]
+    assert all(outputs[number].pop("size") > 0 for number in (0, 3))
+    assert outputs == [
         {"kind": "pickle"},
         {"kind": "file", "uri": "file:///etc/passwd"},
         {"kind": "file", "uri": "http://169.254.169.254/latest"},

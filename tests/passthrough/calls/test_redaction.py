@@ -89,7 +89,7 @@ CREDENTIALS = (
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("Bearer k=one-1;s=two, again k=one-1;s=two", "Bearer ***, again ***"),
         ("three-333 four-4444 five-5555", "*** *** ***"),
@@ -104,9 +104,9 @@ CREDENTIALS = (
         ("a=1&amp;X-Amz-Security-Token=STS%2F1&amp;b", "a=1&amp;X-Amz-Security-Token=***&amp;b"),
     ],
 )
-def test_redact_replaces_credentials_and_signatures(text: str, shown: str) -> None:
+def test_redact_replaces_credentials_and_signatures(text: str, expected: str) -> None:
     with remote.auth_metadata(*CREDENTIALS):
-        assert redact(text) == shown
+        assert redact(text) == expected
     assert redact("k=one-1;s=two") == "k=one-1;s=two"  # of no caller
     many = "; ".join(f"c{number}=longer-than-three-{number}" for number in range(200))
     with remote.auth_metadata(("cookie", f"theme=three-333; {many}")):
@@ -121,10 +121,10 @@ def test_truncated_text_contains_no_partial_secret() -> None:
         for before in range(60):
             for secrets in range(6):
                 text = "x" * before + TOKEN * secrets + "y" * 100
-                shown = redact(text, 40)
-                assert "a-t" not in shown, text
-                assert text.replace(TOKEN, REDACTED)[:40].startswith(shown)
-                assert secrets or shown == text[:40]
+                redacted = redact(text, 40)
+                assert "a-t" not in redacted, text
+                assert text.replace(TOKEN, REDACTED)[:40].startswith(redacted)
+                assert secrets or redacted == text[:40]
 
 
 async def test_redaction_caches_secrets_of_request(
@@ -161,9 +161,9 @@ def test_errors_and_logs_contain_no_credential(
 
     caplog.handler.setFormatter(LogFormatter(Settings()))  # as docs/operating.md says
     cookie, ignored = "a-cookie-of-somebody", "an-authorization-that-is-not-forwarded"
-    sent = {"X-Key": TOKEN, "Cookie": f"flyte_at={cookie}", "Authorization": f"Bearer {ignored}"}
+    headers = {"X-Key": TOKEN, "Cookie": f"flyte_at={cookie}", "Authorization": f"Bearer {ignored}"}
     with serving(app) as url, client_of(url, None) as client:
-        response = client.get(path, headers=sent)
+        response = client.get(path, headers=headers)
     if path == "/quote/refusal":
         assert response.json()["detail"] == "not ***, flyte_at=***, Bearer ***"
     else:

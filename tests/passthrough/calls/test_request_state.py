@@ -136,20 +136,20 @@ def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
     """Give the actions of a run, and the task of the first, many small parts, for the block."""
     details: list[Any] = [action.details for action in run_of(flyte, run).actions.values()]
     task = flyte._services.tasks.get(details[0].task.task_template.id)
-    before = [type(each).FromString(each.SerializeToString()) for each in (task, *details)]
+    before = [type(message).FromString(message.SerializeToString()) for message in (task, *details)]
     try:
-        for each in details:
+        for message in details:
             for number in range(30_000):
-                each.metadata.trigger_type.artifact.partitions[f"{number:06}"] = ""
-                if each.HasField("condition"):
-                    each.condition.type.metadata[f"{number:06}"] = None
+                message.metadata.trigger_type.artifact.partitions[f"{number:06}"] = ""
+                if message.HasField("condition"):
+                    message.condition.type.metadata[f"{number:06}"] = None
                 else:
-                    each.task.task_template.container.env.add(key=f"{number:06}")
+                    message.task.task_template.container.env.add(key=f"{number:06}")
         task.spec.CopyFrom(details[0].task)
         yield
     finally:
-        for each, was in zip((task, *details), before, strict=True):
-            each.CopyFrom(was)
+        for message, was in zip((task, *details), before, strict=True):
+            message.CopyFrom(was)
 
 
 def test_waiting_requests_hold_no_large_task(
@@ -158,10 +158,10 @@ def test_waiting_requests_hold_no_large_task(
     before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
     with large(local_flyte, counting), ExitStack() as clients:
         for path in paths:
-            sent = head(f"/runs/{counting}{path}")
-            clients.enter_context(connected(str(counted.base_url), sent))
+            request = head(f"/runs/{counting}{path}")
+            clients.enter_context(connected(str(counted.base_url), request))
         opened = {"WatchActions": 3, "TailLogs": 1}
-        wait_until(lambda: {each: local_flyte.open_calls(each) for each in opened} == opened)
+        wait_until(lambda: {method: local_flyte.open_calls(method) for method in opened} == opened)
         wait_until(lambda: (messages(counted) - before).total() < SMALL)
 
 
@@ -169,8 +169,8 @@ def test_waiting_requests_hold_no_large_task(
 def asking(local_flyte: LocalFlyte) -> str:
     """The name of a run by alice that waits for an answer."""
     run = start("tests.ask", prompts=["?"])
-    found = run_of(local_flyte, run)
-    wait_until(lambda: len(found.actions) > 1)
+    record = run_of(local_flyte, run)
+    wait_until(lambda: len(record.actions) > 1)
     return run
 
 
@@ -189,14 +189,14 @@ BODIES = {"conditions": b'{"value": true}'}
 def test_pending_changes_hold_no_large_message(
     *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
 ) -> None:
-    found = run_of(local_flyte, asking)
-    method, _, path = path.format(run=asking, question=[*found.actions][-1]).partition(" ")
+    record = run_of(local_flyte, asking)
+    method, _, path = path.format(run=asking, question=[*record.actions][-1]).partition(" ")
     body = next((body for part, body in BODIES.items() if part in path), b"")
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    sent = head(path, *kind, method=method) + body
+    request = head(path, *kind, method=method) + body
     before = messages(counted)
     with large(local_flyte, asking), local_flyte.hang(call):
-        with connected(str(counted.base_url), sent):
+        with connected(str(counted.base_url), request):
             wait_until(lambda: local_flyte.open_calls(call) == 1)
             wait_until(lambda: (messages(counted) - before).total() < SMALL)
         wait_until(lambda: local_flyte.open_calls(call) == 0)  # before it takes effect
@@ -208,9 +208,9 @@ def test_unread_log_holds_no_message(
     log(*[lines(*["x" * 49_000] * 100)] * 3)
     before = messages(counted)
     with ExitStack() as clients:
-        sent = head(f"/runs/{counting}/logs")
+        request = head(f"/runs/{counting}/logs")
         first, *_ = (
-            clients.enter_context(connected(str(counted.base_url), sent, 4096)) for _ in range(3)
+            clients.enter_context(connected(str(counted.base_url), request, 4096)) for _ in range(3)
         )
         assert first.recv(12)
         wait_until(lambda: (messages(counted) - before).total() < SMALL)
@@ -220,6 +220,6 @@ def test_unread_log_holds_no_message(
 def test_largest_inputs_and_outputs_are_readable(counted: httpx.Client) -> None:
     name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
     run = ended(start("tests.greet", name=name))
-    shown = counted.get(f"/runs/{run}/io").json()
-    assert shown["inputs"]["name"] == name
-    assert f"Hello, {name}." in str(shown["outputs"])
+    data = counted.get(f"/runs/{run}/io").json()
+    assert data["inputs"]["name"] == name
+    assert f"Hello, {name}." in str(data["outputs"])

@@ -96,7 +96,9 @@ def test_concurrent_callers_share_no_cache(
 ) -> None:
     with ThreadPoolExecutor(2) as threads:
         with local_flyte.hang("SelectCluster"):
-            answers = [threads.submit(each.get, f"/runs/{greeting}/io") for each in (alice, bob)]
+            answers = [
+                threads.submit(client.get, f"/runs/{greeting}/io") for client in (alice, bob)
+            ]
             wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
     alice.get(f"/runs/{greeting}/io")
@@ -127,8 +129,8 @@ def test_unread_logs_do_not_block_other_callers(
     log(*[lines(*["x" * 1000] * 20)] * 1000)  # larger than all buffers on the way
     with ExitStack() as viewers:
         for _ in range(VIEWERS):
-            sent = head(f"/runs/{greeting}/logs")
-            viewers.enter_context(connected(url, sent, 65536))
+            request = head(f"/runs/{greeting}/logs")
+            viewers.enter_context(connected(url, request, 65536))
         wait_until(lambda: len(elsewhere.received) == VIEWERS)
         wait_until(lambda: nothing_flows(elsewhere))
         with bob.stream("GET", f"/runs/{greeting}/logs") as log_of_bob:

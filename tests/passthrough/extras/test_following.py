@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("certificate")
 router = router_of(streams)
 
 
-def resumes(client: httpx.Client, run: str, kind: str, told: list[Event]) -> bool:
+def resumes(client: httpx.Client, run: str, kind: str, stream: list[Event]) -> bool:
     """Tell whether a stream goes on after any of its events."""
-    rests = [sent(client, run, kind, **{"Last-Event-ID": event.id}) for event in told]
-    return rests == [told[place + 1 :] for place, _ in enumerate(told)]
+    rests = [sent(client, run, kind, **{"Last-Event-ID": event.id}) for event in stream]
+    return rests == [stream[place + 1 :] for place, _ in enumerate(stream)]
 
 
 def test_streams_resume_in_right_attempt(
@@ -64,12 +64,12 @@ def test_missing_log_is_reported_once(
         assert any(event.data == "attempt 1, line 2" for event in events(log))
     local_flyte.delete_pods()
     with alice.stream("GET", f"/runs/{run}/logs") as log:
-        told = events(log)
-        assert next(told) == ("unavailable", '{"attempt": 1}', "1-gone")
-        assert next(told) == ("attempt", '{"attempt": 2}', "2-0")
-        assert any(event.data == "attempt 1, line 2" for event in told)
+        stream = events(log)
+        assert next(stream) == ("unavailable", '{"attempt": 1}', "1-gone")
+        assert next(stream) == ("attempt", '{"attempt": 2}', "2-0")
+        assert any(event.data == "attempt 1, line 2" for event in stream)
         (tmp_path / "end-1").touch()
-        assert {event.type for event in told} <= {"message"}
+        assert {event.type for event in stream} <= {"message"}
     rest = sent(alice, run, "logs", **{"Last-Event-ID": "1-gone"})
     assert rest[0] == ("attempt", '{"attempt": 2}', "2-0")
 
@@ -78,8 +78,8 @@ def test_disappearing_log_is_not_restarted(
     alice: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
-    told = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
-    assert told == ["data: one\nid: 1-1", 'event: unavailable\ndata: {"attempt": 1}\nid: 1-gone']
+    blocks = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert blocks == ["data: one\nid: 1-1", 'event: unavailable\ndata: {"attempt": 1}\nid: 1-gone']
     assert len(elsewhere.received) == 1
 
 
@@ -88,8 +88,8 @@ def test_log_resumes_after_any_event(
 ) -> None:
     messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")
     log(lines(*messages), envelope(b"{}", 2))
-    told = sent(alice, greeting, "logs")
-    assert told[0] == ("message", "one\ntwo\nth\aree", "1-1")
-    assert [len(event.data) // PART_CHARS for event in told] == [0, 1, 1, 0, 0]
-    assert told[3:] == [("message", "x", "1-4"), ("message", "last", "1-5")]
-    assert resumes(alice, greeting, "logs", told)
+    stream = sent(alice, greeting, "logs")
+    assert stream[0] == ("message", "one\ntwo\nth\aree", "1-1")
+    assert [len(event.data) // PART_CHARS for event in stream] == [0, 1, 1, 0, 0]
+    assert stream[3:] == [("message", "x", "1-4"), ("message", "last", "1-5")]
+    assert resumes(alice, greeting, "logs", stream)

@@ -39,40 +39,40 @@ def bob(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
 def run(text: str = "") -> str:
     """Return a run of alice's with a label. It has ended: until then, Flyte may move its start."""
     with acting_as("alice"):
-        found = remote.Task.get("tests.greet", auto_version="latest")
+        task = remote.Task.get("tests.greet", auto_version="latest")
         context = flyte.with_runcontext("remote", labels={"text": text})
-        return ended(str(context.run(found, name="Ada").name))
+        return ended(str(context.run(task, name="Ada").name))
 
 
 def test_entry_too_large_is_skipped(bob: httpx.Client, called: Called) -> None:
     small = {run(), run(), run()}
     run(LARGE)
     small |= {run(), run(), run()}
-    answer = bob.get("/runs")
-    assert {each["name"] for each in answer.json()} == small
-    assert answer.headers["x-omitted-count"] == "1"
+    response = bob.get("/runs")
+    assert {entry["name"] for entry in response.json()} == small
+    assert response.headers["x-omitted-count"] == "1"
     assert called("ListRuns") < 20
 
 
 def test_list_too_large_in_total_is_refused(bob: httpx.Client) -> None:
     for _ in range(4):
         run("x" * 60_000)
-    answers = [bob.get("/runs", params={"limit": limit}) for limit in (20, 2)]
-    assert str(LIMITS.max_received_bytes) in answers[0].json()["detail"]
-    assert len(answers[1].json()) == 2
+    responses = [bob.get("/runs", params={"limit": limit}) for limit in (20, 2)]
+    assert str(LIMITS.max_received_bytes) in responses[0].json()["detail"]
+    assert len(responses[1].json()) == 2
 
 
 def test_details_too_large_in_total_are_returned(
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     run = ended(start("tests.ask", prompts=["a?", "b?", "c?"], fails_after=0.1))
-    found = run_of(local_flyte, run)
-    for action in found.actions.values():
+    record = run_of(local_flyte, run)
+    for action in record.actions.values():
         action.details.error_info.message = "x" * 60_000
     listed = bob.get(f"/runs/{run}/actions").json()
     watched = [json.loads(event.data) for event in events(bob.get(f"/runs/{run}/actions/events"))]
-    for shown in (listed, watched):
-        assert {action["name"] for action in shown if action["error"]} == {*found.actions}
+    for actions in (listed, watched):
+        assert {action["name"] for action in actions if action["error"]} == {*record.actions}
 
 
 class Calls:

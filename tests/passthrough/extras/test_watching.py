@@ -34,11 +34,11 @@ def test_watch_sends_each_change_until_run_ends(
     alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, family: str
 ) -> None:
     with ThreadPoolExecutor(2) as threads:
-        told, other = threads.map(lambda client: changes(client, family), (alice, bob))
-    listed = {each["name"]: each for each in alice.get(f"/runs/{family}/actions").json()}
-    for seen in (told, other, changes(bob, family)):
-        assert {each["name"]: each for each in seen} == listed
-    phases = [each["phase"] for each in told if each["name"] == "a0"]
+        of_alice, of_bob = threads.map(lambda client: changes(client, family), (alice, bob))
+    listed = {action["name"]: action for action in alice.get(f"/runs/{family}/actions").json()}
+    for actions in (of_alice, of_bob, changes(bob, family)):
+        assert {action["name"]: action for action in actions} == listed
+    phases = [action["phase"] for action in of_alice if action["name"] == "a0"]
     assert phases[-1] == "failed"
     assert "running" in phases
     wait_until(lambda: local_flyte.open_calls("WatchActions") == 0)
@@ -56,8 +56,8 @@ def test_interrupted_watch_is_reopened_until_run_ends(
 ) -> None:
     run = start("tests.ask", prompts=["?"], fails_after=0.5)
     local_flyte.fail_next("WatchActions", code, after=1, message=message)
-    told = changes(alice, run)
-    phases = {each["name"]: each["phase"] for each in told}
+    actions = changes(alice, run)
+    phases = {action["name"]: action["phase"] for action in actions}
     (asked,) = phases.keys() - {"a0"}
     assert (phases["a0"], phases[asked]) == ("failed", "paused")  # as it stays at Flyte
 
@@ -69,10 +69,10 @@ def test_watch_of_large_run_fetches_only_failed_details(
     monkeypatch.setattr(watching, "WATCHED_DETAILS", 0)
     monkeypatch.setattr(local_runs, "MAX_WATCHED_ACTIONS", 3)  # so that it is not in one message
     local_flyte.clear_calls()
-    told = changes(alice, family)
+    actions = changes(alice, family)
     assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2
-    shown = sorted((each["phase"], bool(each["phases"])) for each in told)
-    assert shown == [("failed", True)] * 2 + [("succeeded", False)] * 2
+    phases = sorted((action["phase"], bool(action["phases"])) for action in actions)
+    assert phases == [("failed", True)] * 2 + [("succeeded", False)] * 2
 
 
 def test_known_states_take_few_bytes() -> None:
@@ -88,11 +88,12 @@ def test_known_states_take_few_bytes() -> None:
 def test_task_timeout_names_run(
     short_timeout: httpx.Client,
 ) -> None:
-    answer = short_timeout.post("/tasks/tests.count/run?project=flytesnacks", json={"to": 100_000})
-    assert answer.status_code == 504
-    found = re.fullmatch("this took too long; the run (.+) goes on", answer.json()["detail"])
-    assert found
-    assert short_timeout.post(f"/runs/{found[1]}/abort").is_success
+    path, inputs = "/tasks/tests.count/run?project=flytesnacks", {"to": 100_000}
+    response = short_timeout.post(path, json=inputs)
+    assert response.status_code == 504
+    detail = re.fullmatch("this took too long; the run (.+) goes on", response.json()["detail"])
+    assert detail
+    assert short_timeout.post(f"/runs/{detail[1]}/abort").is_success
 
 
 def test_waiting_for_a_run_reports_a_flyte_error(

@@ -22,9 +22,9 @@ async def length(values: list[int]) -> int:
 
 
 def test_large_body_is_not_read_before_authentication(url: str) -> None:
-    sent = ["Authorization: Bearer invented", "Content-Type: application/json"]
+    headers = ["Authorization: Bearer invented", "Content-Type: application/json"]
     for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
-        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *sent, size, "\r\n"])
+        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *headers, size, "\r\n"])
         with connected(url, request.encode()) as connection:  # and no byte of the body
             assert connection.recv(12) == b"HTTP/1.1 401"
 
@@ -50,6 +50,6 @@ def test_concurrent_uploads_per_caller_are_limited(url: str, bob: httpx.Client) 
             assert begun.acquire(timeout=60)
         assert bob.post("/length", json=[]).json() == 0
         assert not begun.acquire(blocking=False)
-        for each in opened[:5]:
-            each.close()
+        for connection in opened[:5]:
+            connection.close()
         assert begun.acquire(timeout=60)

@@ -63,14 +63,14 @@ class Given(RequestBody):
 
 
 @router.post("/length")
-async def length(given: Given) -> int:
-    return len(given.values)
+async def length(body: Given) -> int:
+    return len(body.values)
 
 
 @router.post("/held-body")
-async def held_body(given: Given) -> int:
+async def held_body(body: Given) -> int:
     await held_thread_of_asyncio()
-    return len(given.values)
+    return len(body.values)
 
 
 @pytest.fixture(autouse=True)
@@ -123,8 +123,8 @@ def test_concurrent_requests_of_a_caller_are_limited(
         ExitStack() as streams,
     ):
         for number in range(MOST):
-            sent = {name: text.format(number, token=token) for name, text in headers.items()}
-            stream = streams.enter_context(alice.stream("GET", "/events", headers=sent))
+            credentials = {name: text.format(number, token=token) for name, text in headers.items()}
+            stream = streams.enter_context(alice.stream("GET", "/events", headers=credentials))
             assert stream.status_code == 200
         refused = alice.get("/thread?secret")
         assert refused.status_code == 429
@@ -244,8 +244,8 @@ def test_two_large_json_bodies_are_parsed_concurrently(
         ExitStack() as at_the_end,
     ):
         at_the_end.callback(go_on.set)
-        sent = [(alice, LARGE), (bob, MANY), (victor, LARGE)]
-        large = [threads.submit(client.post, "/held-body", json=body) for client, body in sent]
+        bodies = [(alice, LARGE), (bob, MANY), (victor, LARGE)]
+        large = [threads.submit(client.post, "/held-body", json=body) for client, body in bodies]
         for _ in range(2):
             assert entered.acquire(timeout=60)
         text: Any = {"content": b"x" * 200_000, "headers": {"Content-Type": "text/plain"}}
@@ -254,7 +254,7 @@ def test_two_large_json_bodies_are_parsed_concurrently(
             assert alice.post("/length", json={"values": []}).json() == 0
         assert not entered.acquire(blocking=False)
         go_on.set()
-        assert [answer.result().json() for answer in large] == [1, 2_500, 1]
+        assert [response.result().json() for response in large] == [1, 2_500, 1]
 
 
 def test_client_that_leaves_while_waiting_starts_nothing(
@@ -285,5 +285,5 @@ def test_large_tool_call_needs_one_body_slot(local_flyte: LocalFlyte, hooks: lis
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
         alice.event_hooks = {"request": hooks}
-        sent = [threads.submit(calling(alice), "length", body=LARGE) for _ in range(4)]
-        assert [answer.result() for answer in sent] == [(["1"], False)] * 4
+        calls = [threads.submit(calling(alice), "length", body=LARGE) for _ in range(4)]
+        assert [call.result() for call in calls] == [(["1"], False)] * 4

@@ -206,11 +206,11 @@ def test_uploads_end_with_clients_while_flyte_hangs(
     url: str, local_flyte: LocalFlyte, size: int
 ) -> None:
     """Flyte is asked who the caller is before the body is read."""
-    sent = head("/uploads", f"Content-Length: {size}", method="POST") + bytes(min(size, 50_000))
+    upload = head("/uploads", f"Content-Length: {size}", method="POST") + bytes(min(size, 50_000))
     with local_flyte.hang("UserInfo"):
         with ExitStack() as clients:
             for _ in range(VIEWERS):
-                clients.enter_context(connected(url, sent))
+                clients.enter_context(connected(url, upload))
             wait_until(lambda: local_flyte.open_calls("UserInfo") == VIEWERS)
         wait_until(lambda: local_flyte.open_calls("UserInfo") == 0)
 
@@ -226,10 +226,10 @@ def test_nothing_starts_if_client_left_before_body_was_read(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     caplog.set_level(logging.INFO, "app.access")
-    sent = head("/start", f"Content-Length: {size}", method="POST") + bytes(size)
+    upload = head("/start", f"Content-Length: {size}", method="POST") + bytes(size)
     with local_flyte.hang("UserInfo"), ExitStack() as clients:
         for _ in range(5):
-            clients.enter_context(connected(url, sent))
+            clients.enter_context(connected(url, upload))
         wait_until(lambda: local_flyte.open_calls("UserInfo") == 5)
         time.sleep(2 * cancellation.LISTEN_AFTER)  # the body is late then
         clients.close()

@@ -37,11 +37,11 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         yield url
 
 
-def forwarded(settings: dict[str, Any], sent: list[tuple[str, str]]) -> Any:
+def forwarded(settings: dict[str, Any], pairs: list[tuple[str, str]]) -> Any:
     """Return the credentials that are forwarded, or the status of the refusal."""
     kind, _, options = passthrough_middleware(Settings.model_construct(**settings))
     middleware: Any = kind(Response(), **options)
-    headers = [(name.lower().encode(), value.encode()) for name, value in sent]
+    headers = [(name.lower().encode(), value.encode()) for name, value in pairs]
     try:
         return middleware.credentials(
             {"type": "http", "method": "GET", "path": "", "headers": headers}
@@ -80,14 +80,14 @@ def test_settings_select_credential_headers(
 
 @pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
 def test_conflicting_proxy_tokens_are_refused(tokens: list[str]) -> None:
-    sent = [*SENT, *(("x-token", token) for token in tokens)]
-    assert forwarded({"token_header": "x-token"}, sent) == 400
+    pairs = [*SENT, *(("x-token", token) for token in tokens)]
+    assert forwarded({"token_header": "x-token"}, pairs) == 400
 
 
 @pytest.mark.parametrize("values", [[], [""]])
 def test_authorization_is_ignored_with_token_header(values: list[str]) -> None:
-    sent = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
-    assert forwarded({"token_header": "X-Token"}, sent) == 401
+    pairs = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
+    assert forwarded({"token_header": "X-Token"}, pairs) == 401
 
 
 def test_proxy_headers_are_ignored_by_default() -> None:
@@ -122,9 +122,9 @@ def test_cross_site_read_is_403_except_navigation(
     alice: httpx.Client, values: tuple[str, ...], status: int
 ) -> None:
     """Otherwise another website could measure response times."""
-    sent = dict(zip(SEC_FETCH, values, strict=True))
-    assert alice.get("/things", headers=sent).status_code == status
-    assert alice.get("/health", headers=sent).status_code == 200
+    headers = dict(zip(SEC_FETCH, values, strict=True))
+    assert alice.get("/things", headers=headers).status_code == status
+    assert alice.get("/health", headers=headers).status_code == 200
 
 
 def test_preflight_of_untrusted_origin_is_400(alice: httpx.Client) -> None:
@@ -146,8 +146,8 @@ def test_preflight_of_untrusted_origin_is_400(alice: httpx.Client) -> None:
 def test_trusted_origin_can_read_successes_and_errors(
     alice: httpx.Client, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    sent = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
-    response = alice.post("/things", content=body, headers=sent)
+    all_headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
+    response = alice.post("/things", content=body, headers=all_headers)
     assert response.status_code == status
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert response.headers["Access-Control-Allow-Credentials"] == "true"

@@ -52,5 +52,5 @@ def test_app_headers_replace_the_defaults(local_flyte: LocalFlyte) -> None:
     added = {"Strict-Transport-Security": "max-age=1", "Referrer-Policy": "same-origin"}
     with serving(build_app(router, headers=added)) as url, client_of(url, "alice") as client:
         for path in ("/things", "/events", "/health", "/none"):
-            sent = client.get(path).headers
-            assert {name: sent[name] for name in added} == added
+            headers = client.get(path).headers
+            assert {name: headers[name] for name in added} == added

@@ -21,7 +21,7 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "expected"),
     [
         (
             f"one\n{FORGED}\r\x1b[2K\u2028{FORGED}",
@@ -32,13 +32,13 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
     ],
 )
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_log_record_is_short_and_cannot_be_forged(form: Any, message: str, shown: str) -> None:
+def test_log_record_is_short_and_cannot_be_forged(form: Any, message: str, expected: str) -> None:
     settings = Settings().model_copy(update={"log_format": form})
     record = logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message})
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
         line = LogFormatter(settings).format(record)
     if form == "text":
-        assert line.partition(" ")[2] == shown.replace(r"\n", "\n", 1)
+        assert line.partition(" ")[2] == expected.replace(r"\n", "\n", 1)
     else:
         assert line.isprintable()
         assert json.loads(line).items() >= {"level": "ERROR", "logger": "flyte"}.items()
@@ -71,10 +71,10 @@ TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def test_all_loggers_have_same_format() -> None:
-    said = run_python(APP.format(token=TOKEN)).stderr
-    assert "hidden" not in said
-    assert TOKEN not in said
-    lines = said.splitlines()
+    output = run_python(APP.format(token=TOKEN)).stderr
+    assert "hidden" not in output
+    assert TOKEN not in output
+    lines = output.splitlines()
     *records, last = [re.sub(TIME, "", line) for line in lines if re.match(TIME, line)]
     assert records == [
         "DEBUG app.routers.mine: unimportant",

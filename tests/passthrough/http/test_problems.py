@@ -156,7 +156,7 @@ def test_openapi_document_lists_the_codes(alice: httpx.Client) -> None:
         "deadline",
         "flyte",
     ]
-    assert all(f"`{each}`: " in code["description"] for each in code["anyOf"][0]["enum"])
+    assert all(f"`{name}`: " in code["description"] for name in code["anyOf"][0]["enum"])
 
 
 REFUSED = HTTPException(403, "not you")

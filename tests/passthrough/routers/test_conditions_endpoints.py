@@ -26,7 +26,7 @@ def asked(
     inputs = {"prompts": [f"{number}?" for number in range(count)]} | inputs
     path = f"/runs/{start('tests.ask', person, **inputs)}/conditions"
     wait_until(lambda: len(client.get(path).json()) == len(inputs["prompts"]))
-    return sorted(client.get(path).json(), key=lambda each: str(each["name"]))
+    return sorted(client.get(path).json(), key=lambda condition: str(condition["name"]))
 
 
 def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> httpx.Response:
@@ -67,7 +67,7 @@ def test_long_prompt_or_description_is_marked_truncated(
     assert long["prompt"].endswith("… (cut off, 50,000 characters)")
     assert long["prompt_truncated"]
     record_of(local_flyte, short).details.condition.description = "x" * 50_000
-    listed = {(each["run"], each["name"]): each for each in alice.get("/conditions").json()}
+    listed = {(one["run"], one["name"]): one for one in alice.get("/conditions").json()}
     assert listed[long["run"], long["name"]] == long
     assert listed[short["run"], short["name"]]["prompt_truncated"]
 
@@ -77,16 +77,16 @@ def test_conditions_are_selected_round_robin_by_owner(
 ) -> None:
     asked(alice)
     bobs = {asked(alice, count=2, person="bob")[0]["run"] for _ in range(2)}
-    for each in alice.get("/conditions").json():
-        if each["run"] in bobs:  # together more than is read for most requests
-            record_of(local_flyte, each).details.condition.prompt = "x" * 3_000_000
+    for condition in alice.get("/conditions").json():
+        if condition["run"] in bobs:  # together more than is read for most requests
+            record_of(local_flyte, condition).details.condition.prompt = "x" * 3_000_000
 
-    def shown(limit: int) -> list[bool]:
+    def owned_by_bob(limit: int) -> list[bool]:
         """Tell of each question that is listed whether Bob's runs ask it."""
-        return [each["run"] in bobs for each in alice.get(f"/conditions?limit={limit}").json()]
+        return [one["run"] in bobs for one in alice.get(f"/conditions?limit={limit}").json()]
 
-    assert sorted(shown(2)) == [False, True]
-    assert shown(100).count(True) == 4
+    assert sorted(owned_by_bob(2)) == [False, True]
+    assert owned_by_bob(100).count(True) == 4
 
 
 def test_unrecorded_answer_counts_after_run_end(
@@ -101,15 +101,15 @@ def test_unrecorded_answer_counts_after_run_end(
     (condition,) = asked(alice)
     with ThreadPoolExecutor(2) as threads:
         with local_flyte.hang(RECORDING):
-            given = answer(bob, condition, True)
-            assert (given.status_code, given.json()) == (202, condition)
+            sent_answer = answer(bob, condition, True)
+            assert (sent_answer.status_code, sent_answer.json()) == (202, condition)
             ended(condition["run"])
             assert answer(alice, condition, True).status_code == 409  # nobody can know
             monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
             local_flyte.clear_calls()
             again = [threads.submit(answer, alice, condition, value) for value in (True, False)]
             wait_until(lambda: called("GetActionDetails") > 4)
-        same, other = (each.result() for each in again)
+        same, other = (thread.result() for thread in again)
     assert (same.status_code, other.status_code) == (200, 409)
     assert same.json()["answered_by"]["subject"] == "bob-subject"
     assert "otherwise" in other.json()["detail"]
@@ -122,11 +122,11 @@ def test_late_answer_is_conflict(
     (condition,) = asked(alice)
     action = record_of(local_flyte, condition)
     with ThreadPoolExecutor(1) as thread, local_flyte.hang(RECORDING):
-        told = thread.submit(answer, alice, condition, True)
+        response = thread.submit(answer, alice, condition, True)
         local_flyte.clear_calls()
         wait_until(lambda: called("GetActionDetails") > 2)
         local_flyte._background.call(lambda: action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT))
-        assert told.result().status_code == 409
+        assert response.result().status_code == 409
     action.details.signal_info.output.scalar.primitive.integer = 1
     assert answer(alice, condition, True).status_code == 409  # 1 is not true
 
@@ -134,14 +134,14 @@ def test_late_answer_is_conflict(
 def test_conditions_list_skips_unreadable_and_ended_runs(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    found = [condition for _ in range(2) for condition in asked(alice)]
+    own = [condition for _ in range(2) for condition in asked(alice)]
 
     def waiting() -> set[str]:
-        return {each["run"] for each in alice.get("/conditions").json()}
+        return {listed["run"] for listed in alice.get("/conditions").json()}
 
-    large, aborted = (each["run"] for each in found)
+    large, aborted = (listed["run"] for listed in own)
     assert {large, aborted} <= waiting()
-    older = record_of(local_flyte, found[0] | {"action": "a0"}).details
+    older = record_of(local_flyte, own[0] | {"action": "a0"}).details
     older.status.start_time.seconds -= 60  # Flyte rounds it to seconds
     (newest,) = alice.get("/conditions?limit=1").json()
     assert newest["run"] == aborted
@@ -150,25 +150,25 @@ def test_conditions_list_skips_unreadable_and_ended_runs(
     assert len(seen - waiting()) == 1
     local_flyte.fail_next("ListActions", Code.UNAUTHENTICATED)  # of no single run
     assert alice.get("/conditions").status_code == 401
-    record_of(local_flyte, found[0]).details.condition.prompt = "x" * 9_000_000  # more than is read
+    record_of(local_flyte, own[0]).details.condition.prompt = "x" * 9_000_000  # not read
     failed = ended(start("tests.ask", prompts=["?"], fails_after=0.5))
-    assert failed in [each.id.name for each in local_flyte._services.runs if each.asks]
+    assert failed in [run.id.name for run in local_flyte._services.runs if run.asks]
     assert waiting() & {large, aborted, failed} == {aborted}
-    asking = {each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()}
+    asking = {listed["name"] for listed in alice.get("/runs?phase=paused&limit=200").json()}
     assert asking & {large, aborted, failed} == {large, aborted}
     alice.post(f"/runs/{aborted}/abort")
     wait_until(lambda: aborted not in waiting())
 
 
 def test_waiting_conditions_come_first(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
-    found = asked(alice, count=3)
-    for condition in found[:2]:
+    own = asked(alice, count=3)
+    for condition in own[:2]:
         answer(alice, condition, True)
-    path = f"/runs/{found[0]['run']}/conditions"
+    path = f"/runs/{own[0]['run']}/conditions"
     pages = [alice.get(path, params={"offset": at, "limit": 2}).json() for at in (0, 2, 3)]
     assert [len(page) for page in pages] == [2, 1, 0]
-    names = [each["name"] for page in pages for each in page]
-    assert (names[0], sorted(names)) == ("question-2", [each["name"] for each in found])
+    names = [listed["name"] for page in pages for listed in page]
+    assert (names[0], sorted(names)) == ("question-2", [listed["name"] for listed in own])
     # What Flyte lists and does not know yet takes its place, and cannot be asked.
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
-    assert "" not in [each["name"] for each in alice.get("/conditions").json()]
+    assert "" not in [listed["name"] for listed in alice.get("/conditions").json()]

@@ -45,7 +45,7 @@ def test_refused_upload_is_not_read(url: str, local_flyte: LocalFlyte) -> None:
     ):
         with begin(url, length, person, kind) as connection:
             assert connection.recv(100).startswith(b"HTTP/1.1 %b " % status)
-    assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
+    assert not [call for call in local_flyte.calls if call.method == "CreateUploadLocation"]
 
 
 def test_upload_without_content_is_refused(alice: httpx.Client) -> None:

@@ -25,25 +25,25 @@ def test_actions_have_parents_attempts_groups_and_errors(
     alice: httpx.Client, family: str, local_flyte: LocalFlyte
 ) -> None:
     listed = alice.get(f"/runs/{ended(family)}/actions").json()
-    root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
+    root, *children = sorted(listed, key=lambda action: action["parent"] is not None)
     assert [root[key] for key in ("name", "title", "parent")] == ["a0", "family", None]
     keys = ("parent", "group", "task", "type")
     of_all = ["a0", "children", "tests.stumble", "task"]
-    assert all([each[key] for key in keys] == of_all for each in children)
-    told = sorted((each["phase"], each["attempts"]) for each in children)
-    assert told == [("failed", 2), ("succeeded", 1), ("succeeded", 2)]
-    (failed,) = (each for each in children if each["phase"] == "failed")
+    assert all([action[key] for key in keys] == of_all for action in children)
+    ends = sorted((action["phase"], action["attempts"]) for action in children)
+    assert ends == [("failed", 2), ("succeeded", 1), ("succeeded", 2)]
+    (failed,) = (action for action in children if action["phase"] == "failed")
     assert "attempt 1 stumbles" in failed["error"]
-    phases = [each for each in failed["phases"] if each["attempt"] == 2]
-    assert [each["phase"] for each in phases][-2:] == ["running", "failed"]
+    phases = [phase for phase in failed["phases"] if phase["attempt"] == 2]
+    assert [phase["phase"] for phase in phases][-2:] == ["running", "failed"]
     for before, after in pairwise(phases):
         assert before["ended_at"] == after["started_at"]
 
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as of a child just enqueued
     again = alice.get(f"/runs/{family}/actions").json()
     for key in ("name", "phase", "parent", "group", "started_at", "ended_at"):
-        assert [each[key] for each in again] == [each[key] for each in listed]
-    assert [each["title"] for each in again].count(None) == 1
+        assert [action[key] for action in again] == [action[key] for action in listed]
+    assert [action["title"] for action in again].count(None) == 1
     last = alice.get(f"/runs/{family}/actions", params={"offset": 3, "limit": 3})
     assert last.json() == listed[3:]
 
@@ -54,7 +54,7 @@ def test_recover_reuses_succeeded_actions(bob: httpx.Client, family: str, broken
     again = bob.post(f"/runs/{family}/rerun", json={"recover": True})
     assert again.status_code == 201
     actions = bob.get(f"/runs/{ended(again.json()['name'])}/actions").json()
-    phases = sorted(each["phase"] for each in actions if each["parent"])
+    phases = sorted(action["phase"] for action in actions if action["parent"])
     assert phases == ["recovered", "recovered", "succeeded"]
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
 

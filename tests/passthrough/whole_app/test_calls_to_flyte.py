@@ -32,8 +32,8 @@ BODIES: dict[str, Any] = {
 def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     """The names of runs in each state, and the action that asks."""
     asking = start("tests.ask", prompts=["?"])
-    found = run_of(local_flyte, asking)
-    wait_until(lambda: found.asks)
+    record = run_of(local_flyte, asking)
+    wait_until(lambda: record.asks)
     with long_run("tests.count", to=100_000) as aborted:
         pass
     return {
@@ -42,7 +42,7 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
         "failed": ended(start("tests.count", to=0)),
         "drawn": ended(start("tests.draw", html="")),
         "asking": asking,
-        "action": next(name for name in found.actions if name != "a0"),
+        "action": next(name for name in record.actions if name != "a0"),
     }
 
 
@@ -59,7 +59,7 @@ def test_endpoint_makes_only_documented_calls(
     headers = {"x-request-id": "00000000-calls"}
     url = path.format(name=name, action=action)
     response = alice.request(method, url, json=BODIES.get(path), headers=headers)
-    made = [each.method for each in local_flyte.calls if headers.items() <= each.headers.items()]
+    made = [call.method for call in local_flyte.calls if headers.items() <= call.headers.items()]
     if state == "running":
         alice.post(f"/runs/{run}/abort")
     assert response.status_code < 400, response.text
@@ -78,8 +78,8 @@ VIEWER = {"x-request-id": "of-a-viewer"}
 
 
 def calls_of_viewer(local_flyte: LocalFlyte) -> Counter[str]:
-    made = [each for each in local_flyte.calls if VIEWER.items() <= each.headers.items()]
-    return Counter(each.method for each in made)
+    made = [call for call in local_flyte.calls if VIEWER.items() <= call.headers.items()]
+    return Counter(call.method for call in made)
 
 
 def test_viewer_of_pending_run_makes_few_calls(
@@ -125,11 +125,11 @@ def test_viewer_makes_two_calls_per_action(
     local_flyte.clear_calls()
     run = start("tests.crowd", size=3)
     actions = sent(alice, run, "actions/events", **VIEWER)
-    found = run_of(local_flyte, run)
-    assert len(found.changed.notified) > 8 * len(found.actions) == 8 * 4
+    record = run_of(local_flyte, run)
+    assert len(record.changed.notified) > 8 * len(record.actions) == 8 * 4
     made = calls_of_viewer(local_flyte)
     assert made.pop("GetActionDetails") <= 2 * 4
     assert made == {"GetRunDetails": 1, "WatchActions": 1}
     states = [json.loads(event.data) for event in actions]
-    phases = {each["name"]: each["phase"] for each in states}
-    assert phases == dict.fromkeys(found.actions, "succeeded")
+    phases = {state["name"]: state["phase"] for state in states}
+    assert phases == dict.fromkeys(record.actions, "succeeded")

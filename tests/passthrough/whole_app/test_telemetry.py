@@ -54,10 +54,10 @@ def exported(plain: StubServer) -> dict[str, bytes]:
     providers: list[Any] = [trace.get_tracer_provider(), metrics.get_meter_provider()]
     for provider in providers:
         provider.force_flush()
-    found = defaultdict[str, bytes](bytes)
-    for sent in plain.received:
-        found[sent["path"]] += sent["body"]
-    return found
+    bodies = defaultdict[str, bytes](bytes)
+    for request in plain.received:
+        bodies[request["path"]] += request["body"]
+    return bodies
 
 
 def spans(plain: StubServer, name: str) -> list[Any]:
@@ -98,7 +98,7 @@ def test_metrics_have_the_documented_names(alice: httpx.Client, plain: StubServe
         "http.server.request.duration": by_name["http.server.request.duration"].histogram,
         "http.server.active_requests": by_name["http.server.active_requests"].sum,
     }
-    found = {
+    by_metric = {
         name: [
             {pair.key: pair.value.string_value or pair.value.int_value for pair in point.attributes}
             for point in data.data_points
@@ -107,9 +107,9 @@ def test_metrics_have_the_documented_names(alice: httpx.Client, plain: StubServe
     }
     for name, attributes in rows:
         documented = {*re.findall("`(.+?)`", attributes)} - {"error.type"}
-        assert any(documented <= point.keys() for point in found[name])
+        assert any(documented <= point.keys() for point in by_metric[name])
     assert by_name["http.server.request.duration"].unit == "s"
-    refused = [p for p in found["http.server.request.duration"] if "http.route" not in p]
+    refused = [p for p in by_metric["http.server.request.duration"] if "http.route" not in p]
     assert 401 in [point["http.response.status_code"] for point in refused]
 
 
