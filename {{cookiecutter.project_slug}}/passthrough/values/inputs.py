@@ -7,7 +7,7 @@ a date.
 import functools
 import math
 import re
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -63,18 +63,10 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.DURATION: ("duration", adapter_of(timedelta).validate_python),
 }
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
-EXACT_TYPES = ("integer", "number", "string", "boolean", "null")
-PYTHON_TYPES: Mapping[str, Any] = {
-    "integer": int,
-    "number": float,
-    "boolean": bool,
-    "date-time": datetime,
-    "date": date,
-    "time": time,
-    "duration": timedelta,
-    "uuid": UUID,
-}
-"""Python types by the name of a JSON type or of a format of texts."""
+CONVERTIBLE: Mapping[str, Any]
+CONVERTIBLE = dict.fromkeys(TYPES.values(), ()) | {"array": list | str | dict, "object": dict}
+"""Python types that a dataclass converts to a JSON type, such as a text to its characters."""
+NO_TYPE = "matches none of the types"
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 
 
@@ -84,6 +76,10 @@ class InvalidInputs(ValueError):  # noqa: N818
     def __init__(self, errors: list[Error]) -> None:
         super().__init__(errors)
         self.errors = errors
+
+
+class _UnreadableError(InvalidInputs):
+    """A field is missing, or a constant differs, so the task cannot read the value either."""
 
 
 def to_literals(
@@ -146,7 +142,8 @@ class Converter:
         elif "$ref" in schema:
             converted = self.convert(value, self._resolved(schema), at, depth + 1)
         elif fault := self._fault(value, schema):
-            raise InvalidInputs([(at, fault)])
+            is_member = value in schema.get("enum", [value])  # True equals 1
+            raise (InvalidInputs if is_member else _UnreadableError)([(at, fault)])
         elif isinstance(value, list):
             converted = self._items(value, schema, at, depth)
         elif isinstance(value, dict):
@@ -182,129 +179,80 @@ class Converter:
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
             return self._variant(value, beside_null[0], at, depth + 1)
         if schema.kind.HasField("union_type"):
-            return self._declared_union(value, variants, at, depth)
-        return self._undeclared_union(value, variants, at, depth)
+            return self._declared(value, variants, at, depth)
+        return self._undeclared(value, variants, at, depth)
 
-    def _declared_union(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
+    def _declared(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
         """Choose the variant of the value's exact type, or the only variant that fits.
 
         Flyte stores the variant's type, but the type of a dataclass or a model has no name. So the
         task fails if it can make several of them of the value.
         """
-        fitting = list[tuple[Schema, Any]]()
+        fitting, convertible = list[tuple[Schema, Any]](), list[Schema]()
         for of in variants:
-            with suppress(InvalidInputs):
+            try:
                 fitting.append((of, self._variant(value, of, at, depth + 1)))
+            except _UnreadableError:
+                continue
+            except InvalidInputs:
+                convertible.append(of)
+            else:
                 if EXACT.get(type(value)) == of.kind.simple and value not in NOT_FINITE:
                     return fitting[-1][1]
-        if len(fitting) != 1:
-            raise InvalidInputs([(at, _mismatch(len(fitting)))])
-        [(chosen, converted)] = fitting
-        if chosen.kind.simple == SimpleType.STRUCT:
-            tag, self._is_model = chosen.kind.structure.tag, is_model(chosen.kind)
-            alike = [of for of in variants if of.kind.structure.tag == tag and of is not chosen]
-            if tag and any(self._may_read(value, of, depth + 1) for of in alike):
-                raise InvalidInputs([(at, _mismatch(2))])
+        if not fitting:
+            raise InvalidInputs([(at, NO_TYPE)])
+        chosen, converted = fitting[0]
+        tag = chosen.kind.structure.tag
+        count = len(fitting) + sum(tag == of.kind.structure.tag != "" for of in convertible)
+        if count > 1:
+            raise InvalidInputs([(at, f"matches {count} types of the union: ambiguous")])
         return converted
 
-    def _undeclared_union(
-        self, value: Any, variants: list[Schema], at: Location, depth: int
-    ) -> Any:
-        """Choose the variant that the task will choose, because Flyte stores no type.
+    def _undeclared(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
+        """Choose the first variant that fits, unless the task might choose an earlier one.
 
-        A dataclass takes the first variant that can be made of the value; for numbers, texts,
-        booleans and null, the value must have the exact type. A model does so only for texts with a
-        format, and for objects with declared fields.
+        Flyte stores no type, so the task chooses. A dataclass takes the first variant that it can
+        make of the value. Only numbers, booleans, null and texts without a format must have the
+        exact type. A model prefers the variant with the most fields.
         """
         self._spend(depth, 8 * len(variants))
-        has_text, is_read_before = any(map(_is_text, variants)), False
-        names = [of.get("type") for of in variants]
+        names, is_convertible = [of.get("type") for of in variants], False
+        has_text = any(of.get("type") == "string" and "format" not in of for of in variants)
         if has_text and "number" in names and value in NOT_FINITE:  # "NaN" may mean a number
-            raise InvalidInputs([(at, _mismatch(2))])
+            raise InvalidInputs([(at, "matches 2 types of the union: ambiguous")])
         for of in sorted(variants, key=self._is_enum):  # the schema of an Enum takes any text
             if type(value) is int and of.get("type") == "number" and "integer" in names:
                 continue
-            has_fields = "properties" in self._resolved(of)
             try:
                 converted = self._variant(value, of, at, depth + 1)
+            except _UnreadableError:
+                continue
             except InvalidInputs:
-                pass
-            else:
-                if is_read_before and not (self._is_model and has_fields):
-                    break
-                return converted
-            is_tried = "format" in of or of.get("type") not in EXACT_TYPES
-            if self._is_model:
-                is_tried = has_fields or (isinstance(value, str) and not has_text)
-            is_read_before |= is_tried and self._may_read(value, of, depth + 1)
-        else:
-            raise InvalidInputs([(at, _mismatch(0))])
-        raise InvalidInputs([(at, "the task would read it as another type of the union")])
+                is_convertible |= self._is_convertible(value, of, has_text)
+                continue
+            if is_convertible and not (self._is_model and "properties" in self._resolved(of)):
+                raise InvalidInputs([(at, "the task may read it as another type of the union")])
+            return converted
+        raise InvalidInputs([(at, NO_TYPE)])
 
     def _is_enum(self, schema: Schema) -> bool:
         """Return whether this is the schema of an Enum in a model."""
         variants = self._resolved(schema).get("anyOf", ())
         return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
 
-    def _may_read(self, value: Any, schema: Schema, depth: int) -> bool:
-        """Return whether the task's decoder may make an object of this type of the value.
+    def _is_convertible(self, value: Any, schema: Schema, has_text: bool) -> bool:
+        """Return whether the task may convert a value that does not fit, as its JSON type tells.
 
-        The decoder of a dataclass (mashumaro) converts more than that of a model (Pydantic): any
-        value to a text, and a text to a list of its characters. Both ignore unknown fields.
+        Texts that look like a date or a number are documented instead.
         """
-        self._spend(depth, len(value) if isinstance(value, str) else 0)
-        if "$ref" in schema:
-            return self._may_read(value, self._resolved(schema), depth + 1)
-        if "anyOf" in schema:
-            return any(self._may_read(value, of, depth + 1) for of in schema["anyOf"])
-        if "enum" in schema:
-            self._spend(0, len(schema["enum"]))
-            return isinstance(value, Hashable) and value in schema["enum"]
-        names = schema.get("type", "any")
-        names = names if isinstance(names, list) else [names]
-        return any(self._may_read_as(name, value, schema, depth) for name in names)
-
-    def _may_read_as(self, name: str, value: Any, schema: Schema, depth: int) -> bool:
-        match name:
-            case "null":
-                return value is None
-            case "string" if kind := PYTHON_TYPES.get(schema.get("format", "")):
-                return isinstance(value, str) and self._may_be_made(kind, value)
-            case "string" if "format" in schema:  # such as a decimal
-                return isinstance(value, str | int | float)
-            case "string":
-                return isinstance(value, str) or not self._is_model
-            case "boolean" | "integer" | "number":
-                return self._may_be_made(PYTHON_TYPES[name], value)
-            case "array":
-                is_iterable = isinstance(value, list if self._is_model else list | str | dict)
-                return (
-                    is_iterable
-                    and len(value) >= len(schema.get("prefixItems", ()))
-                    and all(
-                        of is not False and self._may_read(item, of, depth + 1)
-                        for item, of in zip(value, _types_of_items(schema), strict=False)
-                    )
-                )
-            case "object" if isinstance(value, dict):
-                properties = schema.get("properties", {})
-                rest = ANYTHING if properties else schema.get("additionalProperties", ANYTHING)
-                return {*schema.get("required", [])} <= value.keys() and all(
-                    self._may_read(item, of, depth + 1)
-                    for key, item in value.items()
-                    if (of := properties.get(key, rest)) is not False
-                )
-        return name == "any"
-
-    def _may_be_made(self, kind: Any, value: Any) -> bool:
-        """Return whether the decoder can convert a value to this Python type."""
-        with suppress(ValueError, TypeError, OverflowError):
-            if self._is_model or kind is timedelta:
-                adapter_of(kind).validate_python(value)
-            else:
-                getattr(kind, "fromisoformat", kind)(value)
-            return True
-        return False
+        schema = self._resolved(schema)
+        if "format" in schema:
+            if isinstance(value, str):
+                return not has_text
+            return isinstance(value, int | float) and schema["format"] not in FORMATS
+        if self._is_model:
+            return isinstance(value, dict) and "properties" in schema
+        return isinstance(value, CONVERTIBLE.get(schema.get("type", ""), object))
 
     def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
         converted = self.convert(value, schema, at, depth)
@@ -314,21 +262,18 @@ class Converter:
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
-        return [
-            self.convert(item, of, (*at, index), depth + 1)
-            for index, (item, of) in enumerate(zip(items, _types_of_items(schema), strict=False))
-        ]
+        first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
+        pairs = enumerate(zip(items, chain(first, repeat(rest)), strict=False))
+        return [self.convert(item, of, (*at, index), depth + 1) for index, (item, of) in pairs]
 
-    def _fields(
-        self, fields: dict[str, Any], schema: Schema, at: Location, depth: int
-    ) -> dict[str, Any]:
+    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Any:
         """Convert fields. The task has the defaults of omitted fields."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest, converted = schema.get("additionalProperties", ANYTHING), dict[str, Any]()
         for name in required:
             self._spend(depth)
             if name not in fields:
-                raise InvalidInputs([((*at, name), "must be given")])
+                raise _UnreadableError([((*at, name), "must be given")])
         # The type has only the order of the required fields. A dataclass has them first.
         names = {*required}
         if not self._is_model or [name for name in fields if name in names] != required:
@@ -375,7 +320,7 @@ class Converter:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
         name, names = TYPES.get(type(value)), schema.get("type")
         names = names if isinstance(names, list) else [names or name or "JSON"]
-        if name == "string" and "number" in names and value in NOT_FINITE:
+        if value in NOT_FINITE and "number" in names and "format" not in schema:
             return ""
         if not name or not (name in names or (name == "integer" and "number" in names)):
             return f"must be of type {' or '.join(map(str, names))}"
@@ -418,24 +363,9 @@ def _fault_of_text(text: str, form: str) -> str:
     return f"must be of the format {form}, such as {example}"
 
 
-def _types_of_items(schema: Schema) -> Iterator[Any]:
-    return chain(schema.get("prefixItems", ()), repeat(schema.get("items", ANYTHING)))
-
-
-def _is_text(schema: Schema) -> bool:
-    return schema.get("type") == "string" and "format" not in schema
-
-
-def _mismatch(count: int) -> str:
-    kinds = f"{count} types of the union: ambiguous" if count else "none of the types"
-    return f"matches {kinds}"
-
-
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if type(value) in TYPES or kind.HasField(
-        "union_type"
-    ):  # the variants of a union are converted later
+    if type(value) in TYPES or kind.HasField("union_type"):  # its variants are converted later
         return value
     if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte stores the names of members
         return value.name
