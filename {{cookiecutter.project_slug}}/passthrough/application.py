@@ -162,8 +162,12 @@ async def connect(settings: Settings) -> None:
 class App(FastAPI):
     """A FastAPI app with a health check, offline documentation and problem responses (RFC 9457).
 
-    The app connects to Flyte when it starts. ``http/middleware.py`` lists which requests the app
-    refuses, and with which status. ``flyte deploy`` can pickle the app.
+    The app connects to Flyte when it starts. ``http/middleware.py`` lists the requests that the app
+    refuses, with the status of each response. ``flyte deploy`` can pickle the app.
+
+    Raises:
+        StartError: The app cannot start, for example because there is no address of Flyte. It is
+            raised by the lifespan, so a server stops with the message.
 
     Example:
         app = App(
@@ -192,12 +196,9 @@ class App(FastAPI):
             middleware: Middleware for private requests. The first one is the outermost.
             headers: Headers for all responses, unless an endpoint sets them. They replace headers
                 with the same name in ``http/headers.py``.
-            import_name: The module and the variable of the app, such as ``app.main:app``, by which
-                ``flyte deploy`` pickles the app.
+            import_name: The module and the variable of the app, such as ``app.main:app``. Without
+                this name, ``flyte deploy`` raises a PicklingError.
             options: Further arguments of ``FastAPI``.
-
-        Raises:
-            PicklingError: ``flyte deploy`` pickles an app without ``import_name``.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
         self._headers, self._import_name = headers or {}, import_name
@@ -264,19 +265,28 @@ class App(FastAPI):
         security: list[Any] = [{name: []} for name in schemes]
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                is_open = is_public(path, self.public)
-                operation["security"] = [] if is_open else security
-                if ProjectDomain in self._inner and not is_open:
-                    parameters = operation.setdefault("parameters", [])
-                    own = {each["name"] for each in parameters if each["in"] == "query"}
-                    parameters += [one for one in PROJECT_AND_DOMAIN if one["name"] not in own]
-                for status, response in operation["responses"].items():
-                    content = response.get("content", {})
-                    if status == "default":
-                        response["content"] = {"application/problem+json": content.popitem()[1]}
-                    # OpenAPI before 3.2 cannot describe the events of a stream.
-                    content.get("text/event-stream", {}).clear()
+                is_private = not is_public(path, self.public)
+                operation["security"] = security if is_private else []
+                if ProjectDomain in self._inner and is_private:
+                    _add_project_and_domain(operation)
+                _correct_responses(operation["responses"])
         return document
+
+
+def _add_project_and_domain(operation: dict[str, Any]) -> None:
+    parameters = operation.setdefault("parameters", [])
+    names = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+    parameters += [added for added in PROJECT_AND_DOMAIN if added["name"] not in names]
+
+
+def _correct_responses(responses: dict[str, Any]) -> None:
+    """Describe problems and event streams as the app sends them."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status == "default":
+            response["content"] = {"application/problem+json": content.popitem()[1]}
+        # OpenAPI before 3.2 cannot describe the events of a stream.
+        content.get("text/event-stream", {}).clear()
 
 
 def prepare_the_process(settings: Settings) -> None:

@@ -59,9 +59,8 @@ that other users have named, or load values that other users have stored."""
 @functools.cache
 def make_safe() -> None:
     """Change the SDK for many callers. Only the first call in a process has an effect."""
-    os.environ.setdefault(
-        "DO_NOT_TRACK", "1"
-    )  # otherwise the SDK sends texts of errors as telemetry
+    # Otherwise the SDK sends texts of errors as telemetry.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     check_names(*REFUSED)
     change_sessions()
     _change_loop()
@@ -75,7 +74,10 @@ def make_safe() -> None:
 
 
 def _change_loop() -> None:
-    """Run a call of the SDK in the current task and thread, so that both are cancelled together."""
+    """Run calls of the SDK in the current task and thread, and cancel them with the request.
+
+    The SDK would run them in a separate event loop in a thread, where no request can cancel them.
+    """
     kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
 
