@@ -47,10 +47,3 @@ def test_findings_table_has_each_script() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["script"])
 def test_findings_table_names_existing_code(row: dict[str, str]) -> None:
     assert unknown_names(row["delete"]) == []
-
-
-def test_unknown_modules_and_names_are_found() -> None:
-    planted = "`nonsense.py`, `Transport` in `sessions.py`, `Transport.execute` in `sdk.py`"
-    assert unknown_names(planted) == ["nonsense.py"]
-    assert unknown_names("`sdk.py`: `Transport`, and `check_names`") == ["Transport"]
-    assert unknown_names("`check_names`") == ["check_names"]

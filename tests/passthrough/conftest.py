@@ -4,6 +4,7 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 """
 
 import functools
+import logging
 import os
 import socket
 import ssl
@@ -24,7 +25,7 @@ from passthrough.extras import watching
 
 from .fake_execution import playing
 from .stub_servers import StubServer
-from .support import Called, Received, build_app
+from .support import AccessLog, Called, Received, build_app
 
 
 @pytest.fixture
@@ -168,6 +169,13 @@ def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client
 def called(received: Received) -> Called:
     """Tells how often a method of Flyte's has been called since the test began."""
     return lambda method: sum(call.method == method for call in received())
+
+
+@pytest.fixture
+def access_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> AccessLog:
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    return lambda: [vars(one)["fields"] for one in caplog.records if one.name == "app.access"]
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from passthrough.settings import Settings
 Received = Callable[[], list[ReceivedCall]]
 Called = Callable[[str], int]
 """The calls that Flyte has received since a test began, and how many there were of a method."""
+AccessLog = Callable[[], list[dict[str, Any]]]
+"""Returns the fields of the lines of the access log since the start of a test."""
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 

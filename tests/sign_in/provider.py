@@ -72,10 +72,6 @@ class Provider:
         payload |= {"iat": now, "exp": now + self.lifetime, "jti": secrets.token_hex(8)} | claims
         return jwt.encode(payload, key or self.key, "RS256", {"kid": "1"})
 
-    def revoke(self, sub: str) -> None:
-        """Revoke somebody's refresh tokens; access tokens stay valid until they expire."""
-        self.grants = {code: grant for code, grant in self.grants.items() if grant["sub"] != sub}
-
     async def _discover(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name != "openid-configuration" and not self.has_oauth_metadata:

@@ -138,25 +138,6 @@ async def test_agent_refreshes_its_token_before_expiry(chain: Chain, provider: P
     assert (len(provider.authorizations), grace.requests("/token")) == (1, 2)
 
 
-async def test_agent_signs_in_again_after_revocation(chain: Chain, provider: Provider) -> None:
-    provider.lifetime = 3
-    async with Agent(chain, "heidi").connected() as heidi:
-        await heidi.call("me")
-        provider.revoke("heidi")
-        heidi.wait_until_expired()
-        heidi.sub = "ivan"
-        assert (await heidi.call("me"))["subject"] == "ivan"
-    assert len(provider.authorizations) == 2
-
-
-async def test_resource_beside_flytes_audience_is_accepted(
-    chain: Chain, provider: Provider
-) -> None:
-    provider.audiences_by_resource = ("flyte",)
-    async with Agent(chain, "judy").connected() as judy:
-        assert (await judy.call("me"))["subject"] == "judy"
-
-
 async def test_resource_instead_of_flytes_audience_needs_both_proxies(
     chain: Chain, provider: Provider
 ) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import re
 import shutil
@@ -29,7 +28,7 @@ from passthrough.agents.tools import RESULT_BYTES, result_of, tools_of
 from passthrough.extras.following import PART_CHARS
 
 from ...walkthrough import code_blocks
-from ..support import Received
+from ..support import AccessLog, Received
 from .calling import ACCEPT, Agent, answer, app_with_agents, calling, message
 
 AGENTS_PAGE = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
@@ -273,11 +272,8 @@ def test_message_size_is_limited_and_get_is_refused(url: str) -> None:
 def test_access_log_names_tool_and_credentials_are_forwarded(
     local_flyte: LocalFlyte,
     received: Received,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    access_log: AccessLog,
 ) -> None:
-    caplog.set_level(logging.INFO, "app.access")
-    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     names = ("Mcp-Key", "If-Tenant")
     sent = {"Accept-Token": PEOPLE["alice"].token, **dict.fromkeys(names, "k")}
     with TestClient(
@@ -289,8 +285,7 @@ def test_access_log_names_tool_and_credentials_are_forwarded(
         for call in received()
         if call.person
     )
-    records = [record for record in caplog.records if record.name == "app.access"]
-    inner, outer = (vars(record)["fields"] for record in records[-2:])
+    inner, outer = access_log()[-2:]
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert inner["caller_hash"] == outer["caller_hash"]

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import logging
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -23,7 +22,7 @@ from passthrough.agents import serve_agents
 from passthrough.dependencies import CallerDep, RequestBody
 
 from ..agents.calling import calling
-from ..support import build_app, connected, head
+from ..support import AccessLog, build_app, connected, head
 
 router = APIRouter()
 MOST = 5
@@ -80,16 +79,6 @@ def _nothing_waits() -> Iterator[None]:
     go_on.set()
     while entered.acquire(blocking=False):
         pass
-
-
-@pytest.fixture
-def lines(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], list[Any]]:
-    """Return the fields of the access log's lines since the test began."""
-    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
-    caplog.set_level(logging.INFO, "app.access")
-    return lambda: [vars(one)["fields"] for one in caplog.records if one.name == "app.access"]
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +150,20 @@ def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: Loc
 
 
 def test_subject_of_another_credential_is_not_logged(
-    url: str, alice: httpx.Client, bob: httpx.Client, lines: Callable[[], list[Any]]
+    url: str, alice: httpx.Client, bob: httpx.Client, access_log: AccessLog
 ) -> None:
     assert alice.get("/whoami").json() == "alice-subject"
     bob.get("/thread", headers={"Cookie": f"flyte_at={PEOPLE['alice'].token}"})
     bob.get("/thread")
     assert bob.get("/whoami").json() == "bob-subject"
     bob.get("/thread")
-    wait_until(lambda: len(lines()) == 5)
-    subjects = [line["subject"] for line in lines()]
+    wait_until(lambda: len(access_log()) == 5)
+    subjects = [line["subject"] for line in access_log()]
     assert subjects == ["alice-subject", "-", "-", "bob-subject", "bob-subject"]
 
 
 def test_tokens_of_one_user_share_the_limit(
-    url: str, local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
+    url: str, local_flyte: LocalFlyte, access_log: AccessLog
 ) -> None:
     with (
         client_of(url, "alice") as alice,
@@ -190,7 +179,7 @@ def test_tokens_of_one_user_share_the_limit(
             assert stream.status_code == 200
         for client in clients:
             assert client.get("/thread").status_code == 429
-    refused = [line for line in lines() if line["status"] == 429]
+    refused = [line for line in access_log() if line["status"] == 429]
     assert [line["subject"] for line in refused] == [subject] * 2
     assert len({line["caller_hash"] for line in refused}) == 1
 
@@ -217,12 +206,12 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
 
 
 def test_caller_hash_differs_after_a_restart(
-    local_flyte: LocalFlyte, lines: Callable[[], list[Any]]
+    local_flyte: LocalFlyte, access_log: AccessLog
 ) -> None:
     def logged(app: Any, token: str) -> str:
         with TestClient(app) as client:
             client.get("/thread", headers={"Authorization": f"Bearer {token}"})
-        return str(lines()[-1]["caller_hash"])
+        return str(access_log()[-1]["caller_hash"])
 
     app, restarted = build_app(router), build_app(router)
     alice, bob = logged(app, "alices-token"), logged(app, "bobs-token")
@@ -258,7 +247,7 @@ def test_two_large_json_bodies_are_parsed_concurrently(
 
 
 def test_client_that_leaves_while_waiting_starts_nothing(
-    url: str, alice: httpx.Client, lines: Callable[[], list[Any]]
+    url: str, alice: httpx.Client, access_log: AccessLog
 ) -> None:
     body = json.dumps(LARGE).encode()
     headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
@@ -268,7 +257,7 @@ def test_client_that_leaves_while_waiting_starts_nothing(
         for _ in range(2):
             assert entered.acquire(timeout=60)
         connected(url, head("/held-body", *headers, method="POST") + body).close()
-        wait_until(lambda: [line["status"] for line in lines()] == [499])
+        wait_until(lambda: [line["status"] for line in access_log()] == [499])
         go_on.set()
         assert [response.result().json() for response in held] == [1] * 2
     assert not entered.acquire(blocking=False)
