@@ -10,7 +10,7 @@ that the server lacks fails with UNIMPLEMENTED, and the error names the method.
 calls, and ``sign_in.py`` has the pages where a user signs in to the app of ``make dev``.
 """
 
-__version__ = "3.0.0"
+__version__ = "4.0.0"
 
 from connectrpc.code import Code
 

@@ -54,7 +54,7 @@ Frequent questions:
 import typing
 import warnings
 
-__version__ = "3.0.0"
+__version__ = "4.0.0"
 
 # The app, its settings and its middleware
 from .application import UVICORN, App, connect, load_settings, validate_env
