@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .calls.make_safe import make_safe
@@ -315,6 +316,7 @@ class Protocol(HttpToolsProtocol):
     """A connection of uvicorn, with corrections of disconnects and of graceful shutdown."""
 
     _running: RequestResponseCycle | None = None
+    _unread_bytes = 0  # of bodies that nobody reads
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -327,6 +329,18 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         elif self.pipeline:
             self.flow.resume_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """Close the connection if a large body is pipelined, or that of a GET, which nobody reads.
+
+        The server would stop reading, and not notice a disconnect.
+        """
+        if self.pipeline or self.scope["method"] in {"GET", "HEAD"}:
+            self._unread_bytes += len(body)
+            if self._unread_bytes > HIGH_WATER_LIMIT:
+                self.transport.close()
+                return
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the running request of the disconnect, and free the last request.

@@ -12,6 +12,7 @@ from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
 LISTEN_AFTER = 0.5  # seconds; a shorter request saves the listener task, which takes 4 %
+MAX_AHEAD = 256 * 1024  # bytes of a body that the listener receives ahead of the app
 LATE_SECONDS = 0.01  # after a late body, until the server has noticed a disconnect
 STOP_SECONDS = 10.0  # for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
@@ -36,9 +37,10 @@ class Cancellation:
     background tasks.
 
     A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
-    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. The
-    listener holds at most two parts of a body, of 64 kB each. If the client has sent more, and the
-    app does not read the body, the disconnect is not noticed.
+    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. If the
+    client has sent more than `MAX_AHEAD` bytes of a body, and the app does not read the body, the
+    disconnect is not noticed. ``application.Protocol`` closes connections with large bodies that no
+    app reads.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -87,6 +89,7 @@ class Cancellation:
             return {"type": "http.disconnect"}
         else:
             message = await self._messages.get()
+            self._messages.task_done()
         if message["type"] == "http.disconnect":
             self.leave()
         elif message.get("more_body"):
@@ -108,16 +111,20 @@ class Cancellation:
     def _start_listening(self) -> None:
         self._timer = None
         if not (self._is_receiving or self._listener or self.is_complete):
-            self._messages = asyncio.Queue(1)
+            self._messages = asyncio.Queue()
             self._listener = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        message: Message = {"type": ""}
-        while message["type"] != "http.disconnect":
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.leave()
-            await self._messages.put(message)
+        while (message := await self._receive())["type"] != "http.disconnect":
+            body = message.get("body", b"")
+            if not self._messages.empty():  # join the parts of a body: they may be small
+                body = self._messages.get_nowait().get("body", b"") + body
+                self._messages.task_done()
+            self._messages.put_nowait({**message, "body": body})
+            if len(body) > MAX_AHEAD:
+                await self._messages.join()  # until the app has received it
+        self.leave()
+        self._messages.put_nowait(message)
 
     def leave(self) -> None:
         """Cancel the request, because the client has disconnected."""
