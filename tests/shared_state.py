@@ -140,6 +140,23 @@ async def stream(name: str, caller: CallerDep) -> AsyncGenerator[ServerSentEvent
     yield ServerSentEvent(data=current)
 
 
+class Board:
+    note = ""
+
+
+board = Board()
+
+
+@router.post("/between/board")
+async def write_note(caller: CallerDep) -> None:
+    board.note = str(caller.subject)
+
+
+@router.get("/between/board")
+async def read_note(_: CallerDep) -> str:
+    return board.note
+
+
 logger = logging.getLogger(__name__)
 previous = "nobody"
 

@@ -7,6 +7,7 @@ from local_flyte.module_state import changed_containers
 STORE = """
 RUNS = {}
 RATES: dict[str, float] = {}  # shared: the same for everybody
+headers = {"Accept": "application/json"}
 names = []
 
 class Stats:
@@ -25,6 +26,7 @@ def change(report, names):
     del RUNS["latest"]
     Stats.seen.append(1)
     report.lines.append("of this request")
+    report.headers["of"] = "this response"
     names.append("of an argument")
     store.RATES["EUR"] = 1.0
     local = []

@@ -133,6 +133,21 @@ def test_second_caller_gets_nothing_kept_from_the_first(
             pytest.fail(describe(problem, first, second), pytrace=False)
 
 
+@pytest.mark.reads_what_flyte_received
+def test_second_caller_gets_nothing_kept_by_another_endpoint(
+    local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
+) -> None:
+    with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
+        exchanges = new_users.all_operations(OPERATIONS)
+    problems = [
+        describe(f"{leak}. Another endpoint may have kept it. {KEPT}", second)
+        for first, second in exchanges
+        if (leak := second.leak_of(first))
+    ]
+    if problems:
+        pytest.fail("\n\n".join(problems), pytrace=False)
+
+
 @pytest.mark.authorization
 @each_operation
 def test_caller_without_rights_gets_nothing_fetched_for_another(

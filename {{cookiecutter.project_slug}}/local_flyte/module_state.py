@@ -72,6 +72,6 @@ def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 target, changes = node.value, not isinstance(node.ctx, ast.Load)
             else:
                 continue
-            for name in _names(target) if changes else ():
-                if name.partition(".")[0] not in local:
-                    yield node.lineno, name
+            targets = _names(target)
+            if changes and targets[0].partition(".")[0] not in local:
+                yield from ((node.lineno, name) for name in targets)

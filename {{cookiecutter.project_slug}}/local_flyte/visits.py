@@ -8,11 +8,10 @@ other's own calls. When the second user calls, Flyte has deleted the runs of the
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 import httpx
@@ -98,7 +97,6 @@ class Visits:
     endpoints: Endpoints
     tools: set[str]
     """The names of the app's tools."""
-    _numbers: Iterator[int] = field(default_factory=count)
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
@@ -143,6 +141,23 @@ class Visits:
             first, second = (self._end(operation, way, *pair) for pair in pairs)
         return first, second
 
+    def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
+        """Let one user call all operations, and then another user. Return the pairs.
+
+        Each user reads before changing anything, because a change may replace kept data.
+        """
+        reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")
+        rounds: list[list[Exchange]] = []
+        for user in (self._add_user("eva"), self._add_user("finn")):
+            rounds.append([])
+            with self._run() as run:
+                for operation in reading_first:
+                    self._add_run(user)
+                    response = self._call(user, run, operation, "endpoint")
+                    rounds[-1].append(self._end(operation, "endpoint", user, response))
+        runs = [name for exchange in rounds[0] for name in exchange.runs]
+        return [(replace(first, runs=runs), second) for first, second in zip(*rounds, strict=True)]
+
     def _add_user(self, name: str) -> Person:
         return self.flyte.add_person(f"{name}-{secrets.token_hex(4)}")
 
@@ -169,7 +184,7 @@ class Visits:
         return first, second
 
     def _call(self, user: Person, run: str, operation: Operation, way: str) -> Response:
-        request_id, endpoints = f"request-{next(self._numbers)}", replace(self.endpoints, run=run)
+        request_id, endpoints = secrets.token_hex(8), replace(self.endpoints, run=run)
         call = endpoints.call_tool if way == "tool" else endpoints.call
         headers = {"Authorization": f"Bearer {user.token}", "X-Request-ID": request_id}
         with client_of(self.app.url, None) as client:
