@@ -265,7 +265,7 @@ def test_stopping_server_responds_to_waiting_clients(
         assert short.result().json() == "finished"
     assert (stopped.status_code, stopped.headers["Retry-After"]) == (503, "5")
     assert stopped.json()["code"] == "stopping"
-    assert stopped.json()["detail"].endswith(f"; the run {heard[0]} goes on")
+    assert stopped.json()["detail"] == f"this replica stops; the run {heard[0]} goes on"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

@@ -177,7 +177,7 @@ NO_TASK = "no such task t in project None, domain None"
         (TooLargeError("larger"), 413, "response_too_large", "larger"),
         (FlyteLimitError("larger"), 413, "outputs_too_large", "larger"),
         (CodedError(429, "too_many_requests", "wait"), 429, "too_many_requests", "wait"),
-        (StoppingError(), 503, "stopping", "this replica stops: send the request again"),
+        (StoppingError(), 503, "stopping", "this replica stops"),
         (TimeoutError(), 504, "deadline", "this took too long"),
         (
             flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK),

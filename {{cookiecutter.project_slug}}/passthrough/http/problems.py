@@ -158,7 +158,8 @@ class Problem(BaseModel):
             case TimeoutError():
                 status, detail, code = 504, "this took too long", "deadline"
             case StoppingError():
-                status, detail, code = 503, "this replica stops: send the request again", "stopping"
+                # The text does not advise to repeat a request, because it may have started a run.
+                status, detail, code = 503, "this replica stops", "stopping"
         title = responses.get(status, "Error")  # required for about:blank (RFC 9457 4.2.1)
         errors = wrong[:MAX_ERRORS]
         return cls(
