@@ -40,11 +40,21 @@ def test_tables_of_pages_are_current() -> None:
     assert sorted(tables) == sorted(pages.TABLES)
 
 
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page as GitHub names them, without numbers of repeated headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_between_pages_are_valid(default_project: Path) -> None:
     ours = [page for folder in ("", "docs/", "benchmarks/") for page in ROOT.glob(f"{folder}*.md")]
     for page in [*ours, *default_project.rglob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text("utf-8"))
+        for target, anchor in links:
+            path = page.parent / target if target else page
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in headings(path), f"{page.name}: {target}#{anchor}"
 
 
 def test_readme_lists_questions() -> None:
