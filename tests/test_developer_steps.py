@@ -157,7 +157,7 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
 def test_recipes_pass_with_other_answers(baker: Baker, tmp_path: Path) -> None:
     """The project has no web UI and no agents; test_readme.py runs all tests with both."""
     project = baker(tmp_path, **OTHER_ANSWERS)
-    new = add_all_recipes(project, "A second page")
+    new = add_all_recipes(project, "Add a second page")
     add_everything(project)
     check(project, types=False)
     some = [*new, "tests/test_usage.py", "tests/test_deployment.py"]
@@ -169,7 +169,7 @@ def test_project_passes_after_typical_additions(
     project: Path,
 ) -> None:
     """A developer adds every recipe, an endpoint, a task, a setting and a file."""
-    add_all_recipes(project, "The only page")  # this recipe replaces the web UI
+    add_all_recipes(project, "Replace the web UI by one page")  # this recipe replaces the web UI
     add_everything(project)
     link, docs = '        <a href="page/about.html">About you</a>', '        <a href="docs">'
     assert link.strip() in (project / "docs/recipes/pages.md").read_text("utf-8")
