@@ -46,7 +46,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
-    """Return the context variable that stores the credentials; raise if it is ambiguous."""
+    """Return the context variable with the credentials; raise ImportError if it is ambiguous."""
     with remote.auth_metadata(("authorization", "probe")):
         variables = list(contextvars.copy_context())
     if (count := len(variables)) != 1:
@@ -74,11 +74,16 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
-    """Wrap the server's ``receive`` or ``send`` so that it runs without the caller's credentials.
+    """Wrap ``receive`` or ``send`` of the server, to call it without credentials of the caller.
 
     Inside ``receive`` or ``send``, a server may start the next request of the connection, for
     example after a large upload (CPython issue 140947). Without this wrapper, the next request
-    would inherit the credentials. With ``vary``, the response gets the header ``Vary: Cookie``.
+    would inherit the credentials.
+
+    Args:
+        call: The function ``receive`` or ``send``.
+        before: The value of ``_METADATA`` before the request.
+        vary: Whether to add ``Vary: Cookie`` to the response.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -104,7 +109,7 @@ def _settable(name: str) -> str:
 
 
 class _Header:
-    """Extractor for one header; has a ``__name__`` like a function."""
+    """An extractor for one header, with a ``__name__`` like a function."""
 
     def __init__(self, header: str, name: str) -> None:
         self.key, self.__name__ = _settable(header), name
@@ -128,7 +133,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     - with 403 if another website may have sent it (CSRF), and it is a WebSocket or has an unsafe
       method (RFC 9110 9.2.1).
 
-    WebSockets are refused in the handshake. CORS preflights pass.
+    WebSockets are refused in the handshake. CORS preflights need no credentials.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -208,7 +213,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Serve one HTTP request. Only subclasses that override it, and direct callers, need it."""
+        """Serve one HTTP request. Only subclasses and direct callers use this method."""
         try:
             credentials = self.credentials(request.scope)
         except HTTPException as refusal:
@@ -219,7 +224,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             return await call_next(request)
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return the credentials of a request by header name; raise HTTPException to refuse it."""
+        """Return the credentials by header name. Raise an HTTPException to refuse the request."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
         headers, credentials = _by_name(scope["headers"]), {}
@@ -292,7 +297,7 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
-    """Call an extractor; return a lower-case name and a value, both blank without a result."""
+    """Call an extractor. Return a lower-case name and a value; both are empty if it fails."""
     try:
         if (result := extractor(request)) is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")
@@ -306,7 +311,7 @@ def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, 
 
 
 def _as_bytes(value: str) -> bytes:
-    """Encode a value as Latin-1, like Starlette decodes it, or as UTF-8 if that fails."""
+    """Encode a value as Latin-1, because Starlette decodes Latin-1, or as UTF-8 if that fails."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
@@ -320,7 +325,7 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 
 def _sendable(value: bytes) -> str:
-    """Return text that the SDK encodes (as UTF-8) to exactly ``value``, or refuse the request."""
+    """Return the text that the SDK encodes to exactly ``value`` in UTF-8, or refuse the request."""
     if len(value) > 65_536:  # servers and proxies in front of Flyte refuse more
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
