@@ -86,10 +86,10 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         return kind.model_validate({name: value for name, value in environ.items() if value})
     except ValidationError as error:
-        for one in error.errors(include_url=False):
-            variable, *place = one["loc"] or ("together",)  # for a check of several settings
+        for detail in error.errors(include_url=False):
+            variable, *place = detail["loc"] or ("together",)  # for a check of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
-            lines.append(f"{variable}{entry}: {one['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{variable}{entry}: {detail['msg'].removeprefix('Value error, ')}")
     raise StartError("\n  ".join(dict.fromkeys(lines)))
 
 

@@ -35,12 +35,12 @@ OLD_NAMES = {
 """Settings with their former variables, which work until the next major version."""
 
 
-def rule(pattern: str, wanted: str) -> AfterValidator:
+def rule(pattern: str, description: str) -> AfterValidator:
     """Return a validator that refuses values without a match. Its error does not show the value."""
 
     def follow(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(f"give {wanted}")
+            raise ValueError(f"give {description}")
         return value
 
     return AfterValidator(follow)

@@ -82,14 +82,10 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     if kind.startswith("text/event-stream"):
         # The last event may be incomplete, so omit it.
         stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]
-        names, ids = (re.findall(f"^{it}: ?(.+)", stream, re.MULTILINE) for it in ("event", "id"))
-        texts, is_error = _texts_of(stream), is_error or "problem" in names
-        if is_whole and "problem" not in names and not body.endswith(SSE_RETRY):
-            note = "This is the end."
-        elif ids:
-            note = f"This is not the end: call again with last_event_id={ids[-1]}."
-        else:
-            note = "This is not the end: another call starts from the beginning."
+        has_problem = "problem" in re.findall("^event: ?(.+)", stream, re.MULTILINE)
+        is_complete = is_whole and not has_problem and not body.endswith(SSE_RETRY)
+        texts, note = _texts_of(stream), _note_at_end(stream, is_complete=is_complete)
+        is_error = is_error or has_problem
     elif not kind.startswith("text/") and "json" not in kind:
         texts = [f"Status {status}. {kind} {headers.get('location', '')}"]
     elif not is_whole:
@@ -102,6 +98,14 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
             more["structuredContent"] = value if isinstance(value, dict) else {"result": value}
     content = [{"type": "text", "text": text} for text in (*texts, note) if text]
     return {"resultType": "complete", "content": content, "isError": is_error, **more}
+
+
+def _note_at_end(stream: str, *, is_complete: bool) -> str:
+    if is_complete:
+        return "This is the end."
+    if ids := re.findall("^id: ?(.+)", stream, re.MULTILINE):
+        return f"This is not the end: call again with last_event_id={ids[-1]}."
+    return "This is not the end: another call starts from the beginning."
 
 
 def _texts_of(stream: str) -> list[str]:

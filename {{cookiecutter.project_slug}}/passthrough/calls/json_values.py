@@ -75,9 +75,9 @@ def _change_outputs() -> None:
         return await json_of(inputs.proto_inputs)
 
     async def outputs_to_native(interface: Any, outputs: Any) -> tuple[Any, ...]:
-        shown = await json_of(outputs.proto_outputs)
+        values = await json_of(outputs.proto_outputs)
         # The SDK also returns (None,) for a task without outputs.
-        return tuple(shown.get(name) for name in interface.outputs) if shown else (None,)
+        return tuple(values.get(name) for name in interface.outputs) if values else (None,)
 
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native

@@ -34,13 +34,13 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all would take too long
         return REDACTED
     longest = len(secrets[0]) if secrets else 0
-    begins, is_cut = text[: chars + longest], len(text) > chars + longest
+    start, is_truncated = text[: chars + longest], len(text) > chars + longest
     for secret in secrets:
-        begins = begins.replace(secret, REDACTED)
-    if is_cut:
-        begins = begins[: max(0, len(begins) - longest)]
-    begins = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), begins)
-    return re.sub(SIGNED, rf"\1{REDACTED}", begins)[:chars]
+        start = start.replace(secret, REDACTED)
+    if is_truncated:
+        start = start[: max(0, len(start) - longest)]
+    start = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), start)
+    return re.sub(SIGNED, rf"\1{REDACTED}", start)[:chars]
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
@@ -52,10 +52,10 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
             secrets |= {(own if equals else alone).strip(' "') for alone, equals, own in pairs}
         else:
             rest = value.strip().partition(" ")[2]
-            known = rest if rest and name == "authorization" else value.strip()
-            secrets |= {known, *known.split(maxsplit=MAX_SECRETS)}
-    found = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-    return sorted(found, key=len, reverse=True)  # a secret may contain another
+            whole = rest if rest and name == "authorization" else value.strip()
+            secrets |= {whole, *whole.split(maxsplit=MAX_SECRETS)}
+    long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
+    return sorted(long_enough, key=len, reverse=True)  # a secret may contain another
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:

@@ -98,8 +98,8 @@ def check_names(*more: str) -> None:
     """Raise a StartError if the installed flyte lacks a name of `SDK_NAMES`, or one of these."""
     for name, parameters in (SDK_NAMES | dict.fromkeys(more, "")).items():
         try:
-            found = resolve_name(name)
-            if not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}:
+            value = resolve_name(name)
+            if not parameters or {*parameters.split()} <= {*inspect.signature(value).parameters}:
                 continue
         except (ImportError, AttributeError):
             pass

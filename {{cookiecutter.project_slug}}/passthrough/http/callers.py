@@ -85,7 +85,7 @@ class ConcurrencyLimitMiddleware:
 
     The keys of the counts are hashes, with a secret that is new at each start, so that the log does
     not disclose credentials. The log has a subject only if all credentials of a request belong to
-    it.
+    this subject.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -107,10 +107,10 @@ class ConcurrencyLimitMiddleware:
         more = [("authorization", value.decode("latin-1")) for value in tokens]
         state.caller.credentials = (*forwarded, *more)
         hashes = self._hashes(forwarded)
-        subjects = {self._subjects.get(each, "") for each in hashes}
+        subjects = {self._subjects.get(hash_, "") for hash_ in hashes}
         if len(subjects) == 1:
             (state.caller.subject,) = subjects
-        callers = [*(self._hash(each, b"subject") for each in subjects if each), *hashes]
+        callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
         # The highest count decides, and its hash is logged; if counts are equal, the subject.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
@@ -151,26 +151,26 @@ class ConcurrencyLimitMiddleware:
 
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        hashes = (self._hash(_without_spelling(one)) for one in counted or [repr(credentials)])
+        hashes = (self._hash(_without_spelling(text)) for text in counted or [repr(credentials)])
         return list(dict.fromkeys(hashes))  # a request may have two spellings of one token
 
     def _hash(self, text: str, kind: bytes = b"") -> str:
-        hashed = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
-        return hashed.hexdigest()
+        digest = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
+        return digest.hexdigest()
 
     def _remember(self, hashes: list[str], subject: str) -> None:
         """Remember the subject of credentials. It is used only to count requests."""
-        for each in hashes:
-            self._subjects.pop(each, None)
-            self._subjects[each] = subject
+        for hash_ in hashes:
+            self._subjects.pop(hash_, None)  # so that it is the newest entry
+            self._subjects[hash_] = subject
         while len(self._subjects) > MAX_REMEMBERED:
             del self._subjects[next(iter(self._subjects))]
 
 
 def _without_spelling(token: str) -> str:
-    """Return a JWT without its last character, which base64url can spell in 16 ways.
+    """Return a JWT without the last character, which base64url can spell in 16 ways.
 
-    The rest of the signature is needed: otherwise, anyone who knows the public parts of a user's
-    JWT could use up the requests that the user may have open. Any other text is returned as it is.
+    The hash includes the rest of the signature. Otherwise a caller who knows the public parts of
+    the JWT of a user could exhaust the limit of this user. Other texts are returned unchanged.
     """
     return token[:-1] if token.count(".") == 2 else token

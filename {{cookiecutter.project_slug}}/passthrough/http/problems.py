@@ -129,7 +129,7 @@ class Problem(BaseModel):
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
                 code = "invalid_request"
-                wrong = [(one["loc"], one["msg"]) for one in error.errors()]
+                wrong = [(entry["loc"], entry["msg"]) for entry in error.errors()]
             case TooLargeError():
                 status, detail, code = 413, error.message, error.problem_code
             case ConnectError():
@@ -222,18 +222,18 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     """Log one record, with the traceback if the error is a bug of the app."""
     if isinstance(error, StoppingError):
         return
-    what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
-    for one in (error, error.__cause__):
-        if isinstance(one, ConnectError):
-            what = one.code.name
-        if method := getattr(one, "method", None):  # of Flyte, set by `with_safe_errors`
-            what += f" from {method}"
+    name, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ConnectError):
+            name = cause.code.name
+        if method := getattr(cause, "method", None):  # of Flyte, set by `with_safe_errors`
+            name += f" from {method}"
             break
     request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
     if problem.status == 500:
         text, bug = "", error
     text += f", request {this_request().request_id}"
-    logger.error("%s: status %d, %s%s", request, problem.status, what, text, exc_info=bug)
+    logger.error("%s: status %d, %s%s", request, problem.status, name, text, exc_info=bug)
 
 
 def route_of(scope: Scope) -> str:
