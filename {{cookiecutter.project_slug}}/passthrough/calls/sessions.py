@@ -140,16 +140,20 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
         state, message, max_bytes = this_request(), bytearray(), limits().max_message_bytes
         length = response.headers.get("content-length")
         parts = aiter(response.content)
-        # If Flyte has sent the length, do not wait for the end of the stream.
-        while len(message) <= max_bytes and str(len(message)) != length:
-            async with asyncio.timeout(seconds):
-                if (part := await anext(parts, None)) is None:
-                    break
-            message += part
-            if len(message) > LARGE_MESSAGE:
-                # `ResponseSender` or `release_messages` releases the slot. The time of waiting is
-                # not part of the time that calls take.
-                state.calls.seconds -= await state.message_slot.acquire()
+        try:
+            # If Flyte has sent the length, do not wait for the end of the stream.
+            while len(message) <= max_bytes and str(len(message)) != length:
+                async with asyncio.timeout(seconds):
+                    if (part := await anext(parts, None)) is None:
+                        break
+                message += part
+                if len(message) > LARGE_MESSAGE:
+                    # `ResponseSender` or `release_messages` releases the slot. The time of waiting
+                    # is not part of the time that calls take.
+                    state.message_slot.receivers.add(parts)
+                    state.calls.seconds -= await state.message_slot.acquire()
+        finally:
+            state.message_slot.receivers.discard(parts)
         state.receive(len(message))
         return bytes(message)
 
@@ -181,6 +185,8 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
                 await state.message_slot.acquire()
             async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
+            if size > LARGE_MESSAGE:  # another call may have released it
+                await state.message_slot.acquire()
             seconds = None
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")

@@ -31,7 +31,8 @@ class MemorySlot:
     `ResponseSender` releases both slots when the response begins, and `RequestState.end` when the
     request ends. The slot for messages is also released when the app has copied the parts that it
     needs (`RequestState.release_messages`), and when the app reads the next message of a stream,
-    because it has used all earlier messages by then.
+    because it has used all earlier messages by then. It is kept while another call of the request
+    receives a large message, because the parts of the message are in memory.
 
     No other request gets a slot that is held, so memory is bounded, even if Flyte or a client is
     slow. The time is bounded, too: until the response begins by the deadline of the request, and
@@ -49,6 +50,7 @@ class MemorySlot:
         """
         self._limit, self._deadline = limit, deadline
         self._acquiring = asyncio.Lock()  # calls of one request may need the slot at the same time
+        self.receivers = set[object]()  # calls that receive a large message
         self._held: asyncio.Semaphore | None = None
         self._has_set_deadline = False  # `HOLD_SECONDS`, because the response has begun
 
@@ -79,7 +81,8 @@ class MemorySlot:
 
     def release(self) -> None:
         """Release the slot, if the request holds one. May be called in any thread."""
-        if self._held and self._deadline.loop:
+        is_needed = self.receivers and not self._deadline.has_ended
+        if self._held and self._deadline.loop and not is_needed:
             self._deadline.loop.call_soon_threadsafe(self._release)
 
     def _release(self) -> None:
