@@ -64,12 +64,7 @@ class App:
 
 @contextmanager
 def serving_app(
-    project: Path,
-    log: Path,
-    flyte: LocalFlyte,
-    *,
-    signs_in: bool = True,
-    **variables: str,
+    project: Path, log: Path, flyte: LocalFlyte, *, signs_in: bool = True, **variables: str
 ) -> Iterator[App]:
     """Serve the app of a project with a local Flyte server during the block.
 

@@ -29,9 +29,7 @@ def test_generated_workflow_pins_same_actions(default_project: Path) -> None:
     assert set(theirs) <= set(ours)
 
 
-def test_make_targets_are_listed_and_documented(
-    default_project: Path,
-) -> None:
+def test_make_targets_are_listed_and_documented(default_project: Path) -> None:
     """Each target also sets up the environment."""
     all_targets: set[str] = set()
     for folder in (default_project, ROOT):

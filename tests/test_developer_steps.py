@@ -165,9 +165,7 @@ def test_recipes_pass_with_other_answers(baker: Baker, tmp_path: Path) -> None:
 
 
 @pytest.mark.weekly
-def test_project_passes_after_typical_additions(
-    project: Path,
-) -> None:
+def test_project_passes_after_typical_additions(project: Path) -> None:
     """A developer adds every recipe, an endpoint, a task, a setting and a file."""
     add_all_recipes(project, "Replace the web UI by one page")  # this recipe replaces the web UI
     add_everything(project)
@@ -287,9 +285,7 @@ TOLD = [
 ]
 
 
-def test_guarantees_fail_for_endpoint_without_flyte(
-    project: Path,
-) -> None:
+def test_guarantees_fail_for_endpoint_without_flyte(project: Path) -> None:
     """The failure names the change to make; a removed endpoint is no failure."""
     add_router(project, "ours", OURS)
     features = ("conditions", "identity, projects", "runs, actions", "streams, logs", "tasks")

@@ -45,9 +45,7 @@ def test_next_steps_match_readme(generated: Project) -> None:
     assert set(code_block("Generate your own")[1:]) <= set(printed)
 
 
-def test_make_test_leaves_clean_git_status(
-    generated: Project,
-) -> None:
+def test_make_test_leaves_clean_git_status(generated: Project) -> None:
     output = generated.run("make", "test")
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", output, re.M), (
         output

@@ -33,9 +33,7 @@ def test_project_tests_pass_on_another_flyte(project: Path, local_flyte: LocalFl
     assert int(passed[1]) >= 40
 
 
-def test_flyte_without_authentication_is_refused(
-    default_project: Path,
-) -> None:
+def test_flyte_without_authentication_is_refused(default_project: Path) -> None:
     """The refusal is one sentence."""
     command = [str(BIN / "python"), "-m", "pytest", "tests/test_me.py"]
     done = ended(command, default_project, FLYTE_TEST_ENDPOINT="http://127.0.0.1:1")

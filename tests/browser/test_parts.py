@@ -183,9 +183,7 @@ def test_inexact_default_is_not_sent(page: Page) -> None:
     assert json.loads(entered(page)["model"])["secret"] == " typed "
 
 
-def test_union_with_text_offers_no_other_text(
-    page: Page,
-) -> None:
+def test_union_with_text_offers_no_other_text(page: Page) -> None:
     for kinds, told in ([TIME, {"enum": ["RED"], **TEXT}, TEXT], "text"), ([TIME], "date and time"):
         show(page, record({"when": {"anyOf": [*kinds, NUMBER]}}), {"when": "1.0"})
         expect(page.locator("option")).to_have_text([told, "number"])

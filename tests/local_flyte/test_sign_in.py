@@ -76,9 +76,7 @@ def test_sign_in_link_sets_cookies(browser: httpx.Client) -> None:
     assert browser.get(ALICE.replace("alice", "mallory")).status_code == 404
 
 
-def test_each_local_app_has_own_sign_in(
-    browser: httpx.Client,
-) -> None:
+def test_each_local_app_has_own_sign_in(browser: httpx.Client) -> None:
     """Browsers send the cookies of a host to all ports."""
     own = browser.get(ALICE).headers["set-cookie"].partition(";")[0]
     browser.cookies.clear()

@@ -65,9 +65,7 @@ def test_import_fails_if_credential_variable_is_ambiguous(
         import_copy("other_flyte")
 
 
-def test_import_fails_if_threads_inherit_context(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_import_fails_if_threads_inherit_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python 3.14 has this option; free-threaded Python 3.14 enables it by default."""
     names = {name for name in dir(sys.flags) if name.islower() and not name.startswith("_")}
     flags = {name: getattr(sys.flags, name) for name in names} | {"thread_inherit_context": 1}

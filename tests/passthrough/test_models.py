@@ -52,9 +52,7 @@ def test_truncated_text_is_marked() -> None:
     assert message == "x" * (20_000 - len(end)) + end
 
 
-def test_answer_of_unknown_type_is_not_converted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_answer_of_unknown_type_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = details("ACTION_PHASE_SUCCEEDED", condition=pb.ConditionAction(prompt="May I?"))
     output = answered.pb2.signal_info.output
     output.scalar.primitive.boolean = True

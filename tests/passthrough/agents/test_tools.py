@@ -270,9 +270,7 @@ def test_message_size_is_limited_and_get_is_refused(url: str) -> None:
 
 
 def test_access_log_names_tool_and_credentials_are_forwarded(
-    local_flyte: LocalFlyte,
-    received: Received,
-    access_log: AccessLog,
+    local_flyte: LocalFlyte, received: Received, access_log: AccessLog
 ) -> None:
     names = ("Mcp-Key", "If-Tenant")
     sent = {"Accept-Token": PEOPLE["alice"].token, **dict.fromkeys(names, "k")}

@@ -127,9 +127,7 @@ def test_truncated_text_contains_no_partial_secret() -> None:
                 assert secrets or redacted == text[:40]
 
 
-async def test_redaction_caches_secrets_of_request(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_redaction_caches_secrets_of_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """With large credentials it takes 5 ms, and an answer may have 300 texts."""
     monkeypatch.setattr(redaction, "secrets_in", find := Mock(wraps=redaction.secrets_in))
     begin_request()

@@ -46,9 +46,7 @@ async def late() -> None:
     await remote.User.get.aio()
 
 
-def test_deadline_passed_in_busy_loop_is_504(
-    short_timeout: httpx.Client,
-) -> None:
+def test_deadline_passed_in_busy_loop_is_504(short_timeout: httpx.Client) -> None:
     assert short_timeout.get("/late").status_code == 504
 
 

@@ -119,12 +119,7 @@ def nothing_flows(elsewhere: StubServer) -> bool:
 
 
 def test_unread_logs_do_not_block_other_callers(
-    *,
-    url: str,
-    bob: httpx.Client,
-    elsewhere: StubServer,
-    log: Callable[..., None],
-    greeting: str,
+    *, url: str, bob: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(*[lines(*["x" * 1000] * 20)] * 1000)  # larger than all buffers on the way
     with ExitStack() as viewers:

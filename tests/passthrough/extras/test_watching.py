@@ -85,9 +85,7 @@ def test_known_states_take_few_bytes() -> None:
 # Waiting
 
 
-def test_task_timeout_names_run(
-    short_timeout: httpx.Client,
-) -> None:
+def test_task_timeout_names_run(short_timeout: httpx.Client) -> None:
     path, inputs = "/tasks/tests.count/run?project=flytesnacks", {"to": 100_000}
     response = short_timeout.post(path, json=inputs)
     assert response.status_code == 504

@@ -69,9 +69,7 @@ def test_aborted_upload_leaves_no_file_or_call(
         wait_until(lambda: not [*temporary.iterdir()])
 
 
-def test_slow_upload_has_no_deadline(
-    local_flyte: LocalFlyte,
-) -> None:
+def test_slow_upload_has_no_deadline(local_flyte: LocalFlyte) -> None:
     app = build_app(router, flyte_timeout=1.0)  # a response has twice that
     with serving(app) as url, begin(url, 10) as connection:
         for _ in range(9):

@@ -134,10 +134,7 @@ def test_each_export_has_an_example() -> None:
 
 
 def test_examples_work(
-    routers: dict[str, APIRouter],
-    client: httpx.Client,
-    greeting: str,
-    asking: tuple[str, str],
+    routers: dict[str, APIRouter], client: httpx.Client, greeting: str, asking: tuple[str, str]
 ) -> None:
     for name, router in routers.items():
         for route in router.routes:
