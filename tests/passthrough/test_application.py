@@ -1,10 +1,7 @@
 """How the app starts and is served, and what it refuses to start with."""
 
 import asyncio
-import logging
 import pickle
-import socket
-import struct
 
 import httpx
 import pytest
@@ -13,12 +10,11 @@ from fastapi import APIRouter, Request
 from starlette.types import Message
 from template import ROOT
 
-from local_flyte.testing import wait_until
 from passthrough import UVICORN, Settings, connect, validate_env
 from passthrough.calls.sdk import StartError
 
 from ..baking import PROJECT
-from .support import build_app, connected, head
+from .support import build_app
 from .test_settings import OwnSettings, load_settings
 
 router = APIRouter()
@@ -42,33 +38,11 @@ def test_openapi_lists_project_and_domain_parameters_once(alice: httpx.Client) -
     assert "parameters" not in paths["/health"]["get"]
 
 
-def test_x_forwarded_for_is_ignored(alice: httpx.Client) -> None:
-    sent = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
-    assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]
-
-
-def test_upgrade_header_is_ignored_silently(
-    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
-    with connected(url, head("/client", "Connection: Upgrade", "Upgrade: h2c")) as client:
-        assert client.recv(12) == b"HTTP/1.1 200"
-    assert not caplog.records
-
-
 @pytest.mark.usefixtures("local_flyte")
 def test_app_without_import_name_cannot_be_pickled() -> None:
     app = build_app()
     with pytest.raises(pickle.PicklingError, match=r"give App.import_name="):
         pickle.dumps(app)
-
-
-def test_reset_connection_leaves_no_request_in_memory(counted: httpx.Client) -> None:
-    with connected(str(counted.base_url), head("/me")) as connection:
-        assert connection.recv(1 << 16)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # The server itself forgets a connection that was reset after 120 seconds.
-    wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
 
 
 def test_validate_env_refuses_misspelt_settings() -> None:

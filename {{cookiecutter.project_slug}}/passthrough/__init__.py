@@ -22,9 +22,9 @@ Frequent questions:
 - Which paths need no authentication? ``PATHS`` in ``http/public.py``, ``METADATA`` in
   ``agents/resource_metadata.py``, and the argument ``public`` in ``app/main.py`` list them. A
   request to such a public path has no caller, and no limit per caller.
-- How does the app start and shut down? `App.__call__` and `Protocol.shutdown` in ``application.py``
-  do this. At a graceful shutdown, event streams end at once, and other requests end after ten
-  seconds (`Cancellation`).
+- How does the app start and shut down? `App.__call__` in ``application.py`` starts the app. At a
+  graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams at once, and other
+  requests after ten seconds.
 - Where is a request refused? ``http/middleware.py`` lists all middleware in order, with each
   status. `App.build_middleware_stack` in ``application.py`` puts them together.
 - Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts them
@@ -57,12 +57,13 @@ import warnings
 __version__ = "4.0.0"
 
 # The app, its settings and its middleware
-from .application import UVICORN, App, connect, load_settings, validate_env
+from .application import App, connect, load_settings, validate_env
 from .settings import Settings, setting, CredentialHeader, Name
 from .limits import Limits
 from .http.forwarding import ProjectDomain, passthrough_middleware
 from .http.logging_setup import LogFormatter
 from .http.public import PageFiles
+from .http.server import UVICORN
 
 # Dependencies and parameters of endpoints
 from .dependencies import CallerDep, SubjectDep

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext, suppress
-from contextvars import ContextVar
 from typing import Any
 
 import flyte
@@ -28,7 +27,6 @@ from ..support import AccessLog, build_app, connected, head, router_of
 
 router = router_of(naive_endpoints, streams)
 VIEWERS = 20
-MARK = ContextVar("mark", default="")
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
 heard: list[str] = []
@@ -274,20 +272,6 @@ async def own_short() -> str:
     heard.append("short")
     await asyncio.sleep(0.2)
     return "finished"
-
-
-@router.get("/mark")
-async def mark() -> str:
-    before = MARK.get()
-    MARK.set("left by the request before")
-    return before
-
-
-def test_pipelined_request_has_an_empty_context(url: str) -> None:
-    with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
-        answers = pipelined.makefile("rb").read()
-    assert answers.count(b'\r\n\r\n""') == 2
-    assert b"left by" not in answers
 
 
 def test_deadline_ends_threads_that_wait_for_flyte(

@@ -21,13 +21,13 @@ from passthrough import agents, application, dependencies, limits, models, setti
 from passthrough.agents import resource_metadata
 from passthrough.calls import sdk
 from passthrough.extras import following, reading, watching
-from passthrough.http import callers, forwarding, logging_setup, public
+from passthrough.http import callers, forwarding, logging_setup, public, server
 
 from ..support import build_app
 
 MODULES: list[ModuleType] = [agents, application, callers, dependencies, following, forwarding]
 MODULES += [limits, logging_setup, models, public, reading, resource_metadata, sdk, settings]
-MODULES += [watching]
+MODULES += [server, watching]
 IMPORTS = """
 import logging
 from collections.abc import AsyncGenerator

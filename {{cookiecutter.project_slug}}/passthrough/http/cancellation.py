@@ -39,7 +39,7 @@ class Cancellation:
     A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
     `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. If the
     client has sent more than `MAX_AHEAD` bytes of a body, and the app does not read the body, the
-    disconnect is not noticed. ``application.Protocol`` closes connections with large bodies that no
+    disconnect is not noticed. ``server.Protocol`` closes connections with large bodies that no
     app reads.
     """
 

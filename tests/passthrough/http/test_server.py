@@ -1,0 +1,58 @@
+"""The connections of uvicorn: headers of proxies, pipelining and resets."""
+
+import logging
+import socket
+import struct
+from contextvars import ContextVar
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+
+from local_flyte.testing import wait_until
+
+from ..support import connected, head
+
+router = APIRouter()
+MARK = ContextVar("mark", default="")
+
+
+@router.get("/client")
+async def client(request: Request) -> list[str]:
+    return [request.client.host if request.client else "", request.url.scheme]
+
+
+@router.get("/mark")
+async def mark() -> str:
+    before = MARK.get()
+    MARK.set("left by the request before")
+    return before
+
+
+def test_x_forwarded_for_is_ignored(alice: httpx.Client) -> None:
+    sent = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    assert alice.get("/client", headers=sent).json() == ["127.0.0.1", "http"]
+
+
+def test_upgrade_header_is_ignored_silently(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
+    with connected(url, head("/client", "Connection: Upgrade", "Upgrade: h2c")) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert not caplog.records
+
+
+def test_reset_connection_leaves_no_request_in_memory(counted: httpx.Client) -> None:
+    with connected(str(counted.base_url), head("/me")) as connection:
+        assert connection.recv(1 << 16)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # The server itself forgets a connection that was reset after 120 seconds.
+    wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
+
+
+def test_pipelined_request_has_an_empty_context(url: str) -> None:
+    with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
+        answers = pipelined.makefile("rb").read()
+    assert answers.count(b'\r\n\r\n""') == 2
+    assert b"left by" not in answers
