@@ -9,7 +9,7 @@ converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 To understand the package, read these files in this order: ``passthrough_auth.py``,
 ``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
 ``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. They
-are 1,500 lines. For values, read ``calls/json_values.py`` and ``values/``.
+are 1,600 lines. For values, read ``calls/json_values.py`` and ``values/``.
 
 Three terms are used in all files:
 

@@ -185,7 +185,7 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
                 await state.message_slot.acquire()
             async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
-            if size > LARGE_MESSAGE:  # another call may have released it
+            if size > LARGE_MESSAGE:  # another call may have released the slot
                 await state.message_slot.acquire()
             seconds = None
             if len(message) < size:

@@ -49,7 +49,7 @@ class MemorySlot:
                 of a request there is no event loop, and no slot is needed.
         """
         self._limit, self._deadline = limit, deadline
-        self._acquiring = asyncio.Lock()  # calls of one request may need the slot at the same time
+        self._acquiring = asyncio.Lock()  # several calls may need the slot at the same time
         self.receivers = set[object]()  # calls that receive a large message
         self._held: asyncio.Semaphore | None = None
         self._has_set_deadline = False  # `HOLD_SECONDS`, because the response has begun

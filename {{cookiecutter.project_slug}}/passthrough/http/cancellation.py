@@ -117,12 +117,12 @@ class Cancellation:
     async def _listen(self) -> None:
         while (message := await self._receive())["type"] != "http.disconnect":
             body = message.get("body", b"")
-            if not self._messages.empty():  # join the parts of a body: they may be small
+            if not self._messages.empty():  # join parts of a body, because they may be small
                 body = self._messages.get_nowait().get("body", b"") + body
                 self._messages.task_done()
             self._messages.put_nowait({**message, "body": body})
             if len(body) > MAX_AHEAD:
-                await self._messages.join()  # until the app has received it
+                await self._messages.join()  # until the app has received the message
         self.leave()
         self._messages.put_nowait(message)
 
