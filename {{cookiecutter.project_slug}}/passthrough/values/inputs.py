@@ -1,7 +1,7 @@
 """Converts JSON to literals, guided by the schema of the type.
 
-A value is refused if the task's own decoder would read it as another value, such as "20240102" for
-a date.
+The app refuses a value that the task would read as another value, such as "20240102" for a date.
+docs/values.md lists the exceptions.
 """
 
 import functools
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,7 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # the local Flyte server stores files in a folder
+URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # or a path: the local Flyte server stores files
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
@@ -65,8 +65,9 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
 CONVERTIBLE: Mapping[str, Any]
 CONVERTIBLE = dict.fromkeys(TYPES.values(), ()) | {"array": list | str | dict, "object": dict}
-"""Python types that a dataclass converts to a JSON type, such as a text to its characters."""
+"""Python types that a dataclass converts to a JSON type, such as a text to a list of characters."""
 NO_TYPE = "matches none of the types"
+OTHER_TYPE = "the task may read it as another type of the union"
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 
 
@@ -79,7 +80,7 @@ class InvalidInputs(ValueError):  # noqa: N818
 
 
 class _UnreadableError(InvalidInputs):
-    """A field is missing, or a constant differs, so the task cannot read the value either."""
+    """A field is missing or a constant differs, so the task cannot read the value either."""
 
 
 def to_literals(
@@ -126,9 +127,9 @@ class Converter:
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
-        self._is_model = False
+        self._is_model = False  # whether the values are fields of a model, not of a dataclass
 
-    def convert(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Any:
+    def convert(self, value: Any, schema: Schema, place: Location, depth: int = 1) -> Any:
         """Return the literal of a value or, within a dataclass or a model, the JSON to store."""
         value = _as_json(value, schema.kind)
         is_part = schema.kind is Schema.kind
@@ -138,16 +139,16 @@ class Converter:
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
-            converted = self._union(value, schema, at, depth)
+            converted = self._union(value, schema, place, depth)
         elif "$ref" in schema:
-            converted = self.convert(value, self._resolved(schema), at, depth + 1)
+            converted = self.convert(value, self._resolved(schema), place, depth + 1)
         elif fault := self._fault(value, schema):
             is_member = value in schema.get("enum", [value])  # True equals 1
-            raise (InvalidInputs if is_member else _UnreadableError)([(at, fault)])
+            raise (InvalidInputs if is_member else _UnreadableError)([(place, fault)])
         elif isinstance(value, list):
-            converted = self._items(value, schema, at, depth)
+            converted = self._items(value, schema, place, depth)
         elif isinstance(value, dict):
-            converted = self._fields(value, schema, at, depth)
+            converted = self._fields(value, schema, place, depth)
         elif schema.get("type") == "number":
             converted = self._number(value)
         if is_part or schema.kind.HasField("union_type"):
@@ -166,74 +167,74 @@ class Converter:
         return schema
 
     def _number(self, value: Any) -> Any:
-        """Return the float that the SDK stores, unless it would be another number."""
+        """Return the float that the SDK stores, or the integer if no float is equal to it."""
         if isinstance(value, str):  # such as "NaN", which stays a text in a model
             return value if self._is_model else float(value)
         return float(value) if float(value) == value else value
 
-    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
+    def _union(self, value: Any, schema: Schema, place: Location, depth: int) -> Any:
         """Choose the variant that the SDK would choose."""
         variants = schema["anyOf"]
-        beside_null = [of for of in variants[:2] if of != NULL]
-        # The error of the only type besides null says more than the errors below.
+        beside_null = [variant for variant in variants[:2] if variant != NULL]
+        # Report the error of the only type besides null, instead of "matches none of the types".
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
-            return self._variant(value, beside_null[0], at, depth + 1)
+            return self._variant(value, beside_null[0], place, depth + 1)
         if schema.kind.HasField("union_type"):
-            return self._declared(value, variants, at, depth)
-        return self._undeclared(value, variants, at, depth)
+            return self._declared(value, variants, place, depth)
+        return self._undeclared(value, variants, place, depth)
 
-    def _declared(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
+    def _declared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
         """Choose the variant of the value's exact type, or the only variant that fits.
 
-        Flyte stores the variant's type, but the type of a dataclass or a model has no name. So the
-        task fails if it can make several of them of the value.
+        Flyte stores the type of the variant, but the type of a dataclass or a model has no name. So
+        the task fails if several dataclasses or models can be made of the value.
         """
-        fitting, convertible = list[tuple[Schema, Any]](), list[Schema]()
-        for of in variants:
+        fitting, convertible = list[tuple[Schema, Any]](), list[str]()
+        for variant in variants:
             try:
-                fitting.append((of, self._variant(value, of, at, depth + 1)))
+                fitting.append((variant, self._variant(value, variant, place, depth + 1)))
             except _UnreadableError:
                 continue
             except InvalidInputs:
-                convertible.append(of)
+                convertible.append(variant.kind.structure.tag)
             else:
-                if EXACT.get(type(value)) == of.kind.simple and value not in NOT_FINITE:
+                if EXACT.get(type(value)) == variant.kind.simple and value not in NOT_FINITE:
                     return fitting[-1][1]
         if not fitting:
-            raise InvalidInputs([(at, NO_TYPE)])
+            raise InvalidInputs([(place, NO_TYPE)])
         chosen, converted = fitting[0]
         tag = chosen.kind.structure.tag
-        count = len(fitting) + sum(tag == of.kind.structure.tag != "" for of in convertible)
-        if count > 1:
-            raise InvalidInputs([(at, f"matches {count} types of the union: ambiguous")])
+        total = len(fitting) + (convertible.count(tag) if tag else 0)
+        if total > 1:
+            raise InvalidInputs([(place, f"matches {total} types of the union: ambiguous")])
         return converted
 
-    def _undeclared(self, value: Any, variants: list[Schema], at: Location, depth: int) -> Any:
-        """Choose the first variant that fits, unless the task might choose an earlier one.
+    def _undeclared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
+        """Choose the first variant that fits, unless the task might choose an earlier variant.
 
-        Flyte stores no type, so the task chooses. A dataclass takes the first variant that it can
-        make of the value. Only numbers, booleans, null and texts without a format must have the
-        exact type. A model prefers the variant with the most fields.
+        Flyte does not store the type of the variant, so the task chooses. A dataclass takes the
+        first variant to which it can convert the value, but never converts to a number, a boolean,
+        null or a text without a format. A model takes the variant with the most fields.
         """
         self._spend(depth, 8 * len(variants))
-        names, is_convertible = [of.get("type") for of in variants], False
-        has_text = any(of.get("type") == "string" and "format" not in of for of in variants)
-        if has_text and "number" in names and value in NOT_FINITE:  # "NaN" may mean a number
-            raise InvalidInputs([(at, "matches 2 types of the union: ambiguous")])
-        for of in sorted(variants, key=self._is_enum):  # the schema of an Enum takes any text
-            if type(value) is int and of.get("type") == "number" and "integer" in names:
+        plain = [variant.get("type") for variant in variants if "format" not in variant]
+        has_text, is_convertible = "string" in plain, False
+        if has_text and "number" in plain and value in NOT_FINITE:  # "NaN" may mean a number
+            raise InvalidInputs([(place, "matches 2 types of the union: ambiguous")])
+        for variant in sorted(variants, key=self._is_enum):  # the schema of an Enum takes any text
+            if type(value) is int and variant.get("type") == "number" and "integer" in plain:
                 continue
             try:
-                converted = self._variant(value, of, at, depth + 1)
+                converted = self._variant(value, variant, place, depth + 1)
             except _UnreadableError:
                 continue
             except InvalidInputs:
-                is_convertible |= self._is_convertible(value, of, has_text)
+                is_convertible |= self._is_convertible(value, variant, has_text)
                 continue
-            if is_convertible and not (self._is_model and "properties" in self._resolved(of)):
-                raise InvalidInputs([(at, "the task may read it as another type of the union")])
+            if is_convertible and not (self._is_model and "properties" in self._resolved(variant)):
+                raise InvalidInputs([(place, OTHER_TYPE)])
             return converted
-        raise InvalidInputs([(at, NO_TYPE)])
+        raise InvalidInputs([(place, NO_TYPE)])
 
     def _is_enum(self, schema: Schema) -> bool:
         """Return whether this is the schema of an Enum in a model."""
@@ -241,9 +242,10 @@ class Converter:
         return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
 
     def _is_convertible(self, value: Any, schema: Schema, has_text: bool) -> bool:
-        """Return whether the task may convert a value that does not fit, as its JSON type tells.
+        """Return whether the task might convert a value that does not fit, judged by JSON types.
 
-        Texts that look like a date or a number are documented instead.
+        The result is also true for some values that the task cannot convert. It is false for texts
+        in a union that accepts any text: docs/values.md says that dates among them are converted.
         """
         schema = self._resolved(schema)
         if "format" in schema:
@@ -254,37 +256,38 @@ class Converter:
             return isinstance(value, dict) and "properties" in schema
         return isinstance(value, CONVERTIBLE.get(schema.get("type", ""), object))
 
-    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
-        converted = self.convert(value, schema, at, depth)
+    def _variant(self, value: Any, schema: Schema, place: Location, depth: int) -> Any:
+        converted = self.convert(value, schema, place, depth)
         if schema.kind is Schema.kind:
             return converted
         self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
-    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
+    def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
         first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
-        pairs = enumerate(zip(items, chain(first, repeat(rest)), strict=False))
-        return [self.convert(item, of, (*at, index), depth + 1) for index, (item, of) in pairs]
+        return [
+            self.convert(item, item_schema, (*place, index), depth + 1)
+            for index, item, item_schema in zip(count(), items, chain(first, repeat(rest)))
+        ]
 
-    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Any:
-        """Convert fields. The task has the defaults of omitted fields."""
+    def _fields(self, fields: dict[str, Any], schema: Schema, place: Location, depth: int) -> Any:
+        """Convert fields. The task adds the default values of omitted fields."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest, converted = schema.get("additionalProperties", ANYTHING), dict[str, Any]()
         for name in required:
             self._spend(depth)
             if name not in fields:
-                raise _UnreadableError([((*at, name), "must be given")])
-        # The type has only the order of the required fields. A dataclass has them first.
+                raise _UnreadableError([((*place, name), "must be given")])
+        # Only the order of required fields is known. In a dataclass they come first.
         names = {*required}
         if not self._is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
         for name, item in fields.items():
-            place, of = (*at, name), properties.get(name, rest)
-            if of is False:
-                raise InvalidInputs([(place, "there is no such field")])
-            if fault := self._fault(name, TEXT):
-                raise InvalidInputs([(place, fault)])
-            converted[name] = self.convert(item, of, place, depth + 1)
+            field, field_schema = (*place, name), properties.get(name, rest)
+            fault = "there is no such field" if field_schema is False else self._fault(name, TEXT)
+            if fault:
+                raise InvalidInputs([(field, fault)])
+            converted[name] = self.convert(item, field_schema, field, depth + 1)
         return converted
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
@@ -304,8 +307,8 @@ class Converter:
         reference = {"uri": value} if isinstance(value, str) else value
         name, stored = reference.get("format", ""), {"uri": reference["uri"]}
         if kind.HasField("blob"):
-            of = {"format": name, "dimensionality": kind.blob.dimensionality}
-            scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
+            blob_type = {"format": name, "dimensionality": kind.blob.dimensionality}
+            scalar: Any = {"blob": stored | {"metadata": {"type": blob_type}}}
         else:
             ending = reference["uri"].rpartition(".")[2]  # the SDK ignores the ending
             table = TableType(format=name or (ending if ending in {"csv", "parquet"} else ""))
@@ -315,33 +318,35 @@ class Converter:
         return Literal(scalar=scalar, hash=reference.get("hash"))
 
     def _fault(self, value: Any, schema: Schema) -> str:
-        """Return the error of a value, apart from its items, or an empty text."""
+        """Return the error of a value, without looking at items or fields, or an empty text."""
         if "not" in schema:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
-        name, names = TYPES.get(type(value)), schema.get("type")
-        names = names if isinstance(names, list) else [names or name or "JSON"]
-        if value in NOT_FINITE and "number" in names and "format" not in schema:
+        json_type, allowed = TYPES.get(type(value)), schema.get("type")
+        allowed = allowed if isinstance(allowed, list) else [allowed or json_type or "JSON"]
+        if value in NOT_FINITE and "number" in allowed and "format" not in schema:
             return ""
-        if not name or not (name in names or (name == "integer" and "number" in names)):
-            return f"must be of type {' or '.join(map(str, names))}"
+        if not json_type or not (
+            json_type in allowed or (json_type == "integer" and "number" in allowed)
+        ):
+            return f"must be of type {' or '.join(map(str, allowed))}"
         if members := schema.get("enum"):
             self._spend(0, len(members))
-            kinds = (int, float) if name in {"integer", "number"} else (type(value),)
+            kinds = (int, float) if json_type in {"integer", "number"} else (type(value),)
             if not any(member == value and type(member) in kinds for member in members):
                 return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
-        if name == "integer" and not -(2**63) <= value < 2**63:
+        if json_type == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
-        if name == "number" and not math.isfinite(value):  # such as 1e400
+        if json_type == "number" and not math.isfinite(value):  # such as 1e400
             return 'must be finite: write "Infinity", "-Infinity" or "NaN"'
         if schema.get("format") == "time-delta":
             with suppress(OverflowError):
                 seconds = timedelta(seconds=value).total_seconds()
                 return "" if seconds == value else "must be a whole number of microseconds"
             return "must be at most 86399999999999.999999 seconds"
-        if name == "string":
+        if json_type == "string":
             return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
-        if name == "array" and first and len(value) != len(first):
+        if json_type == "array" and first and len(value) != len(first):
             return f"must have {len(first)} items"
         return ""
 
@@ -365,13 +370,13 @@ def _fault_of_text(text: str, form: str) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if type(value) in TYPES or kind.HasField("union_type"):  # its variants are converted later
+    if type(value) in TYPES or kind.HasField("union_type"):  # variants are converted later
         return value
     if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte stores the names of members
         return value.name
     with suppress(ValueError):
-        made = to_jsonable_python(value, round_trip=True)  # omits computed fields of models
-        if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # File or Dir
-            return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
-        return made
+        json = to_jsonable_python(value, round_trip=True)  # omits computed fields of models
+        if kind.HasField("blob") and isinstance(json, dict) and "path" in json:  # File or Dir
+            return {"uri": json["path"], "format": json["format"], "hash": json["hash"] or ""}
+        return json
     return value

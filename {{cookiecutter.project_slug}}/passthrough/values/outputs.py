@@ -1,8 +1,8 @@
 """Converts literals to JSON.
 
-A value that JSON cannot hold is shown as a reference, an object with a ``kind``. References to
-files and dataframes can be inputs. A key that is no text is written as JSON. A map is shown as a
-reference if two of its keys are then the same, such as 1 and "1", or if it has boolean keys: a task
+A value that JSON cannot hold is converted to a reference, an object with a ``kind``. References to
+files and dataframes can be inputs. A key that is no text is written as JSON. A map becomes a
+reference if two keys are then the same, such as 1 and "1", or if a key is a boolean, because a task
 would read the text "false" as true.
 """
 
@@ -29,7 +29,7 @@ def to_json(
     """Convert a run's inputs or outputs, by name.
 
     Args:
-        literals: The names with their literals.
+        literals: Pairs of a name and a literal.
         budget: The work that the conversion may take; default: `Limits.max_nodes`.
 
     Returns:
@@ -61,9 +61,8 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                items = (
-                    value.literals
-                )  # sorted, because the order of protobuf depends on memory addresses
+                # The order of protobuf depends on memory addresses.
+                items = value.literals
                 return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
                 return self.read(value.value, depth + 1)
@@ -85,7 +84,7 @@ class Reader:
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, of a protobuf primitive or of a protobuf struct."""
-        if isinstance(value, Value):  # all numbers are floats; whole numbers become integers
+        if isinstance(value, Value):  # numbers are floats here; whole numbers become integers
             kind = value.WhichOneof("kind")
             value = None if kind in {None, "null_value"} else getattr(value, kind)
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
@@ -124,7 +123,7 @@ class Reader:
         value = self.plain(key, depth)
         if isinstance(value, str):
             return value
-        name = json.dumps(value)  # a map in a key in a key doubles its length at each level
+        name = json.dumps(value)  # the length doubles at each level of maps in keys
         self._spend(depth, len(name))
         return name
 

@@ -1,8 +1,9 @@
 """Converts literal types to JSON Schema (2020-12).
 
 The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
-input. Only keywords listed here are kept. ``pattern`` is not, because matching a regular expression
-can take forever. References stay references, so a schema never grows beyond its source.
+input, so only the keywords that are listed here are copied. ``pattern`` is not copied, because
+matching a regular expression can take forever. References stay references, so that the result is
+not larger than the source.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,7 @@ NOTES = {
     "time-delta": "in seconds",
 }
 """Descriptions of formats in models and dataclasses."""
-CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # their parts are types
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that consist of types
 PLAIN = {type(None), bool, int, float, str}  # comparing lists and objects takes long
 
 SIMPLE: Mapping[int, Schema] = {
@@ -65,7 +66,8 @@ def inputs_schema(
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs.
 
-    Inputs with a default come last, in the task's order. Flyte does not keep the order of others.
+    Inputs with a default come last, in the order of the task. For other inputs, Flyte does not keep
+    the order.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
     builder, properties = SchemaBuilder(budget), dict[str, Schema]()
@@ -104,7 +106,7 @@ class SchemaBuilder:
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
             if kind.WhichOneof("type") not in CONTAINERS:  # otherwise the parts have been charged
-                self._spend(depth, len(str(schema)))  # two bytes of a type may become 300
+                self._spend(depth, len(str(schema)))  # a type of two bytes may become 300 bytes
             _describe(schema, metadata.get("description"))
         elif "pb_type" in metadata:
             schema = _unsupported("a message, whose fields Flyte does not describe")
@@ -129,12 +131,12 @@ class SchemaBuilder:
                 self._spend(depth, CHARS_PER_NODE * len(kind.enum_type.values) + kind.ByteSize())
                 return Schema(type="string", enum=[*kind.enum_type.values])
             case "blob":
-                of = blob_kind(kind.blob)
-                return _unsupported(PICKLE) if of == "pickle" else _reference_to(of)
+                name = blob_kind(kind.blob)
+                return _unsupported(PICKLE) if name == "pickle" else _reference_to(name)
             case "structured_dataset_type":
                 return _reference_to("dataframe")
             case "union_type" if kind.union_type.variants:
-                variants = [self.of_type(of, depth + 1) for of in kind.union_type.variants]
+                variants = [self.of_type(part, depth + 1) for part in kind.union_type.variants]
                 pickle = _unsupported(PICKLE)
                 return pickle if pickle in variants else Schema(anyOf=variants)
         return _unsupported("a type that cannot be written as JSON")
@@ -145,11 +147,11 @@ class SchemaBuilder:
         first = len(self.definitions) + 1  # after the definitions of other inputs
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
         for number, schema in enumerate(defs.values(), first):
-            made = self._of_schema(schema, names)
-            # The schema of an Enum lists the names of its members. A model takes names and values,
-            # but a dataclass in a model takes only values. So any text or number passes.
-            is_enum = "enum" in made
-            self.definitions[str(number)] = Schema(anyOf=[made, VALUE_OF_ENUM]) if is_enum else made
+            copy = self._of_schema(schema, names)
+            # The schema of an Enum lists the names of the members. A model takes names and values,
+            # but a dataclass in a model takes only values. So any text or number is valid.
+            is_enum = "enum" in copy
+            self.definitions[str(number)] = Schema(anyOf=[copy, VALUE_OF_ENUM]) if is_enum else copy
         return self._of_schema(document, names)
 
     def _of_schema(self, source: Any, names: Mapping[str, str]) -> Schema:
@@ -165,9 +167,8 @@ class SchemaBuilder:
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format" | "default", str()):
                     kept[keyword] = value
-                case "default", bool() | int() | float() if (
-                    abs(value) < 2**53
-                ):  # others may be rounded
+                # Larger numbers may have been rounded.
+                case "default", bool() | int() | float() if abs(value) < 2**53:
                     kept[keyword] = value
                 case "additionalProperties", False:
                     kept[keyword] = value
@@ -187,14 +188,12 @@ class SchemaBuilder:
                     kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
                 case "prefixItems", list():
                     kept[keyword] = [self._of_schema(of, names) for of in value]
-                case "anyOf" | "oneOf" | "allOf", [
-                    _,
-                    *_,
-                ]:  # the SDK writes allOf only with one schema
-                    kept["anyOf"] = [self._of_schema(of, names) for of in value]
+                # The SDK writes allOf only with one schema.
+                case "anyOf" | "oneOf" | "allOf", list() if value:
+                    kept["anyOf"] = [self._of_schema(variant, names) for variant in value]
         if "properties" in kept:  # Pydantic would silently ignore other fields
             kept.setdefault("additionalProperties", False)
-            # The SDK stores required fields first, in this order.
+            # The SDK stores required fields first, in the order of ``required``.
             fields, first = kept["properties"], kept.get("required", ())
             ordered = (*(name for name in first if name in fields), *fields)
             kept["properties"] = {name: fields[name] for name in ordered}
@@ -229,16 +228,17 @@ def _reference_to(kind: str) -> Schema:
 def _is_default_unclear(schema: Schema) -> bool:
     """Return whether the task might read the default, if it were sent, as another value.
 
-    A secret's default is stars, the default of a model's Enum is a value and may be another
-    member's name, and the type of a union's default is unknown.
+    The default of a secret is a row of stars. The default of an Enum in a model is a value, which
+    may be the name of another member. The type of the default of a union is unknown.
     """
-    variants = [of for of in schema.get("anyOf", ()) if of != SIMPLE[SimpleType.NONE]]
+    null = SIMPLE[SimpleType.NONE]
+    variants = [variant for variant in schema.get("anyOf", ()) if variant != null]
     first = variants[0] if variants else schema
     return len(variants) > 1 or "$ref" in first or first.get("format") == "password"
 
 
 def _describe(schema: Schema, about: Any) -> None:
-    """Replace a general description by the author's, but keep the reason of a refusal."""
+    """Replace the description by the author's text, except for the reason of a refusal."""
     if isinstance(about, str) and about and "not" not in schema:
         schema["description"] = about
 
