@@ -1,4 +1,4 @@
-"""Parameters of endpoints: dependencies, types of query parameters, and request bodies."""
+"""Dependencies, types of query parameters, and the base class of request bodies."""
 
 import re
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ async def _subject(
         return subject
     caller = (await find_caller(connection)).subject
     if not caller or subject not in {None, caller}:
-        raise HTTPException(422, "Flyte does not know who you are, or `subject` is somebody else")
+        raise HTTPException(422, "Flyte does not know you, or `subject` is another user")
     return caller
 
 
@@ -69,7 +69,10 @@ async def _task(
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller, for an endpoint that makes no other call to Flyte, because Flyte checks credentials.
+"""The caller, as Flyte knows them.
+
+Flyte checks the credentials when the app asks for the caller. So the dependency also protects
+endpoints that do not call Flyte themselves.
 
 Raises:
     ConnectError: Flyte refuses the credentials; the response has the status 401.
@@ -80,11 +83,13 @@ Example:
         return f"Hello, {caller.name or caller.subject}."
 """
 SubjectDep = Annotated[str | None, Depends(_subject)]
-"""Subject to filter a list by: the caller with ``?mine=true``, otherwise ``?subject=``, or None.
+"""Subject that a list is filtered by.
+
+With ``?mine=true`` it is the caller, with ``?subject=…`` that user, and without both it is None.
 
 Raises:
-    HTTPException: 422 if ``mine`` and another ``subject`` are given, or Flyte does not know the
-        caller.
+    HTTPException: The query has ``mine`` and another ``subject``, or Flyte does not know the
+        caller; the response has the status 422.
 
 Example:
     @router.get("/my-runs")
@@ -93,9 +98,9 @@ Example:
         return [run.name for run in await take(runs, 10)]
 """
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the ``{name}`` in the path, as the caller may see it.
+"""The run with the ``{name}`` in the path.
 
-It has the state of the run, without the details, which may be large.
+The run has the state, but not the details, which may be large.
 
 Raises:
     ConnectError: Flyte has no such run (404), or the caller may not see it (403).
@@ -106,9 +111,9 @@ Example:
         return run.phase.value
 """
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action with the ``{action}`` in the path or the query; default: the root action.
+"""The action with the ``{action}`` in the path or in the query; by default the root action.
 
-It has the state of the action, without the details, like `RunDep`.
+The action has the state, but not the details, which may be large.
 
 Raises:
     ConnectError: Flyte has no such action (404), or the caller may not see it (403).
@@ -119,10 +124,11 @@ Example:
         return action.done()
 """
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task with the ``{name}`` in the path, in the ``version`` of the query or the latest one.
+"""The task with the ``{name}`` in the path.
 
-It is not fetched yet: ``flyte.run`` does that, and ``await task.fetch.aio()`` returns its details.
-Both raise an error with the status 404 if Flyte has no such task.
+The version of the task is the ``version`` in the query, or the latest one. The dependency does not
+fetch the task. ``flyte.run`` does, and ``await task.fetch.aio()`` returns the details. Both raise an
+error with the status 404 if Flyte has no such task.
 
 Example:
     @router.get("/tasks/{name}/version")
@@ -136,16 +142,16 @@ NOT_INPUTS -= {"inputs"}  # flyte.rerun has the parameter ``**inputs``
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
-    if taken := NOT_INPUTS & values.keys():
-        raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
+    if names := NOT_INPUTS & values.keys():
+        raise ValueError(f"{min(names)} is the name of an argument of flyte.run or flyte.rerun")
     return values
 
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, as keyword arguments for ``flyte.run`` or ``flyte.rerun``.
 
-An input with the name of one of their own arguments is refused with the status 422, and so is a
-value that does not have the type that the task declares.
+The app refuses an input that has the name of an argument of these functions, and a value that does
+not fit the declared type. The response has the status 422.
 
 Example:
     @router.post("/greetings")
@@ -156,8 +162,8 @@ Example:
 """
 
 
-def _reject_number(value: Any) -> Any:
-    """Reject a number, which Pydantic would read as seconds since 1970."""
+def _require_date_time(value: Any) -> Any:
+    """Refuse a number or a date, which Pydantic would read as a date-time."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
     return value
@@ -165,12 +171,12 @@ def _reject_number(value: Any) -> Any:
 
 QueryTime = Annotated[
     AwareDatetime,
-    BeforeValidator(_reject_number),
+    BeforeValidator(_require_date_time),
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
 """A date-time with a time zone, for query parameters.
 
-A number, a date, and a time that the SDK cannot convert to UTC are refused with the status 422.
+The app refuses a number, a date, and a time before 1970 or after 9998, with the status 422.
 
 Example:
     @router.get("/recent")
@@ -199,11 +205,11 @@ Example:
 def deadline(seconds: float) -> Any:
     """Return a dependency that sets the deadline of an endpoint, instead of ``FLYTE_TIMEOUT``.
 
-    The response must begin within this time, and Flyte may take half of it to answer a call.
-    Otherwise the endpoint and its calls are cancelled, and the response is a 504.
+    If the response does not begin before the deadline, the app cancels the endpoint and the calls
+    to Flyte, and responds with 504. A single call to Flyte may take half of the time.
 
     Args:
-        seconds: The time from the start of the request.
+        seconds: The time from the start of the request to the deadline.
 
     Returns:
         The dependency, for the ``dependencies`` of a route.
@@ -223,9 +229,9 @@ def deadline(seconds: float) -> Any:
 
 
 class RequestBody(BaseModel, extra="forbid"):
-    """Base class for request bodies: a JSON object that may have no other keys than the fields.
+    """Base class for request bodies, which are JSON objects.
 
-    A body with another key is refused with the status 422.
+    The app refuses a body that has other keys than the fields, with the status 422.
 
     Example:
         class Greeting(RequestBody):
@@ -241,7 +247,7 @@ class RequestBody(BaseModel, extra="forbid"):
     def _with_few_errors(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
+        # Pydantic creates an error for each unknown key, which takes 2 s for a body of 1 MB.
         return dict(islice(body.items(), len(cls.model_fields) + MAX_ERRORS))
 
 
@@ -252,8 +258,8 @@ async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
         task: The details of the task, from ``task.fetch.aio()``.
 
     Returns:
-        The schema. An input that JSON cannot hold has a schema that no value fits (``not: {}``),
-        with the reason as its description.
+        The schema. If JSON cannot hold an input, no value is valid for it (``not: {}``), and the
+        description has the reason.
 
     Example:
         @router.get("/tasks/{name}/schema")

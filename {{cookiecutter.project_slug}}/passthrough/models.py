@@ -1,6 +1,6 @@
 """Models of responses, made from the SDK's objects.
 
-Users of Flyte have written the texts, such as names and errors: never show a text as HTML.
+Texts such as names and errors come from users of Flyte. Never show them as HTML.
 """
 
 from collections.abc import Sequence
@@ -60,12 +60,12 @@ def location(request: Request, *path: str, **query: str) -> str:
     """Return the path of a resource of this API, for a Location header.
 
     Args:
-        request: The current request. The prefix of a reverse proxy (``root_path``) comes first.
+        request: The current request, with the prefix of a reverse proxy (``root_path``).
         path: The segments of the path, which are escaped.
         query: The parameters of the query, such as the project and the domain of a run.
 
     Returns:
-        The path with its query, as the client must send it.
+        The path with the query, as the client must send them.
 
     Example:
         @router.post("/greetings", status_code=201)
@@ -74,8 +74,8 @@ def location(request: Request, *path: str, **query: str) -> str:
             run = await flyte.run.aio(task, name="Ada")
             response.headers["Location"] = location(request, "runs", run.name)
     """
-    prefix = request.scope["root_path"]  # of a proxy
-    return "/".join([prefix, *(quote(part, safe="") for part in path)]) + f"?{urlencode(query)}"
+    segments = [request.scope["root_path"], *(quote(segment, safe="") for segment in path)]
+    return f"{'/'.join(segments)}?{urlencode(query)}"
 
 
 def time_of(timestamp: Any) -> datetime | None:
@@ -120,7 +120,7 @@ def phase_of(raw: int) -> ActionPhase | None:
 
 def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts. The status of an action with children has 0 instead."""
-    last = details.attempts[-1:]  # in their order
+    last = details.attempts[-1:]  # attempts are in order
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
@@ -167,9 +167,10 @@ class Identity(BaseModel, use_attribute_docstrings=True):
         kind = identity.WhichOneof("principal")
         if kind not in {"user", "application"}:
             return None
-        who = getattr(identity, kind)
-        names = (who.spec.first_name, who.spec.last_name) if kind == "user" else (who.spec.name,)
-        return cls(subject=who.id.subject, name=" ".join(filter(None, names)) or None)
+        caller = getattr(identity, kind)
+        spec = caller.spec
+        names = (spec.first_name, spec.last_name) if kind == "user" else (spec.name,)
+        return cls(subject=caller.id.subject, name=" ".join(filter(None, names)) or None)
 
 
 Answer = bool | int | float | str
@@ -192,7 +193,7 @@ def is_answered(details: remote.ActionDetails) -> bool:
         details: The details of the condition's action, from `fetch_condition`.
 
     Returns:
-        False also if the answer was sent a moment ago: see `wait_for_answer`.
+        True if the answer is recorded. Recording takes a moment: see `wait_for_answer`.
 
     Example:
         @router.get("/runs/{name}/questions/{action}/answered")
@@ -217,7 +218,7 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
             return answer_of(await fetch_condition(name, action))
     """
     output = details.pb2.signal_info.output
-    if not output.scalar.HasField("primitive"):  # a caller may send any value as an answer
+    if not output.scalar.HasField("primitive"):  # callers of Flyte may send any type of value
         return None
     value = to_json([("", output)])[""]
     return value if isinstance(value, Answer) else None
@@ -233,7 +234,7 @@ class Condition(BaseModel, use_attribute_docstrings=True):
     name: TruncatedText
     """Name of the condition in the task's code."""
     prompt: TruncatedText
-    """The question. The author of the task has written it: never show it as HTML."""
+    """The question, a text by the author of the task. Never show it as HTML."""
     prompt_truncated: bool
     """Whether the prompt or the description is truncated. Do not answer then."""
     description: TruncatedText | None
@@ -266,16 +267,15 @@ class Condition(BaseModel, use_attribute_docstrings=True):
             async def read_question(name: str, action: str) -> Condition:
                 return Condition.of(await fetch_condition(name, action))
         """
-        pb2, asked = details.pb2, details.pb2.condition
+        pb2, condition, max_chars = details.pb2, details.pb2.condition, limits().max_text_chars
         return cls(
             run=details.run_name,
             action=details.name,
-            name=asked.name,
-            prompt=asked.prompt,
-            prompt_truncated=max(len(asked.prompt), len(asked.description))
-            > limits().max_text_chars,
-            description=asked.description or None,
-            type=_ANSWER_TYPES.get(asked.type.simple),
+            name=condition.name,
+            prompt=condition.prompt,
+            prompt_truncated=max(map(len, (condition.prompt, condition.description))) > max_chars,
+            description=condition.description or None,
+            type=_ANSWER_TYPES.get(condition.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),
             answered_at=time_of(pb2.status.end_time) if is_answered(details) else None,
@@ -403,11 +403,12 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
     """Return the last five different events of the last two attempts.
 
-    Flyte repeats events. An event of the attempt before often says why there is another attempt.
+    Flyte repeats events. The previous attempt often has the event that explains the new attempt.
     """
-    last: dict[str, Any] = {}
+    last: dict[str, Any] = {}  # times by message
     for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
         last.pop(message, None)  # the order is by the last occurrence
         last[message] = event.occurred_at
-    return [Event(message=text, last_at=time_of(at)) for text, at in [*last.items()][-5:]]
+    latest = [*last.items()][-5:]
+    return [Event(message=message, last_at=time_of(time)) for message, time in latest]

@@ -1,1 +1,1 @@
-"""Functions that the SDK lacks: reading lists and details, watching runs, following logs."""
+"""Functions that the SDK lacks, to read lists and details, to watch runs and to follow logs."""

@@ -28,9 +28,9 @@ Example:
 """
 
 PART_CHARS = 6 * 1024  # a longer message is yielded in parts
-LINES_AT_ONCE = 20  # before other requests are served; Flyte may send 100,000 lines in one message
-PARTS_AT_ONCE = 1000  # the same while the lines of a message are copied
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # before a further call for a missing log
+# One message of Flyte may have 100,000 lines. After this many, other requests are served.
+LINES_AT_ONCE, PARTS_AT_ONCE = 20, 1000  # lines that are yielded, and parts that are copied
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # time until the app asks again for a missing log
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
@@ -43,12 +43,12 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     Yields:
         An event without a name for each message of the log, or for each part of a long message; an
         event ``attempt`` when a further attempt has begun; and an event ``unavailable`` if Flyte no
-        longer has the log of an attempt that has ended, or the rest of this log. The iterator ends
-        when the action has ended and its log has been read.
+        longer has the log, or the rest of the log, of an attempt that has ended. The iterator ends
+        when the action has ended and the log has been read.
 
     Raises:
         ConnectError: Flyte refuses the call (401 or 403), or fails (503). After the first event of
-            an event stream, the error is sent as its last event.
+            an event stream, the app sends the error as the last event.
 
     Example:
         @router.get("/runs/{name}/log", response_class=EventSourceResponse)
@@ -72,7 +72,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 
 class _Log:
-    """The log of one attempt of an action. It is fetched once the attempt runs or has ended."""
+    """The log of one attempt of an action, available when the attempt runs or has ended."""
 
     def __init__(self, action: remote.Action, attempt: int) -> None:
         self.attempt = attempt
@@ -90,7 +90,7 @@ class _Log:
         return phase_of(self._action.raw_phase) is ActionPhase.RUNNING or self.has_ended()
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
-        """Watch the action until its state meets a condition, or until the time has passed."""
+        """Watch the action until the condition is met or the time has passed."""
         if condition():
             return
         with suppress(TimeoutError):
@@ -98,10 +98,10 @@ class _Log:
                 async for self._action in states:
                     if condition():
                         return
-            self._is_over = True  # the watch has ended, so there are no further updates
+            self._is_over = True  # the watch has ended, so the action will not change
 
     async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log after this many events; the last event is `unavailable` without a log."""
+        """Yield events after this number; ``unavailable`` is the last event if there is no log."""
         place, pause = after, PAUSE_SECONDS
         while True:
             await self.until(self._may_have_begun)
@@ -125,7 +125,7 @@ class _Log:
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
     async def _texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield messages, and parts of long messages, with their numbers, from ``after`` + 1."""
+        """Yield messages, or parts of long messages, with numbers that begin at ``after`` + 1."""
         texts, place = deque[str](), 0
         request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(request)
@@ -137,7 +137,8 @@ class _Log:
                         if number % PARTS_AT_ONCE == 0:
                             await asyncio.sleep(0)
                     message = None
-                    await anext(messages)  # an empty message, because the SDK keeps the last one
+                    # The SDK keeps the last message in memory, so replace it by an empty message.
+                    await anext(messages)
                     this_request().received = 0
                     while texts:
                         place, text = place + 1, texts.popleft()

@@ -32,7 +32,7 @@ Example:
         return [run.name for run in await take(runs, 5)]
 """
 CALLS_AT_ONCE = 10  # concurrent calls for the details of the entries of one list
-MAX_PAUSED_RUNS = 500  # whose conditions `fetch_paused_actions` considers
+MAX_PAUSED_RUNS = 500  # runs in which `fetch_paused_actions` looks for conditions
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ async def call_each(
         async with at_once:
             return await function(argument)
 
-    # A cancelled TaskGroup has its exception in a reference cycle, which keeps messages.
+    # A cancelled TaskGroup keeps messages in memory, because its exception is in a reference cycle.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
     try:
         return await asyncio.gather(*calls)
@@ -98,19 +98,19 @@ def skip_unreadable() -> Generator[None]:
     try:
         yield
     except ConnectError as error:
-        # A MessageTooLargeError is about one entry, a TooLargeError about all received entries.
+        # A MessageTooLargeError is about one entry, but a TooLargeError is about all entries.
         if error.code in ERRORS_OF_ALL_ENTRIES or type(error) is TooLargeError:
             raise
 
 
 def listed_details(action: Any) -> remote.ActionDetails:
-    """Copy the fields that a list has of an action.
+    """Copy those fields of an action that a list contains.
 
     Args:
         action: An action from a list of actions, conditions or runs.
 
     Returns:
-        Details without attempts, error and task. It is a copy, because a reference to one entry
+        Details without attempts, error and task. They are a copy, because a reference to one entry
         would keep the whole page of the list in memory.
 
     Example:
@@ -125,7 +125,7 @@ def listed_details(action: Any) -> remote.ActionDetails:
 
 
 def remove_unbounded(metadata: ActionMetadata) -> None:
-    """Remove metadata of any size that no endpoint returns."""
+    """Remove metadata that may be large and that no endpoint returns."""
     metadata.ClearField("trigger_type")
     if metadata.condition.HasField("type"):  # the SDK needs only the field `simple`
         metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
@@ -136,8 +136,8 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return the result of ``read``.
 
-    If Flyte has no details yet, as for an action that has just been enqueued, ``read`` gets the
-    fields that the list has.
+    If Flyte has no details yet because the action has just been enqueued, ``read`` gets the fields
+    that the list contains.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -154,13 +154,13 @@ async def fetch_details(
 
     Args:
         actions: Actions from a list, or of runs.
-        read: Returns the result for the details of one action, such as ``Action.of``. It must copy
-            what it needs, because details can be large.
+        read: Function that returns the result for the details of one action, such as ``Action.of``.
+            The result must not refer to the details, because details can be large.
 
     Returns:
-        The results of ``read``, in the order of the actions. `Limits.max_received_bytes` holds for
-        each action alone. If Flyte has no details of an action, or they are too large, ``read``
-        gets the fields that the list has.
+        The results of ``read``, in the order of the actions. `Limits.max_received_bytes` applies to
+        each action separately. If Flyte has no details of an action, or the details are too large,
+        ``read`` gets the fields that the list contains.
 
     Raises:
         ConnectError: Flyte fails for all actions; the response has the status 401, 503 or 504.
@@ -183,7 +183,7 @@ def state_of(details: remote.ActionDetails) -> remote.Action:
         details: The details of the action.
 
     Returns:
-        The action with its phase, its times and the number of its attempts.
+        The action with the phase, the times and the number of attempts.
 
     Example:
         @router.get("/runs/{name}/state")
@@ -201,18 +201,19 @@ def state_of(details: remote.ActionDetails) -> remote.Action:
 async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Fetch the inputs and outputs of a run.
 
-    The SDK's ``run.inputs`` and ``run.outputs`` also fetch the run's details, and keep them.
+    Unlike ``run.inputs`` and ``run.outputs`` of the SDK, this function does not fetch the details
+    of the run.
 
     Args:
         run: The run, such as a `RunDep`.
 
     Returns:
-        Its inputs and its outputs as JSON by name. The outputs are None unless the run has
-        succeeded. A value that JSON cannot hold is a reference: see docs/values.md.
+        The inputs and the outputs as JSON by name. The outputs are None unless the run has
+        succeeded. A value that JSON cannot hold is a reference (docs/values.md).
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
-        TooLargeError: The data exceed `Limits.max_message_bytes`; the status is 413.
+        TooLargeError: The data exceed `Limits.max_message_bytes`; the response has the status 413.
 
     Example:
         @router.get("/runs/{name}/result")
@@ -234,7 +235,7 @@ async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
         filters: Further arguments of ``remote.Run.listall``, such as ``task_name``.
 
     Yields:
-        The runs, newest first, until Flyte has no more.
+        The runs, newest first. The iterator ends after the last run.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -253,7 +254,7 @@ async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
 
 
 async def fetch_paused_actions(limit: int) -> list[remote.Action]:
-    """Fetch actions of conditions that wait for an answer, of the newest 500 such runs.
+    """Fetch the actions of conditions that wait for an answer, in the newest 500 such runs.
 
     Args:
         limit: The maximum number of actions to return.
@@ -313,7 +314,7 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
         skip: The number of actions to omit first, for pagination.
 
     Returns:
-        The actions: first those that wait for an answer, then the others.
+        The actions. Conditions that wait for an answer come first.
 
     Raises:
         ConnectError: Flyte has no such run (404), or the caller may not see it (403).
@@ -328,13 +329,13 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         states = waiting if state.raw_phase == paused else others
-        states.append(state.pb2.SerializeToString())  # takes 60 bytes, and a message 1,700
+        states.append(state.pb2.SerializeToString())  # 60 bytes instead of 1,700
     chosen = (waiting + others)[skip : skip + count]
     return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
 async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
-    """Fetch the details of a condition's action, without unbounded fields that are not needed.
+    """Fetch the details of a condition's action, without large fields that are not needed.
 
     Args:
         run: The name of the run.
@@ -390,11 +391,10 @@ async def fetch_report_url(action: remote.Action) -> str:
     """
     number = action.pb2.status.attempts
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
-    response = await initialised().client.dataproxy_service.create_download_link(
-        pb.CreateDownloadLinkRequest(
-            artifact_type=pb.ARTIFACT_TYPE_REPORT, action_attempt_id=attempt
-        )
+    request = pb.CreateDownloadLinkRequest(
+        artifact_type=pb.ARTIFACT_TYPE_REPORT, action_attempt_id=attempt
     )
+    response = await initialised().client.dataproxy_service.create_download_link(request)
     url = next(iter(response.pre_signed_urls.signed_url), "")
     if not url:
         raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")

@@ -1,4 +1,4 @@
-"""Watching runs and their actions, and waiting for them within the deadline of the request."""
+"""Functions to watch runs and actions, and to wait for runs and answers."""
 
 import asyncio
 import math
@@ -6,7 +6,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -37,11 +37,11 @@ Result = TypeVar("Result")
 ROOT = "a0"  # name of the root action of each run
 MAX_PENDING_BYTES = 256 * 1024  # states in memory that a viewer has not received yet
 WATCHED_DETAILS = 500  # maximum number of actions whose details `watch_details` fetches
-MERGED_SECONDS = 0.5  # between two calls for an action, because Flyte may notify several times
-WAITING_SECONDS = 10.0  # the same for an action that waits for the cluster, to fetch its events
-QUIET_SECONDS = 2.0  # without updates after the end of a run, because Flyte may record answers late
-POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # between two calls for an answer to a condition
-REOPEN_SECONDS = 1.0  # between the end of a watch and the next watch of a run that goes on
+MERGED_SECONDS = 0.5  # pause between two calls for an action, because Flyte repeats notifications
+WAITING_SECONDS = 10.0  # pause between two calls for the events of an action that waits
+QUIET_SECONDS = 2.0  # a watch ends this long after the run, because Flyte may record answers late
+POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # pause between two calls for an answer to a condition
+REOPEN_SECONDS = 1.0  # pause before an interrupted watch is opened again
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
@@ -51,12 +51,12 @@ async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
         run: The run, such as a `RunDep`.
 
     Yields:
-        The run, first at once and then after each change, without its details. The iterator ends
-        with the run.
+        The run without the details, first at once and then after each change. The iterator ends
+        when the run ends.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
-            event of an event stream, the error is sent as its last event.
+            event of an event stream, the app sends the error as the last event.
 
     Example:
         @router.get("/runs/{name}/phases", response_class=EventSourceResponse)
@@ -82,17 +82,17 @@ async def watch_action(action: remote.Action) -> AsyncGenerator[remote.Action]:
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
-    """Wait for the end of a run for a limited time, then update ``run`` to its state.
+    """Wait for the end of a run for a limited time, then update ``run`` in place.
 
     Args:
-        run: The run. It is changed in place.
-        seconds: The maximum time to wait. With 0, nothing is done. With ``math.inf``, the time is
-            limited by `FLYTE_TIMEOUT` and the deadline of the request, as always.
+        run: The run.
+        seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
+            the deadline of the request limit the time, too, so ``math.inf`` is allowed.
 
     Raises:
         ConnectError: Flyte fails while the function waits; the response has the status 503, for
-            example. If this request has started the run, errors are ignored instead, because the
-            response must name the run.
+            example. If this request has started the run, the function ignores errors instead,
+            because the response must name the run.
 
     Example:
         @router.get("/runs/{name}/finished")
@@ -100,40 +100,29 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
             await wait_for(run, 10)
             return run.done()
     """
-
-    async def until_its_end() -> None:
+    if not seconds or run.done():
+        return
+    is_started_here = this_request().run == run.name
+    with suppress(*FLYTE_ERRORS if is_started_here else ()), _time_limit(seconds):
         async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:
             async for _ in messages:
                 pass
-
-    async def update() -> None:
+    async with best_effort() if is_started_here else nullcontext():
         run.action = await read_details(run.action, state_of)
         run.pb2 = Run(action=run.action.pb2)
-
-    if not seconds or run.done():
-        return
-    if this_request().run == run.name:
-        async with best_effort(seconds):
-            await until_its_end()
-        async with best_effort():
-            await update()
-    else:
-        with _time_limit(seconds):
-            await until_its_end()
-        await update()
 
 
 async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
     """Wait until Flyte has recorded the answer to a condition, or the condition has ended.
 
-    Flyte records an answer a moment after it was sent, sometimes after the end of the run, and
-    without a change of state, so this function polls. Limit the time with `best_effort`.
+    Flyte records an answer a moment after the caller has sent it, sometimes even after the end of
+    the run, and does not notify watches. So this function polls. Limit the time with `best_effort`.
 
     Args:
         condition: The details, from `fetch_condition`.
 
     Returns:
-        The details with the answer, or of a condition that has ended without one.
+        The latest details. They have no answer if the condition has ended without an answer.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -162,8 +151,8 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         seconds: The maximum time for the block.
 
     Yields:
-        Once. The block is also left at an error of Flyte, after ``FLYTE_TIMEOUT``, shortly before
-        the deadline of the request, and when the server shuts down.
+        Once. The block also ends at an error of Flyte, after ``FLYTE_TIMEOUT``, shortly before the
+        deadline of the request, and when the server shuts down.
 
     Example:
         @router.get("/runs/{name}/outputs")
@@ -179,7 +168,7 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Generator[None]:
-    """Leave the block after these seconds, or earlier as described in `best_effort`."""
+    """End the block after these seconds, or earlier as described in `best_effort`."""
     deadline = this_request().deadline
     left = 0.9 * deadline.seconds_left()  # a tenth is left to write the response
     with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
@@ -197,18 +186,18 @@ async def watch_details(
 
     Args:
         run: The run, such as a `RunDep`.
-        read: Returns the result for the details of one action, such as ``Action.of``. It must copy
-            what it needs, because details can be large.
+        read: Function that returns the result for the details of one action, such as ``Action.of``.
+            The result must not refer to the details, because details can be large.
 
     Yields:
-        The results of ``read``: first for each action of the run, then for each action that may
-        have changed. The details are fetched for the first 500 actions and for all that fail or
-        wait for an answer. For others, ``read`` gets the fields that a list has. The iterator ends
-        two seconds after the last update once the run has ended.
+        The result of ``read`` for each action of the run, then for each action that may have
+        changed. The function fetches the details of the first 500 actions, and of all actions that
+        fail or wait for an answer. For others, ``read`` gets the fields that a list contains. After
+        the end of the run, the iterator ends when there is no update for two seconds.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
-            event of an event stream, the error is sent as its last event.
+            event of an event stream, the app sends the error as the last event.
 
     Example:
         @router.get("/runs/{name}/changes", response_class=EventSourceResponse)
@@ -236,11 +225,11 @@ async def watch_details(
         try:
             await asyncio.gather(listening, return_exceptions=True)
         finally:
-            del listening  # its exception may be in a reference cycle with this frame
+            del listening  # the exception may be in a reference cycle with this frame
 
 
 class _Viewer(Generic[Result]):
-    """The actions of a run that one viewer has received, and those to send to this viewer next."""
+    """One viewer of a run, with the actions that have been sent and those that are to be sent."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
         self.changed = dict[str, bytes]()  # states of the actions to send
@@ -250,7 +239,7 @@ class _Viewer(Generic[Result]):
         self._fetched_at = dict[str, float]()  # for actions whose details are fetched
 
     async def listen(self, run: RunIdentifier) -> None:
-        """Add changed actions; pause while too many wait to be sent."""
+        """Collect changed actions. Stop reading while too many of them wait to be sent."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
@@ -259,18 +248,14 @@ class _Viewer(Generic[Result]):
                         self.changed[name] = state
                 states.clear()
                 self.updated.set()
-                while self.is_full():  # noqa: ASYNC110 - hardly ever
+                while sum(map(len, self.changed.values())) > MAX_PENDING_BYTES:  # noqa: ASYNC110
                     await asyncio.sleep(MERGED_SECONDS)
-
-    def is_full(self) -> bool:
-        """Return whether no further message may be read before some actions are sent."""
-        return sum(map(len, self.changed.values())) > MAX_PENDING_BYTES
 
     def due(self, *, at_once: bool) -> list[str]:
         """Return the names of the next actions to fetch.
 
         Args:
-            at_once: Whether to include actions that have been fetched a moment ago.
+            at_once: Whether to include actions that were fetched less than a pause ago.
         """
         now = time.monotonic()
 
@@ -283,8 +268,7 @@ class _Viewer(Generic[Result]):
     async def fetch(self, name: str) -> Result:
         """Return the result to send for an action."""
         action = _action(self.changed.pop(name))
-        has_room = len(self._fetched_at) < WATCHED_DETAILS
-        if is_watched := has_room or name in self._fetched_at:
+        if is_watched := name in self._fetched_at or len(self._fetched_at) < WATCHED_DETAILS:
             self._fetched_at[name] = time.monotonic()
         # Only the details have the error of an action and the question of a condition.
         if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
@@ -293,14 +277,13 @@ class _Viewer(Generic[Result]):
 
 
 class KnownStates:
-    """The latest state of each action, as hashes that take 16 bytes per action.
+    """Hashes of the latest states of actions, which take 16 bytes per action.
 
-    A dict takes 220 bytes per action, so 100 viewers of a run with 50,000 actions would need a
-    gigabyte.
+    A dict would take 220 bytes per action, a gigabyte for 100 viewers of a run with 50,000 actions.
     """
 
     def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # hashes; those of names are sorted
+        self._names, self._states = array("q"), array("q")  # hashes, sorted by name
 
     def replace(self, name: str, state: bytes) -> bool:
         """Store the state of an action, and return whether it has changed."""
@@ -323,13 +306,14 @@ def _is_waiting(state: bytes) -> bool:
 
 
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
-    """Yield all actions of a run, or ``only`` one, then the changed actions.
+    """Yield all actions of a run, or the action ``only``, then the changed actions.
 
-    The iterator ends with the action ``only``, or soon after the run (`QUIET_SECONDS`). Parents
-    come before their children. An action has its state, its parent, its group, and the short name
-    of its task. It is serialised, because a part of a message would keep the message in memory.
+    The iterator ends when the action ``only`` ends, or soon after the run (`QUIET_SECONDS`). A
+    parent comes before the children. An action has the state, the parent, the group and the short
+    name of the task. Actions are serialised by name, because a part of a message would keep the
+    message in memory.
     """
-    seconds_left: float | None = None  # without an update, until the watch ends
+    seconds_left: float | None = None  # the watch ends after this time without an update
 
     def copy_states(message: WatchActionsResponse) -> dict[str, bytes]:
         nonlocal seconds_left
@@ -361,7 +345,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
         except TimeoutError:
             return
         except ConnectError as error:
-            # A proxy cuts off idle streams. The notification of a child may come before its parent.
+            # A proxy may close idle streams. Flyte may notify of a child before the parent.
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise
