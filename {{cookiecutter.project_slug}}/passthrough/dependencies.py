@@ -126,8 +126,8 @@ Example:
 TaskDep = Annotated[Any, Depends(_task)]
 """The task with the ``{name}`` in the path.
 
-The version of the task is the ``version`` in the query, or the latest one. The dependency does not
-fetch the task. ``flyte.run`` does, and ``await task.fetch.aio()`` returns the details. Both raise an
+The version of the task is the ``version`` in the query, or the latest one. The task is not fetched
+yet. ``flyte.run`` fetches it, and ``await task.fetch.aio()`` returns the details. Both raise an
 error with the status 404 if Flyte has no such task.
 
 Example:

@@ -11,7 +11,7 @@ from local_flyte.testing import client_of, serving
 
 from ..agents.calling import ACCEPT, app_with_agents, message
 
-DRAWING = {"texts": ["a"], "wait": 0.5, "shape": {"size": 1}, "width": 2}
+DRAWING = {"texts": [1], "wait": 0.5, "shape": {"size": 1}, "width": 2}
 INPUTS: dict[str, Any] = {
     "drawing": DRAWING,
     "paper": {"half": 0.5, "height": 2},
@@ -20,7 +20,7 @@ INPUTS: dict[str, Any] = {
 }
 ARRIVES = (
     "Drawing(width=2.0, wait=datetime.timedelta(microseconds=500000), shape=Circle(size=1),"
-    " texts=['a'])"
+    " texts=[1])"
     " Paper(half=<Half.HALF: 0.5>, height=2.0, day=datetime.date(2024, 1, 2),"
     " secret=SecretStr('**********')) s3cret {1: 2} Label(name='a')"
 )

@@ -255,7 +255,7 @@ class _Viewer(Generic[Result]):
         """Return the names of the next actions to fetch.
 
         Args:
-            at_once: Whether to include actions that were fetched less than a pause ago.
+            at_once: Whether to ignore the pause after the last fetch of an action.
         """
         now = time.monotonic()
 
@@ -283,7 +283,7 @@ class KnownStates:
     """
 
     def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # hashes, sorted by name
+        self._names, self._states = array("q"), array("q")  # hashes, in the order of those of names
 
     def replace(self, name: str, state: bytes) -> bool:
         """Store the state of an action, and return whether it has changed."""

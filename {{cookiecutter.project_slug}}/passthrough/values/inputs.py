@@ -29,17 +29,18 @@ Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON does not have
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON lacks
 adapter_of = functools.cache(TypeAdapter)
 
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    moment.utctimetuple()  # raises OverflowError if it is in the year 10,000 in UTC
+    moment.utctimetuple()  # raises OverflowError for the year 10,000 in UTC
     return moment
 
 
-URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # or a path: the local Flyte server stores files
+# A path is allowed, too, because the local Flyte server stores files in a folder.
+URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
@@ -153,11 +154,6 @@ class Converter:
             converted = self._number(value)
         if is_part or schema.kind.HasField("union_type"):
             return converted
-        match schema.kind.WhichOneof("type"):
-            case "collection_type":
-                return Literal(collection={"literals": converted})
-            case "map_value_type":
-                return Literal(map={"literals": converted})
         return self._stored(converted, schema.kind)
 
     def _resolved(self, schema: Schema) -> Schema:
@@ -291,8 +287,12 @@ class Converter:
         return converted
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
-        """Return the literal of a converted value that does not consist of other literals."""
+        """Return the literal of a converted value, such as a list of literals."""
         match kind.WhichOneof("type"):
+            case "collection_type":
+                return Literal(collection={"literals": value})
+            case "map_value_type":
+                return Literal(map={"literals": value})
             case "enum_type":
                 return Literal(scalar={"primitive": {"string_value": value}})
             case "simple" if kind.simple in PRIMITIVES:
@@ -325,9 +325,8 @@ class Converter:
         allowed = allowed if isinstance(allowed, list) else [allowed or json_type or "JSON"]
         if value in NOT_FINITE and "number" in allowed and "format" not in schema:
             return ""
-        if not json_type or not (
-            json_type in allowed or (json_type == "integer" and "number" in allowed)
-        ):
+        fitting = {json_type, "number"} if json_type == "integer" else {json_type}
+        if fitting.isdisjoint(allowed):
             return f"must be of type {' or '.join(map(str, allowed))}"
         if members := schema.get("enum"):
             self._spend(0, len(members))
@@ -351,21 +350,21 @@ class Converter:
         return ""
 
 
-def _fault_of_text(text: str, form: str) -> str:
+def _fault_of_text(text: str, text_format: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON strings may contain lone surrogates
         return "must be Unicode text"
-    if form == "password" and text == SECRET:
+    if text_format == "password" and text == SECRET:
         return "must be the secret itself: these stars are shown instead of a secret"
-    if form not in FORMATS:
+    if text_format not in FORMATS:
         return ""
-    pattern, parse, example = FORMATS[form]
+    pattern, parse, example = FORMATS[text_format]
     with suppress(ValueError, OverflowError):
         if re.fullmatch(pattern, text):
             parse(text)
             return ""
-    return f"must be of the format {form}, such as {example}"
+    return f"must be of the format {text_format}, such as {example}"
 
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
