@@ -77,7 +77,7 @@ def exported() -> set[str]:
 
 
 AGENTS = {"Issuer", "OAuthScope", "serve_agents"}
-EXPORTED = exported() - {"Caller"}
+EXPORTED = exported() - {"Caller"}  # the OpenAPI document contains the docstring of `Caller`
 EXPORTS = {
     name: text for module in MODULES for name, text in docstrings(module) if name in EXPORTED
 }
