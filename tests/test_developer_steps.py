@@ -236,11 +236,7 @@ def test_answer_no_equals_removing_agents(
 @pytest.mark.weekly
 @pytest.mark.parametrize(
     "features",
-    [
-        ("agents", "identity, projects", "tasks"),
-        ("streams, logs", "web UI", "sample tasks"),
-        (),
-    ],
+    [("agents", "identity, projects", "tasks"), ("streams, logs", "web UI", "sample tasks"), ()],
 )
 def test_project_passes_after_removing_features(features: tuple[str, ...], project: Path) -> None:
     remove_features(project, *features)

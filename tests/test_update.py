@@ -108,7 +108,7 @@ ADDED = {"routers/ours.py": '"""Ours."""\n', "notes.md": "# Ours\n"}
 EDITED = {
     "app/main.py": (']\n"""The modules', '    ours,\n]\n"""The modules'),
     "app/tasks.py": ("from .image import", "import app.routers.ours\nfrom .image import"),
-    "README.md": ("## Add an endpoint\n", "Our own paragraph.\n\n## Add an endpoint\n"),
+    "README.md": ("make test\nmake check\n", "make test\nmake check\nmake ours\n"),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
     "tests/test_guarantees.py": (
         '    ("POST", "/files")',
@@ -126,7 +126,7 @@ FILES_MOVE = {
         "tests/test_endpoints.py": ("\nimport ", "\nimport ours\nimport "),
         "README.md": ("## Check it\n", "## Ours\n\nOur section.\n\n## Check it\n"),
         "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
-    },
+    }
 }
 """Edits for releases before files were moved. Other edits must be merged by hand."""
 

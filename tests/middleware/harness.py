@@ -192,9 +192,7 @@ def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Result
 def serve(app: ASGIApp, *, loop: str, http: str, **options: Any) -> Iterator[int]:
     """Serve the application with uvicorn in a thread, and yield the port."""
     options |= {"loop": loop, "http": http, "lifespan": "off", "log_level": "critical"}
-    options |= {
-        "timeout_keep_alive": 120
-    }  # longer than that of clients, so that clients close first
+    options["timeout_keep_alive"] = 120  # longer than that of clients, so that clients close first
     server = uvicorn.Server(uvicorn.Config(app, **options))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

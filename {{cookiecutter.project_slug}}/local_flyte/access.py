@@ -22,9 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
-LOCKSTEP_SECONDS = (
-    5.0  # maximum wait, because a held caller may hold a lock that another caller needs
-)
+LOCKSTEP_SECONDS = 5.0  # maximum, because a held caller may hold a lock that another one needs
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")

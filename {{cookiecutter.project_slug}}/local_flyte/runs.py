@@ -173,9 +173,7 @@ class RunService(run_service_connect.RunService):
         self, request: pb.ListActionsRequest, ctx: Context
     ) -> pb.ListActionsResponse:
         request.run_id.org = ""
-        runs = [
-            run for run in self._runs if run.id == request.run_id
-        ]  # a missing run has no actions
+        runs = [run for run in self._runs if run.id == request.run_id]  # empty for a missing run
         actions = [action for run in runs for action in run.actions.values()]
         on_page, token = _page(actions, request.request)
         return pb.ListActionsResponse(actions=[action.summary for action in on_page], token=token)

@@ -177,9 +177,8 @@ class SignIn:
             return scope
         own = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{self._cookie}=")]
         headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        pairs = [
-            pair for pair in pairs if not pair.startswith(f"{COOKIE}-")
-        ]  # also cookies of other apps
+        # Remove the cookies of all apps.
+        pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]
         if own and own[0] in self._values:
             pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}=")]
             if self._token_file is None:

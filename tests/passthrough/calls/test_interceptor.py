@@ -73,12 +73,7 @@ def test_a_stream_has_a_deadline(
 
 
 @pytest.mark.parametrize(
-    "end",
-    [
-        (),
-        (b"\0\0\0\0\x09half",),
-        (envelope(b'{"error": {"code": "unavailable"}}', 2),),
-    ],
+    "end", [(), (b"\0\0\0\0\x09half",), (envelope(b'{"error": {"code": "unavailable"}}', 2),)]
 )
 def test_interrupted_log_is_503_and_not_repeated(
     alice: httpx.Client,

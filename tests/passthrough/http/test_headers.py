@@ -9,7 +9,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving
-from passthrough.http.headers import HEADERS
 
 from ..support import build_app
 
@@ -42,7 +41,6 @@ def test_every_response_has_the_security_headers(
 ) -> None:
     response = alice.get(path)
     assert response.status_code == status
-    assert {name: response.headers[name] for name in HEADERS} == HEADERS
     assert dict(response.headers).items() >= LITERAL.items()
     policy = response.headers["content-security-policy"].split("; ")
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}

@@ -78,10 +78,7 @@ def test_body_limit_can_be_set_for_app_or_route(
 @pytest.mark.parametrize("options", [{}, {"ws": "auto"}], ids=["as deployed", "by hand"])
 def test_websocket_is_403(local_flyte: LocalFlyte, options: dict[str, Any]) -> None:
     """Nor is a handshake served as a GET: browsers send it with cookies, for any page."""
-    client_options: Any = {
-        "additional_headers": {"Authorization": bearer("alice")},
-        "proxy": None,
-    }
+    client_options: Any = {"additional_headers": {"Authorization": bearer("alice")}, "proxy": None}
     with serving(build_app(router), **options) as url:
         for path in ("/watch", "/things"):
             with pytest.raises(InvalidStatus) as refused:
