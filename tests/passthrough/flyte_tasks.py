@@ -153,6 +153,12 @@ class Paper(BaseModel):
 
 
 @env.task
+async def unlock(paper: Paper = Paper(half=Half.HALF)) -> str:  # noqa: B008 - Flyte stores it
+    """Return the secret of a model, of which Flyte stores stars for the default."""
+    return paper.secret.get_secret_value()
+
+
+@env.task
 async def describe(
     drawing: Drawing, paper: Paper, numbers: dict[int, int], label: Square | Label
 ) -> str:

@@ -70,3 +70,13 @@ def test_values_read_differently_are_refused(send: Send) -> None:
         problem = send({"inputs": {**INPUTS, name: changed}})
         assert problem["status"] == 422
         assert [error["location"] for error in problem["errors"]] == [["inputs", name, *field]]
+
+
+def test_task_default_with_secret_must_be_given(client: httpx.Client) -> None:
+    assert client.get("/tasks/tests.unlock").json()["inputs"]["required"] == ["paper"]
+    problem = client.post("/tasks/tests.unlock/runs", json={"inputs": {}}).json()
+    assert [error["location"] for error in problem["errors"]] == [["inputs", "paper"]]
+    inputs = {"paper": {"half": 0.5}}  # the default of the field is in the code of the task
+    run = client.post("/tasks/tests.unlock/runs?wait=100", json={"inputs": inputs}).json()
+    assert run["outputs"] == {"o0": "s3cret"}
+    assert client.post(f"/runs/{run['name']}/rerun").status_code == 201

@@ -9,12 +9,14 @@ from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.task.common_pb2 import Inputs, Outputs
 
 from ..limits import Budget, MoreWorkError
-from ..values.inputs import to_literals
+from ..values.inputs import InvalidInputs, to_literals
 from ..values.outputs import to_json
+from ..values.schemas import is_masked
 from .sdk import sdk_object
 
 T = TypeVar("T")
 
+MASKED = "must be given, because the default of the task has stars instead of a secret"
 MAX_NODES_IN_LOOP = 1_000  # the conversion of so many nodes takes 5 ms
 
 
@@ -58,7 +60,13 @@ def _change_inputs() -> None:
         kinds = {name: of.kind for name, of in interface.get_input_types().items()}
         optional = kinds.keys() - {*interface.required_inputs()}
         literals = await translated(lambda budget: to_literals(kwargs, kinds, optional, budget))
-        return await add_defaults(interface, (), custom_context, {}, literals)
+        inputs = await add_defaults(interface, (), custom_context, {}, literals)
+        added = {
+            of.name: of.value for of in inputs.proto_inputs.literals if of.name not in literals
+        }
+        if masked := [name for name, value in added.items() if is_masked(value, kinds[name])]:
+            raise InvalidInputs([((name,), MASKED) for name in masked])
+        return inputs
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)

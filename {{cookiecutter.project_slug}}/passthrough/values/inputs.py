@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from ..limits import Budget, TooComplexError
-from .schemas import DURATION, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder, is_model
+from .schemas import DURATION, SECRET, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder, is_model
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
@@ -69,7 +69,6 @@ CONVERTIBLE = dict.fromkeys(TYPES.values(), ()) | {"array": list | str | dict, "
 """Python types that a dataclass converts to a JSON type, such as a text to a list of characters."""
 NO_TYPE = "matches none of the types"
 OTHER_TYPE = "the task may read it as another type of the union"
-SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 
 
 class InvalidInputs(ValueError):  # noqa: N818

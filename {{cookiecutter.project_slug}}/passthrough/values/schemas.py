@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flyteidl2.core.interface_pb2 import TypedInterface
+from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
@@ -23,6 +24,7 @@ class Schema(dict[str, Any]):
     kind = LiteralType()
 
 
+SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
 DURATION = Schema(  # without months; for Pydantic a year has 365 days
@@ -70,6 +72,9 @@ def inputs_schema(
     the order.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
+    for entry in interface.inputs.variables:
+        if entry.key in stored and is_masked(stored[entry.key], entry.value.type):
+            del stored[entry.key]
     builder, properties = SchemaBuilder(budget), dict[str, Schema]()
     for entry in interface.inputs.variables:
         try:
@@ -205,6 +210,12 @@ class SchemaBuilder:
         if "enum" in kept:  # the SDK gives an IntEnum the type "integer" and lists names
             kept.pop("type", None)
         return kept
+
+
+def is_masked(default: Literal, kind: LiteralType) -> bool:
+    """Return whether a default has stars instead of a secret, so that the task would get stars."""
+    texts = default.SerializeToString(), kind.SerializeToString()
+    return SECRET.encode() in texts[0] and b"password" in texts[1]
 
 
 def is_model(kind: LiteralType) -> bool:
