@@ -207,6 +207,12 @@ def test_disconnect_is_noticed_behind_unread_bytes(
     wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 0, 60)
 
 
+def test_unread_bodies_of_separate_requests_are_accepted(url: str) -> None:
+    with client_of(url, "alice") as client:
+        for _ in range(3):
+            assert client.request("GET", "/projects", content=bytes(40_000)).status_code == 200
+
+
 @pytest.mark.parametrize("size", [5_000, 100_000, 9_000_000])
 def test_uploads_end_with_clients_while_flyte_hangs(
     url: str, local_flyte: LocalFlyte, size: int

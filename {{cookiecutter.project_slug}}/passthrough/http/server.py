@@ -14,7 +14,7 @@ class Protocol(HttpToolsProtocol):
     """A connection of uvicorn, with corrections of disconnects and of graceful shutdown."""
 
     _running: RequestResponseCycle | None = None
-    _unread_bytes = 0  # of bodies that the app does not read
+    _unread_bytes = 0  # of the body of the last request, if the app does not read it
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -23,6 +23,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Continue to read after a pipelined request, to notice a disconnect."""
         super().on_headers_complete()
+        self._unread_bytes = 0
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
         elif self.pipeline:
