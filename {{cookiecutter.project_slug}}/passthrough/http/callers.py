@@ -28,11 +28,11 @@ MAX_REMEMBERED = 10_000  # credentials with a known subject
 _get_user = remote.User.get  # looked up once, because the SDK builds it on each access
 
 
-async def find_caller(_: HTTPConnection) -> Caller:
+async def find_caller(connection: HTTPConnection) -> Caller:  # noqa: ARG001 - public signature
     """Return the identity of the caller. Only the first call in a request calls Flyte.
 
     Args:
-        _: The request or WebSocket. FastAPI needs this parameter if this is a dependency.
+        connection: The request. It is unused, because the current request is known.
 
     Returns:
         The caller. If Flyte does not verify tokens, the identity is empty.
