@@ -258,7 +258,7 @@ def test_long_log_is_cut_and_followed(visit: Visit, api: httpx.Client) -> None:
         "**/logs*",
         lambda route: route.fulfill(body=answers.pop(), content_type="text/event-stream"),
     )
-    shorten(page, "log.js", "MOST_LINES = 100_000", f"MOST_LINES = {kept}")
+    shorten(page, "log.js", "MAX_LINES = 100_000", f"MAX_LINES = {kept}")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     go(page, f"runs/{name}")
     log = page.get_by_role("log")

@@ -3,8 +3,8 @@ import { events, parse, part, persist } from "./api.js";
 import { card, copyButton, h, name } from "./dom.js";
 
 const CHUNK = 200; // lines that are added and removed together
-const MOST_LINES = 100_000; // lines kept
-const MOST_CHARACTERS = 5_000_000; // kept: no browser shows what is below 33,554,432 pixels
+const MAX_LINES = 100_000; // lines kept
+const MAX_CHARACTERS = 5_000_000; // kept: no browser shows what is below 33,554,432 pixels
 // control sequences for terminals: colours, links, titles (ECMA-48)
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
@@ -80,7 +80,7 @@ function logLines(output, drawn) {
   function draw() {
     for (const each of waiting) append(each);
     waiting = [];
-    while (total("lines") > MOST_LINES || total("characters") > MOST_CHARACTERS) {
+    while (total("lines") > MAX_LINES || total("characters") > MAX_CHARACTERS) {
       const { element, lines } = chunks.shift();
       element.remove();
       dropped += lines;

@@ -16,11 +16,11 @@ export function link(path, query = {}) {
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-const MOST_ASKING = 50;
+const MAX_PAUSED = 50;
 
 /** How many runs wait for an answer, and the same in words, with who asks. */
 const count = ({ length } = session.asking) =>
-  length ? `${length}${length < MOST_ASKING ? "" : "+"}` : "";
+  length ? `${length}${length < MAX_PAUSED ? "" : "+"}` : "";
 function words() {
   const owners = new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody")));
   const people = [...owners].join(", ");
@@ -38,7 +38,7 @@ export const showAsking = () =>
 
 /** Load the runs that wait for an answer, which "Runs" says. */
 export async function loadAsking(signal, inWords) {
-  const paused = await get("runs", signal, { phase: "paused", limit: MOST_ASKING });
+  const paused = await get("runs", signal, { phase: "paused", limit: MAX_PAUSED });
   session.asking = paused.filter((run) => !hasEnded(run));
   tick();
   banner("asking", inWords && count() && h("p.notice", h("a", { href: link("runs") }, words())));

@@ -3,7 +3,7 @@ import { stringify } from "./api.js";
 import { asText, button, copyButton, h, isNumber, isRecord, name } from "./dom.js";
 
 const LONGEST = 20_000; // characters shown at first
-const MOST_ROWS = 100;
+const MAX_ROWS = 100;
 
 /** Show values with their names. */
 export function values(all) {
@@ -66,7 +66,7 @@ function isJSON(text) {
 
 function table(records) {
   const columns = [...new Set(records.flatMap(Object.keys))];
-  if (!columns.length || columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
+  if (!columns.length || columns.length > MAX_ROWS) return text(stringify(records, "  "), "code");
   const row = (record) =>
     h(
       "tr",
@@ -76,11 +76,11 @@ function table(records) {
         return h("td", { class: isNumber(value) && "number", dir: "auto" }, inTable(value));
       }),
     );
-  const body = h("tbody", records.slice(0, MOST_ROWS).map(row));
+  const body = h("tbody", records.slice(0, MAX_ROWS).map(row));
   const more =
-    records.length > MOST_ROWS &&
+    records.length > MAX_ROWS &&
     button(`Show all ${records.length} rows`, () => {
-      body.append(...records.slice(MOST_ROWS).map(row));
+      body.append(...records.slice(MAX_ROWS).map(row));
       more.remove();
     });
   const heads = columns.map((each) => h("th", { scope: "col" }, name(each)));
