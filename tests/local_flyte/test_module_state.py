@@ -34,7 +34,7 @@ def change(report, names):
 """
 
 
-def test_changed_containers_are_reported_with_file_and_line(tmp_path: Path) -> None:
+def test_changed_module_state_is_reported_with_location(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app/store.py").write_text(STORE, "utf-8")
     (tmp_path / "app/use.py").write_text(USE, "utf-8")

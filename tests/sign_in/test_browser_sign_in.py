@@ -93,7 +93,7 @@ def test_parallel_requests_at_refresh_need_session_store(
     assert (statuses.count(200), statuses.count(401)) == (served, 8 - served)
 
 
-def test_stream_outlives_token_and_reconnection_has_new_one(
+def test_stream_outlives_token_and_reconnects_with_new_token(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain.flyte.clear_calls()

@@ -123,7 +123,7 @@ class Faults:
             self.release(method)
 
     async def wait(self, method: str, message_count: int = 0) -> None:
-        """Wait if calls of ``method`` hang after this number of messages."""
+        """Wait for `release` if calls of ``method`` hang after ``message_count`` messages."""
         after, released = self._held.get(method, (0, None))
         if released is not None and message_count >= after:
             await released.wait()

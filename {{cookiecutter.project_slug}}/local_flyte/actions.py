@@ -291,7 +291,7 @@ class Runs:
         self.add(run)
 
     def delete(self, run: Run) -> None:
-        """Delete a run. Abort it before, or its processes continue."""
+        """Delete a run. Abort the run first; otherwise its processes continue."""
         del self._runs[key_of(run.id)]
 
     def recovered(self, run: Run, name: str) -> Action | None:

@@ -204,14 +204,14 @@ class Clients:
 
 
 class RemoteFlyte:
-    """The Flyte of a config file of the ``flyte`` command, for an app on this machine.
+    """The Flyte server in a config file of the ``flyte`` command, for an app on this machine.
 
     Each browser request to the app carries the token of the user whom the config signs in. The
     token comes from public commands: ``flyte whoami`` and ``keyring``.
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the config file; raise RuntimeError, which says how to fix it, if it is unusable."""
+        """Read the config file. If it is unusable, raise RuntimeError with the fix."""
         is_address = ":/" in str(file)
         if is_address or not file.is_file():
             raise RuntimeError(NO_CONFIG.format(file, ".flyte/config.yaml" if is_address else file))
@@ -247,7 +247,7 @@ class RemoteFlyte:
             programs = Path(sys.executable).parent
             whoami = [str(programs / "flyte"), "-c", str(self._file), "whoami"]
             # The first call prints the user, a request to sign in, or the reason of a failure to
-            # standard output. Standard error has only the stack of the SDK.
+            # standard output. Standard error contains only a stack trace.
             stdout = None if not self._is_signed_in else subprocess.DEVNULL
             self._run(whoami, stdout, subprocess.DEVNULL)
             self._is_signed_in = True

@@ -35,8 +35,8 @@ MAX_LOG_LINES = 1000  # in one message
 class Storage:
     """A folder that replaces the object store, and an ASGI application that serves signed URLs.
 
-    Requests for signed URLs carry no credentials, so they use HTTP. With TLS, clients would have to
-    trust our certificate authority.
+    Signed URLs use HTTP without TLS, because the requests carry no credentials. With TLS, clients
+    would have to trust our certificate authority.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -112,8 +112,8 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         folder = self._storage.uploads(request.project, request.domain)
         response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", folder / path),
-            # Flyte percent-encodes the path, although the object's name is not encoded: a task
-            # finds no file with such a name. File.open() accepts no file:// URI.
+            # As in Flyte, the path is percent-encoded, but the object's name is not. So a task does
+            # not find a file whose name the encoding changes. File.open() accepts no file:// URI.
             native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )

@@ -61,7 +61,7 @@ def new_users(
 
 @pytest.fixture
 def explain(request: pytest.FixtureRequest) -> Explain:
-    """A function that returns why an operation has not called Flyte, or why it has failed."""
+    """A function that explains a failed operation, or an operation without calls to Flyte."""
 
     def explain(operation: Operation, response: httpx.Response) -> str:
         if response.is_success and not REAL_ENDPOINT:

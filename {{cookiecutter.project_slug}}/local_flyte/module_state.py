@@ -15,7 +15,7 @@ CREATE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 
 def changed_containers(folder: Path) -> list[str]:
-    """Return file, line and name of each container that a function changes, without a comment."""
+    """Return file, line and name of containers that a function changes and no comment allows."""
     trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
     allowed = {file: _containers(tree, file) for file, tree in trees.items()}
     everywhere = {

@@ -13,9 +13,9 @@ from app.main import app
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""A request: ``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a
-``path`` to use instead of one with a run or a task. ``status`` is acceptable besides success.
-``shared`` is the reason why callers may get each other's data."""
+"""An example request: ``json``, ``params``, ``content`` for a file, or ``data`` and ``files`` for a
+form. ``path`` replaces the path with a run or a task. The response may have the status ``status``
+instead of a success. If callers may get each other's data, ``shared`` contains the reason."""
 
 PUBLIC = app.public
 """The paths that need no credentials, according to ``app/main.py``."""
@@ -62,7 +62,7 @@ EXAMPLES = {AGENTS: tool_message("tools/call", name="".join(_PARAMETERLESS[:1]))
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The app's endpoints, and what to call them with."""
+    """The app's endpoints with example requests."""
 
     examples: Mapping[Operation, Example]
     run: str
@@ -71,7 +71,7 @@ class Endpoints:
     """Name of the task of the run."""
 
     def path(self, operation: Operation) -> str:
-        """Return the path of the operation, filled in for an existing resource."""
+        """Return the path of the operation with the name of an existing run or task."""
         name = self.task if operation[1].startswith("/tasks") else self.run
         filled = re.sub(r"{\w+}", str(name), operation[1])
         return str(self.examples.get(operation, {}).get("path", filled))

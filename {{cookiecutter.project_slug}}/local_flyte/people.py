@@ -22,7 +22,7 @@ class Mode(StrEnum):
     """Open-source Flyte, without TLS: callers may do everything.
 
     It reads identities from headers and verifies nothing, so a proxy in front must verify tokens.
-    Without a proxy every caller is anonymous, because the SDK sends no credentials without TLS.
+    The SDK sends credentials only over TLS, so without a proxy every caller is anonymous.
     """
 
 

@@ -35,7 +35,7 @@ class Containers:
         self._starter: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
 
     def close(self) -> None:
-        """Stop the starter process. All other processes must have ended before."""
+        """Stop the starter process. Call this after the end of all other processes."""
         if self._starter is not None:
             self._starter[0].close()
             self._starter[1].wait()

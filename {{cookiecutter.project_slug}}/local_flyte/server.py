@@ -110,7 +110,7 @@ class Services:
     """The services as ASGI applications, with the state that they share."""
 
     def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
-        """Create the services without deployments or runs; ``tls`` is for deployed apps."""
+        """Create the services, with no deployments and runs yet. Deployed apps use ``tls``."""
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
@@ -247,8 +247,8 @@ class LocalFlyte(Clients):
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
         """Make calls of a method hang inside the block, streams after ``after`` messages.
 
-        With ``execution.RECORDING`` as the method, answers to conditions reach the task, but are
-        not in the API until the block ends.
+        If the method is ``execution.RECORDING``, a task receives answers to conditions at once, but
+        the API returns the answers only after the block.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))

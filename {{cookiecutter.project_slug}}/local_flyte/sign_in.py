@@ -118,7 +118,7 @@ def _reason(error: Exception) -> ASGIApp:
 
 
 class SignIn:
-    """ASGI middleware with a list of users, and links that set the session cookie of a user."""
+    """ASGI middleware with a page of links. Each link sets the session cookie of one user."""
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Exchange:
 
     @property
     def needs_rights(self) -> bool:
-        """Whether Flyte answers one of the calls only to users with rights on the project."""
+        """Whether at least one of the calls requires rights on the project."""
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:

@@ -11,7 +11,7 @@ A response is a 413 in these cases:
 - Messages from Flyte are larger than ``max_message_bytes`` or ``max_received_bytes``
   (``calls/request_state.py``). If the message is a page of a list, the app fetches a smaller page
   (``calls/interceptor.py``).
-- Inputs or outputs have more than 2 MiB. Flyte refuses to return them, and ``calls/redaction.py``
+- Inputs or outputs are larger than 2 MiB. Flyte refuses to return them, and ``calls/redaction.py``
   recognises the text of the error.
 
 A response is a 422 in these cases:

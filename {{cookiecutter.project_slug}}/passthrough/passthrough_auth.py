@@ -74,7 +74,7 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
-    """Wrap ``receive`` or ``send`` of the server, to call it without credentials of the caller.
+    """Wrap ``receive`` or ``send`` of the server so that it runs without the caller's credentials.
 
     Inside ``receive`` or ``send``, a server may start the next request of the connection, for
     example after a large upload (CPython issue 140947). Without this wrapper, the next request

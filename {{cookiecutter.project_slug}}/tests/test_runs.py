@@ -154,7 +154,7 @@ def test_abort_ended_run_is_refused(alice: httpx.Client, greeting: str) -> None:
     assert get_run(alice, greeting) == before
 
 
-def test_list_actions_of_run(alice: httpx.Client, greeting: str) -> None:
+def test_actions_of_ended_run_contain_root_action(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/actions"
     (root,) = alice.get(path).json()
     assert (root["name"], root["type"], root["task"]) == ("a0", "task", greet.name)

@@ -244,7 +244,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "given", "errors"), WRONG)
-def test_invalid_value_has_location_of_first_error(
+def test_invalid_value_raises_first_error_with_location(
     kind: Any, given: Any, errors: dict[tuple[str | int, ...], str]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:

@@ -1,8 +1,8 @@
 """Serves all endpoints as tools for AI agents with the Model Context Protocol (MCP) at ``/mcp``.
 
 A tool call is an inner request to the endpoint, which the app makes with the headers of the request
-of the agent. The inner request passes the same middleware, so it has the same caller and the same
-errors. It has a separate deadline, and ends when the agent disconnects.
+of the agent. It goes through the same middleware as other requests, so it has the same caller and
+the same errors. The inner request has a separate deadline, and ends when the agent disconnects.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Agents:
             on_call_tool=self._call_tool,
             get_tool_input_schema=lambda _: None,
         )
-        server.middleware.clear()  # its spans would contain texts of the client
+        server.middleware.clear()  # its spans would contain text that the client sent
         return lambda: StreamableHTTPSessionManager(server, json_response=True, stateless=True)
 
     async def _list_tools(self, *_: Any) -> Any:

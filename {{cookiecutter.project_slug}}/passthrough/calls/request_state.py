@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CALLS_PER_RESPONSE = 2  # a response must begin within the timeout of this many calls to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Functions that end requests and long waits when the server stops, with their event loops."""
+"""Maps each function that ends a request or a long wait at a shutdown to its event loop."""
 
 
 class Deadline:

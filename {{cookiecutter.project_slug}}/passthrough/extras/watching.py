@@ -86,8 +86,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Args:
         run: The run.
-        seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
-            the deadline of the request limit the time, too, so ``math.inf`` is allowed.
+        seconds: The maximum time to wait; with 0, the function does nothing. ``math.inf`` is
+            allowed, because `FLYTE_TIMEOUT` and the deadline of the request also end the wait.
 
     Raises:
         ConnectError: Flyte fails while the function waits; the response has the status 503, for

@@ -92,7 +92,7 @@ def to_literals(
     """Convert JSON, or values that Pydantic can write as JSON, to the inputs of a task.
 
     Args:
-        values: The values by the names of the inputs.
+        values: A mapping of input names to values.
         kinds: The types of all inputs of the task.
         optional: The names of inputs that may be omitted.
         budget: The work that the conversion may take.
