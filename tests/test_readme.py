@@ -61,7 +61,7 @@ def test_no_input_asks_no_question(template: Path, baker: Baker) -> None:
     assert not (template / "../our-app/app/page").exists()
 
 
-def test_config_of_readme_matches_answers(generated: Project) -> None:
+def test_readme_creates_config_with_template_values(generated: Project) -> None:
     (create, *_) = code_blocks(generated.path / "README.md", "Deploy it", "sh")
     generated.run("sh", "-ec", create)
     config = yaml.safe_load((generated.path / ".flyte/config.yaml").read_text("utf-8"))

@@ -28,7 +28,7 @@ def at(second: float) -> str:
     return f"2026-01-31T09:30:{second:06.3f}Z"
 
 
-def test_questions_keep_their_place(page: Page) -> None:
+def test_condition_list_keeps_order_when_updated(page: Page) -> None:
     """Times of different precisions: as text, the second one would come after the first."""
     texts: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
     texts |= {True: "Yes", False: "No", 2: "2"}

@@ -34,7 +34,7 @@ def shorten(page: Page, file: str, limit: str, shorter: str) -> None:
     page.route(f"**/page/{file}", change)
 
 
-def test_runs_of_everyone_are_live_filtered_and_paged(visit: Visit, api: httpx.Client) -> None:
+def test_list_of_all_runs_updates_filters_and_paginates(visit: Visit, api: httpx.Client) -> None:
     oldest = started(api, "count", to=0)
     second = int(time.time())
     wait_until(lambda: int(time.time()) > second)  # Flyte rounds the start time of a run

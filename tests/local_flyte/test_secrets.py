@@ -126,7 +126,7 @@ def test_missing_secret_is_named(local_flyte: LocalFlyte) -> None:
         assert message in remote.App.get("keeper").pb2.status.conditions[-1].message
 
 
-def test_no_value_is_returned_or_printed(flyte: Callable[..., str]) -> None:
+def test_secret_value_is_never_returned_or_printed(flyte: Callable[..., str]) -> None:
     """A deleted secret is not found."""
     created = flyte("create", "secret", "my-key", "--value", "s3cret")
     again = flyte("create", "secret", "my-key", "--value", "s3cret", fails=True)

@@ -75,7 +75,7 @@ class Lockstep:
         self._changed = asyncio.Condition()
 
     async def wait(self, caller: Person | None) -> None:
-        """Count a call, and wait until the other callers have made as many calls."""
+        """Count a call, and hold it until each other caller has made the same number of calls."""
         async with self._changed:
             if caller is None or caller.name not in self._call_counts:
                 return

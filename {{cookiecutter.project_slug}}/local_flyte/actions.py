@@ -66,8 +66,8 @@ class Pod:
 class Action:
     """One execution of a task, a condition, or a trace (which is reported after its end).
 
-    As in the real Flyte, the state exists twice. ``details.attempts`` holds the events of the
-    executor; an attempt that was retried has no end and no error. ``details.status`` is the
+    Like the real Flyte, this class stores the state twice. ``details.attempts`` holds the events of
+    the executor; an attempt that was retried has no end and no error. ``details.status`` is the
     database record, which an abort changes before the executor reports an event.
     """
 
@@ -126,7 +126,7 @@ class Action:
 
     @property
     def output_uri(self) -> str:
-        """URI of the outputs for the parent action: a folder for a task, a file for a trace."""
+        """URI of the outputs for the parent action. A task has a folder, and a trace has a file."""
         return self.stored_at or str(self.outputs)
 
     @property
@@ -145,7 +145,7 @@ class Action:
 
     @property
     def summary(self) -> run_definition_pb2.Action:
-        """The action for ListActions, which omits type, task and name."""
+        """The action without type, task and name, as ListActions returns it."""
         id_, status, metadata = self.details.id, self.details.status, self.details.metadata
         summary = run_definition_pb2.ActionMetadata(parent=metadata.parent, group=metadata.group)
         return run_definition_pb2.Action(id=id_, metadata=summary, status=status)

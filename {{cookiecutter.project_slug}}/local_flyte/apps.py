@@ -76,7 +76,7 @@ class App:
         return _Status.DeploymentStatus.Name(status).removeprefix("DEPLOYMENT_STATUS_")
 
     def enter(self, status: int, message: str = "") -> None:
-        """Enter another deployment status."""
+        """Change the deployment status of the app."""
         self.state.status.conditions.add(
             last_transition_time=now(), deployment_status=status, message=message
         )

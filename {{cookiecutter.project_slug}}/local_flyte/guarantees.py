@@ -213,7 +213,7 @@ def test_public_paths_never_act_for_a_caller(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if has_route("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # a public path for another method; this request has no body
+        else:  # the path is public, but not for GET; the app refuses a POST without a body
             assert anonymous.post(path, headers=headers).status_code >= 400
     # Background tasks of other requests may still make calls.
     assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]

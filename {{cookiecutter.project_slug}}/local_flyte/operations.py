@@ -112,7 +112,7 @@ class Endpoints:
 
 
 def hint(operation: Operation, response: httpx.Response) -> str:
-    """Return what to do about an operation that failed, or that has not called Flyte."""
+    """Return advice on an operation that failed, or that must call Flyte but did not."""
     method, path = operation
     summary = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
     where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"

@@ -1,4 +1,4 @@
-"""Sign-in pages around the app of ``python -m local_flyte``, for requests from this machine.
+"""Sign-in pages that ``python -m local_flyte`` adds to the app, for requests from this machine.
 
 On a cluster, the sign-in page of Flyte sets the session cookie. Here, links set it: one link leads
 to a list of users, and each user has a link. The links contain a secret that is new at each start,

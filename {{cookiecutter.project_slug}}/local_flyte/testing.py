@@ -219,7 +219,7 @@ def expired(url: str) -> Iterator[httpx.Client]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and refuse a Flyte without TLS and authentication."""
+    """Register the markers; refuse a real Flyte if TLS or a test user's token is missing."""
     for name, reason in NOT_ON_A_REAL_FLYTE.items():
         config.addinivalue_line("markers", f"{name}: {reason}")
     tokens = [os.environ.get(f"FLYTE_TEST_TOKEN_{name}") for name in ("ALICE", "BOB")]

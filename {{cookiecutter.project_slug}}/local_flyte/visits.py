@@ -23,7 +23,7 @@ from .operations import DOCUMENTED, STREAMS, Endpoints, Operation, tool_message
 from .testing import client_of
 
 Response = tuple[str, httpx.Response]
-"""A response, after the identifier of its request."""
+"""The identifier of a request (`X-Request-Id`), and the response."""
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
 """Prefixes of headers that messages omit."""
 
@@ -62,7 +62,10 @@ class Exchange:
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:
-        """Describe the data of the other user that Flyte has not sent to this one, if any."""
+        """Describe the other user's data that this exchange discloses, or return None.
+
+        Data that Flyte has sent to the user of this exchange is no leak.
+        """
         if any(call.person not in {None, self.user} for call in self.calls):
             return f"Flyte gets a call for {self.user.name} with the credentials of another user"
         user = other.user

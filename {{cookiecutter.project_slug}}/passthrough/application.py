@@ -211,7 +211,7 @@ class App(FastAPI):
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """Functions by path that return ``WWW-Authenticate`` of a 401, by default ``Bearer``."""
+        """By path: the function that returns ``WWW-Authenticate`` for a 401, if not ``Bearer``."""
         self.include_router(public_routes.router)
         self._routes_of_docs = [*self.router.routes]
 

@@ -125,7 +125,7 @@ class MoreWorkError(Exception):
 
 
 class Budget:
-    """The remaining work of one translation of values, in nodes.
+    """The number of nodes that one translation of values may still read.
 
     A value or a type counts as a node each time that the translation reads it. For example, each
     item of a list of a union of ten types may count eleven times. A text also counts by length.

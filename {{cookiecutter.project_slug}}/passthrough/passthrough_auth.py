@@ -155,8 +155,9 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
         Args:
             app: The ASGI application.
-            header_extractors: Sync functions that replace the default, Authorization and Cookie. If
-                a function raises, or does not return two non-blank strings, the result is ignored.
+            header_extractors: Sync functions that return the name and value of a header to forward.
+                The default functions return Authorization and Cookie. If a function raises, or does
+                not return two non-blank strings, the result is ignored.
             excluded_paths: Paths that bypass this middleware. Each is compared with the complete
                 ``scope["path"]``. The collection is not copied, so paths can be added later.
             required: Whether to refuse requests without credentials.

@@ -150,7 +150,7 @@ def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
             message.CopyFrom(was)
 
 
-def test_waiting_requests_hold_no_large_task(
+def test_waiting_request_keeps_no_large_message_in_memory(
     counted: httpx.Client, counting: str, local_flyte: LocalFlyte
 ) -> None:
     before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
@@ -200,7 +200,7 @@ def test_pending_changes_hold_no_large_message(
         wait_until(lambda: local_flyte.open_calls(call) == 0)  # before it takes effect
 
 
-def test_unread_log_holds_no_message(
+def test_unread_log_response_keeps_no_message_in_memory(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(*[lines(*["x" * 49_000] * 100)] * 3)

@@ -107,7 +107,7 @@ async def test_failed_list_makes_no_further_calls() -> None:
     assert calls.begun == begun <= 2 * CALLS_AT_ONCE
 
 
-async def test_take_reads_no_further_entry() -> None:
+async def test_take_stops_reading_after_requested_entries() -> None:
     async def entries() -> AsyncGenerator[int]:
         for number in range(count + skip):
             yield number

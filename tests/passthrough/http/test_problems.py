@@ -140,7 +140,7 @@ def test_flyte_errors_map_to_status(
     assert "\n" not in "".join(lines)
 
 
-def test_openapi_document_lists_the_codes(alice: httpx.Client) -> None:
+def test_openapi_document_lists_all_problem_codes(alice: httpx.Client) -> None:
     """A client may depend on them, so they are written out: none may be renamed or removed."""
     schema = alice.get("/openapi.json").json()["components"]["schemas"]["Problem"]
     code = schema["properties"]["code"]

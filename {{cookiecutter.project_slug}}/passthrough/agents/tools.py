@@ -27,7 +27,7 @@ REF = "#/components/schemas/"
 
 
 class Tool(NamedTuple):
-    """An operation as a tool.
+    """An operation of the app that AI agents can call as a tool.
 
     The ``definition`` describes the tool in the format of the protocol. ``places`` maps each
     argument to its place (``path``, ``query``, ``header`` or ``body``) and its name in the

@@ -37,7 +37,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     """Follow the log of an action over all attempts while it is written.
 
     Args:
-        action: The action in any state, such as an `ActionDep`.
+        action: The action, such as an `ActionDep`. It may wait, run, or have ended.
         after: The ``id`` of the event that the client received last (`LOG_ID`), to resume there.
 
     Yields:

@@ -187,7 +187,7 @@ async def watch_details(
     Args:
         run: The run, such as a `RunDep`.
         read: Function that returns the result for the details of one action, such as ``Action.of``.
-            The result must not refer to the details, because details can be large.
+            The result must not keep the details or parts of them, because details can be large.
 
     Yields:
         The result of ``read`` for each action of the run, then for each action that may have

@@ -75,11 +75,11 @@ async def _fetch_caller(settings: Settings) -> Caller:
 
 
 class ConcurrencyLimitMiddleware:
-    """Limits the open requests of one caller, with event streams.
+    """Limits the open requests of one caller, including event streams.
 
     This middleware is inside the passthrough middleware, which has selected the credentials. A
     request counts for each token and each selected cookie, so that another cookie does not avoid
-    the limit. A request without tokens and selected cookies counts for all forwarded credentials.
+    the limit. If a request has neither, it counts for the combination of all its forwarded headers.
     If the subject of one of the credentials is known, the request also counts for the subject, so
     that a user with several tokens is one caller.
 

@@ -81,7 +81,7 @@ class LogFormatter(logging.Formatter):
         message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
-        if not fields:  # a record of the access log contains no foreign texts
+        if not fields:  # the fields of the access log contain no credentials
             message = redact(message).rstrip()
             if len(message) > MAX_RECORD_CHARS:
                 half = MAX_RECORD_CHARS // 2 - 2
@@ -105,7 +105,7 @@ def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Log records of the app and warnings of libraries, unless the developer has set handlers."""
+    """Print the log of the app and warnings of libraries, unless the root logger has a handler."""
     logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()
     if not root.handlers:

@@ -136,7 +136,8 @@ async def _finish(
 ) -> None:
     """Send the error or the end of an event stream, unless the client has disconnected.
 
-    If an event stream has begun, the last event is the problem. Any other response that has begun
+    If an event stream has begun, it ends with the problem (RFC 9457) as an event or, after a
+    deadline or a stop, with the time until clients reconnect. Any other response that has begun
     stays incomplete, so the server closes the connection, and the client notices the error.
     """
     is_as_usual = not error and cancellation.is_complete and not response.events

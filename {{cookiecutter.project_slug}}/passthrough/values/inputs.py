@@ -95,7 +95,7 @@ def to_literals(
         values: A mapping of input names to values.
         kinds: The types of all inputs of the task.
         optional: The names of inputs that may be omitted.
-        budget: The work that the conversion may take.
+        budget: The number of nodes that the conversion may read.
 
     Returns:
         The literals of the given values.
@@ -237,10 +237,11 @@ class Converter:
         return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
 
     def _is_convertible(self, value: Any, schema: Schema, has_text: bool) -> bool:
-        """Return whether the task might convert a value that does not fit, judged by JSON types.
+        """Return whether the task might convert the value to this type, although it does not fit.
 
-        The result is also true for some values that the task cannot convert. It is false for texts
-        in a union that accepts any text: docs/values.md says that dates among them are converted.
+        This function compares only JSON types, so the result is also true for some values that the
+        task cannot convert. It is false for texts in a union that accepts any text, although the
+        task may convert some of them to dates (docs/values.md).
         """
         schema = self._resolved(schema)
         if "format" in schema:
