@@ -6,8 +6,8 @@ because updates of the project replace it.
 The server speaks Flyte's protocol, authenticates users, and executes tasks. A call of a service
 that the server lacks fails with UNIMPLEMENTED, and the error names the method.
 
-``people.py`` defines the users and their credentials, ``access.py`` authenticates and authorizes
-calls, and ``sign_in.py`` has the pages where a user signs in to the app of ``make dev``.
+``people.py`` defines the users, and finds the caller by the credentials of a call. ``access.py``
+authorizes calls. ``sign_in.py`` has the pages where a user signs in to the app of ``make dev``.
 """
 
 __version__ = "4.0.0"

@@ -1,7 +1,8 @@
 """Authentication and authorization of calls, and calls that fail on purpose.
 
-The gateway identifies the caller. An interceptor in front of every service checks the right that a
-method needs, so services check no rights. Rights depend on the user, never on who started a run.
+The gateway finds the caller with a function of ``people.py``. An interceptor in front of every
+service checks the right that a method needs, so services check no rights. Rights depend on the
+user, never on who started a run.
 """
 
 import asyncio

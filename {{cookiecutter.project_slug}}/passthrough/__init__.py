@@ -38,6 +38,10 @@ Frequent questions:
   update of a run whose root action has ended, or when the watched action ends.
 - Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
   more headers with ``App(headers=…)``.
+- How does an event stream resume? The endpoints in ``app/routers/streams.py`` continue after the
+  ``Last-Event-ID`` of the client. ``extras/watching.py`` reopens an interrupted watch of Flyte.
+- Where is the size of a body limited? ``http/bodies.py`` limits it to ``MAX_BODY_SIZE``. A route
+  has its own limit with ``max_body_size=…``, as in ``app/routers/files.py``.
 - Which status does an error have? ``http/problems.py`` converts errors to responses. ``limits.py``
   lists the causes of 413 and 422.
 - How is memory limited? With the slots in ``calls/slots.py``, only one request at a time may hold a

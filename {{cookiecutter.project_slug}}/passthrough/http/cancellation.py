@@ -37,10 +37,10 @@ class Cancellation:
     background tasks.
 
     A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
-    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. If the
-    client has sent more than `MAX_AHEAD` bytes of a body, and the app does not read the body, the
-    disconnect is not noticed. ``server.Protocol`` closes connections with large bodies that no
-    app reads.
+    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. The
+    listener stops at `MAX_AHEAD` bytes of a body that the app does not read. Then the disconnect is
+    not noticed, and the request ends by itself or by the deadline. For the body of a GET, or of a
+    pipelined request, ``server.Protocol`` closes the connection instead.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
