@@ -21,7 +21,7 @@ GUARANTEES = [
 
 
 @pytest.mark.parametrize(("folder", "line"), GUARANTEES, ids=[line[2:40] for _, line in GUARANTEES])
-def test_guarantee_names_existing_tests_and_names(folder: Path, line: str) -> None:
+def test_guarantee_refers_to_existing_tests_and_names(folder: Path, line: str) -> None:
     _, guarantee, tested_by, _ = line.split("|")
     named = re.findall(r"`((?:tests|local_flyte)/\S+)::(test_\w+)`", tested_by)
     assert named

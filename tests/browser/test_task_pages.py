@@ -278,7 +278,7 @@ def drop(page: Page, file: Path, target: str) -> None:
         devtools.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
 
 
-def test_file_of_20_mb_is_chosen_or_dropped(files: Page, tmp_path: Path) -> None:
+def test_chosen_or_dropped_20_mb_file_is_uploaded(files: Page, tmp_path: Path) -> None:
     text = files.get_by_label("text file, required")
     expect(text).to_have_accessible_description("What has the lines.")
     choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON

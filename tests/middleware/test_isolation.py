@@ -156,7 +156,7 @@ def test_websocket_has_credentials_of_caller(either: Class) -> None:
     assert ask(either, websocket(query_string=b"t=5"), [from_query]).credentials == {"x-token": "5"}
 
 
-def test_credentials_method_matches_served_request(cls: Class) -> None:
+def test_credentials_method_returns_forwarded_credentials(cls: Class) -> None:
     app = cls(echo_credentials, None, {"/health"})
     assert app.credentials(get(ALICE, COOKIE)) == IS_ALICE | {"cookie": "session=alice"}
     assert app.credentials(get(ALICE, path="/health")) == {}

@@ -33,7 +33,7 @@ POLL_SECONDS = 0.02
 def other_port(port: int) -> dict[str, str]:
     """Return variables that make the SDK serve an app on ``port``.
 
-    The SDK reads them for a development cluster, where apps share the ports of the host, too.
+    The variables are made for a development cluster, where apps also share the ports of the host.
     """
     return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
 

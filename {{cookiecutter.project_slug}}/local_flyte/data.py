@@ -27,7 +27,7 @@ from .tasks import ProjectService
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE_BYTES = 2 * 2**20  # maximum size of inputs or outputs in a response
-EXPIRY_SECONDS = 3600  # declared only: signed URLs stay valid until the server stops
+EXPIRY_SECONDS = 3600  # in responses; in fact, signed URLs stay valid until the server stops
 UNQUOTED = "/$&+,:;=@!'()*[]"  # characters of a path that Go does not percent-encode
 MAX_LOG_LINES = 1000  # in one message
 

@@ -72,7 +72,8 @@ class Executor:
     def abort(self, run: Run, action: Action, reason: str) -> None:
         """Set ``action`` to aborted, even after the end, and stop all actions below it.
 
-        Conditions below ``action`` are aborted, too. After a failure, they would stay paused.
+        Conditions below ``action`` are aborted, too. Otherwise a failure of ``action`` would leave
+        them paused.
         """
         action.abort(reason)
         self._cancel(run, action)

@@ -257,7 +257,7 @@ def test_stream_calls_end_when_client_disconnects(
         ExitStack() as all_,
     ):
         alice.headers["x-request-id"] = "viewer"
-        opened = []  # httpx leaves when an iterator is gone
+        opened = []  # keeps the iterators, because httpx disconnects if one is deleted
         for operation in STREAMS:
             stream = all_.enter_context(alice.stream("GET", of_a_run.path(operation)))
             opened.append(stream.iter_bytes())

@@ -32,7 +32,7 @@ def changed_containers(folder: Path) -> list[str]:
 
 
 def _containers(tree: ast.Module, file: Path) -> dict[str, bool]:
-    """Return by name whether a comment allows a container of a module or class."""
+    """Return the names of containers; the value is True if a comment allows changes."""
     lines, names = file.read_text("utf-8").splitlines(), dict[str, bool]()
     bodies = {"": tree.body}
     bodies |= {f"{node.name}.": node.body for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -88,8 +88,8 @@ SubjectDep = Annotated[str | None, Depends(_subject)]
 With ``?mine=true`` it is the caller, with ``?subject=…`` that user, and without both it is None.
 
 Raises:
-    HTTPException: The query has ``mine`` and another ``subject``, or Flyte does not know the
-        caller; the response has the status 422.
+    HTTPException: The query has ``mine`` and the ``subject`` of another user, or Flyte does not
+        know the caller; the response has the status 422.
 
 Example:
     @router.get("/my-runs")

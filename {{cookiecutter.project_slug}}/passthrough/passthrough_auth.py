@@ -298,7 +298,7 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
-    """Call an extractor. Return a lower-case name and a value; both are empty if it fails."""
+    """Return a lower-case name and a value; both are empty if the extractor fails."""
     try:
         if (result := extractor(request)) is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")

@@ -60,7 +60,7 @@ Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in f
 """The type of a setting that is the name of a project or domain of Flyte (RFC 1123).
 
 Raises:
-    ValueError: The value is no such name. `load_settings` then raises a StartError.
+    ValueError: The value is not a valid name. `load_settings` then raises a StartError.
 
 Example:
     class MySettings(Settings):

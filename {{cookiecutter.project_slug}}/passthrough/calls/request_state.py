@@ -90,8 +90,8 @@ class CallerState:
         self.credentials: tuple[tuple[str, str], ...] = ()  # credential headers of the request
         self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
-        self.identity: Caller | None = None  # if the app has fetched it in this request
-        self.subject = ""  # if the app has fetched it in this request or an earlier one
+        self.identity: Caller | None = None  # None until the request has fetched it
+        self.subject = ""  # empty until this or an earlier request has fetched it
 
 
 class OpenCalls:

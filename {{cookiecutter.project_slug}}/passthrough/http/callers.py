@@ -170,7 +170,8 @@ class ConcurrencyLimitMiddleware:
 def _without_spelling(token: str) -> str:
     """Return a JWT without the last character, which base64url can spell in 16 ways.
 
-    The hash includes the rest of the signature. Otherwise a caller who knows the public parts of
-    the JWT of a user could exhaust the limit of this user. Other texts are returned unchanged.
+    The rest of the signature stays in the text that is hashed. Otherwise a caller who knows the
+    public parts of the JWT of a user could exhaust the limit of this user. Other texts are returned
+    unchanged.
     """
     return token[:-1] if token.count(".") == 2 else token

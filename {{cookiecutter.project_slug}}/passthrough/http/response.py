@@ -61,7 +61,7 @@ class ResponseSender:
 
         Raises:
             ClientDisconnect: The client has disconnected.
-            HTTPException: The message is a 413 of Starlette. It is sent as a problem instead.
+            HTTPException: Starlette responds with 413. The client gets a problem instead.
         """
         self._cancellation.state.received = 0
         if message["type"] == "http.response.start":
