@@ -272,11 +272,11 @@ async def add(a: int, b: int) -> int:
 """
 TOLD = [
     r"\d passed, 1 skipped",  # it calls GET /me
-    "GET /greet accepts any token.*It has not called Flyte: give it the parameter `_: CallerDep`",
-    "GET /add refused its parameters.* give it the parameter `_: CallerDep`",
+    "GET /greet accepts any token.*It has not called Flyte. Add the parameter `_: CallerDep`",
+    "GET /add refused its parameters.* Add the parameter `_: CallerDep`",
     re.escape("{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"),
     re.escape("such as {('GET', '/absent'): {'status': 404}}"),
-    r"GET /broken answered 500: .*This is a bug in the endpoint.* If it is meant, add an example",
+    r"GET /broken responded with 500: .*This is a bug in .* If it is intended, add an",
     re.escape("such as {('GET', '/broken'): {'status': 500}}"),
 ]
 

@@ -51,7 +51,7 @@ def test_every_planted_mistake_fails_and_innocent_state_passes(planted: Path) ->
     between = r"GET /between/board: finn-\w+'s response contains eva-\w+'s subject\."
     assert re.search(between, output), output
     assert re.search(r"The tool of GET /mistakes/tool: ben-\w+'s response contains ann-", output)
-    assert "give it the parameter `_: CallerDep`" not in output
+    assert "Add the parameter `_: CallerDep`" not in output
     assert re.search(r"app/routers/shared_state\.py:\d+: RECENT\n", output)
     assert not re.search(r"shared_state\.py:\d+: (RATES|BY_SUBJECT|VISITORS|CONFIG)", output)
 

@@ -102,8 +102,8 @@ def test_invalid_credentials_are_refused(
         f"{' '.join(operation)} accepts any token. {explain(operation, response)}"
     )
     assert response.status_code != 422, (
-        f"{' '.join(operation)} refused its parameters before it called Flyte:"
-        " give it the parameter `_: CallerDep`, or add an example request to EXAMPLES in"
+        f"{' '.join(operation)} refused its parameters before it called Flyte."
+        " Add the parameter `_: CallerDep`, or add an example request to EXAMPLES in"
         " tests/test_guarantees.py"
     )
     assert response.status_code == 401

@@ -114,13 +114,13 @@ class Endpoints:
 def hint(operation: Operation, response: httpx.Response) -> str:
     """Return advice on an operation that failed, or that must call Flyte but did not."""
     method, path = operation
-    summary = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
+    summary = f"{method} {path} responded with {response.status_code}: {response.text[:2000]}\n"
     where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"
     if response.status_code >= 500:
-        bug = "This is a bug in the endpoint, or in what it calls. If it is meant,"
+        bug = "This is a bug in the endpoint, or in a function that it calls. If it is intended,"
         return f"{summary}{bug} {where} { ({operation: {'status': response.status_code}}) }"
     if response.is_success:
-        return f"{summary}It has not called Flyte: give it the parameter `_: CallerDep`."
+        return f"{summary}It has not called Flyte. Add the parameter `_: CallerDep`."
     invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
     places = [error["location"] for error in invalid]
     example: dict[str, Any] = {}

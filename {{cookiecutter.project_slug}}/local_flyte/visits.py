@@ -103,7 +103,7 @@ class Visits:
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return how to call an operation; nothing if callers may get each other's data.
+        """Return the ways to call an operation; none if callers may get each other's data.
 
         A stream is not called as a tool, because the result would wait for the stream's end.
         """
