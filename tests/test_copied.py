@@ -133,7 +133,7 @@ def test_refused_token_without_handler_is_500(answers: Callable[..., list[str]])
     assert answers(*requests, handled=False) == ["200", "500"]
 
 
-def test_documented_handler_maps_codes_of_flyte(
+def test_documented_handler_maps_flyte_codes_to_statuses(
     answers: Callable[..., list[str]], local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
@@ -150,7 +150,7 @@ def test_documented_handler_maps_codes_of_flyte(
     assert dict(zip(expected, answers(*expected), strict=True)) == expected
 
 
-def test_documented_statuses_are_those_of_the_app() -> None:
+def test_documented_status_codes_match_the_app() -> None:
     [handler] = code_blocks(PAGE, "Replace the SDK's class", "python")
     names: dict[str, Any] = {}
     exec(handler.partition("@app")[0], names)

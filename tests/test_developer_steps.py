@@ -135,7 +135,7 @@ OTHER_ANSWERS = {
     "agents": "no",
 }
 OTHER_NAMES = """
-def test_a_path_that_is_not_named_is_refused_as_well(alice):
+def test_unlisted_path_is_refused(alice):
     assert alice.post("/mornings/ada").status_code == 403
 """
 
@@ -154,7 +154,7 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
     return [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
 
 
-def test_recipes_pass_with_other_answers(baker: Baker, tmp_path: Path) -> None:
+def test_recipes_pass_with_nondefault_template_answers(baker: Baker, tmp_path: Path) -> None:
     """The project has no web UI and no agents; test_readme.py runs all tests with both."""
     project = baker(tmp_path, **OTHER_ANSWERS)
     new = add_all_recipes(project, "Add a second page")
@@ -220,7 +220,7 @@ def remove_features(project: Path, *features: str) -> None:
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
-def test_answer_no_equals_removing_agents(
+def test_removing_agents_gives_project_generated_without_agents(
     default_project: Path, project: Path, baker: Baker, tmp_path: Path
 ) -> None:
     without = baker(tmp_path / "without", agents="no")
@@ -281,7 +281,7 @@ TOLD = [
 ]
 
 
-def test_guarantees_fail_for_endpoint_without_flyte(project: Path) -> None:
+def test_guarantees_fail_for_endpoint_that_skips_flyte(project: Path) -> None:
     """The failure names the change to make; a removed endpoint is no failure."""
     add_router(project, "ours", OURS)
     features = ("conditions", "identity, projects", "runs, actions", "streams, logs", "tasks")
@@ -295,7 +295,7 @@ def test_guarantees_fail_for_endpoint_without_flyte(project: Path) -> None:
     assert not re.search("FAILED .*hello", output)
 
 
-def test_old_guarantee_tests_warn(project: Path) -> None:
+def test_guarantee_tests_with_old_import_warn(project: Path) -> None:
     """A merge by hand may leave ``tests/test_promises.py`` of version 3 in a project."""
     old = project / "tests/test_promises.py"
     (project / GUARANTEES).rename(old)

@@ -48,14 +48,14 @@ TROUBLES = [
 ]
 
 
-def test_each_troubleshooting_row_has_a_case() -> None:
+def test_each_troubleshooting_row_has_a_test_case() -> None:
     rows = [row["message"] for row in pages.data("first_deployment")["rows"]]
     assert rows == [*dict.fromkeys(trouble.message for trouble in TROUBLES)]
 
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.message)
-def test_message_matches_troubleshooting_table(
+def test_deploy_error_matches_troubleshooting_table(
     trouble: Trouble, project: Path, tmp_path: Path
 ) -> None:
     tools, config = tmp_path / "bin", tmp_path / "flyte.yaml"

@@ -49,7 +49,7 @@ COMBINATIONS = [
 """Combinations that contain each value at least once."""
 
 
-def test_every_question_has_variants() -> None:
+def test_every_template_question_has_test_variants() -> None:
     assert VARIANTS.keys() == QUESTIONS.keys()
 
 
@@ -72,7 +72,7 @@ def expected_files(answers: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: answers["license"])
-def test_generated_project_for_every_answer(
+def test_every_combination_of_answers_generates_valid_files(
     baker: Baker, tmp_path: Path, answers: dict[str, str]
 ) -> None:
     project = baker(tmp_path, **answers)
@@ -166,7 +166,9 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         assert steps[1]["with"]["python-version"] == answers["python_version"]
 
 
-def test_working_copy_generates_same_project(default_project: Path, tmp_path: Path) -> None:
+def test_caches_and_crlf_do_not_change_generated_project(
+    default_project: Path, tmp_path: Path
+) -> None:
     """A working copy has caches and, on Windows, other line endings."""
     template = copy_template(tmp_path / "template")
     for folder in ("__pycache__", ".ruff_cache/0", "app/__pycache__", "app/routers/.mypy_cache"):

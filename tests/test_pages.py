@@ -21,7 +21,7 @@ GUARANTEES = [
 
 
 @pytest.mark.parametrize(("folder", "line"), GUARANTEES, ids=[line[2:40] for _, line in GUARANTEES])
-def test_guarantee_refers_to_existing_tests_and_names(folder: Path, line: str) -> None:
+def test_guarantee_refers_to_existing_tests_and_identifiers(folder: Path, line: str) -> None:
     _, guarantee, tested_by, _ = line.split("|")
     named = re.findall(r"`((?:tests|local_flyte)/\S+)::(test_\w+)`", tested_by)
     assert named
@@ -57,7 +57,7 @@ def test_links_between_pages_are_valid(default_project: Path) -> None:
             assert not anchor or anchor in headings(path), f"{page.name}: {target}#{anchor}"
 
 
-def test_readme_lists_questions() -> None:
+def test_readme_lists_all_template_questions() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for key, value in QUESTIONS.items():
         default = value[0] if isinstance(value, list) else value

@@ -53,7 +53,7 @@ def test_make_test_leaves_clean_git_status(generated: Project) -> None:
     assert generated.run("git", "status", "--porcelain") == ""
 
 
-def test_no_input_asks_no_question(template: Path, baker: Baker) -> None:
+def test_generating_with_no_input_shows_no_prompts(template: Path, baker: Baker) -> None:
     """There is no terminal, and the project has no web UI."""
     (command,) = code_block("Generate your own", 1)
     run(["sh", "-c", command], template, COOKIECUTTER_CONFIG=str(baker.config()))

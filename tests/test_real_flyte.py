@@ -51,7 +51,7 @@ def test_flyte_without_authentication_is_refused(default_project: Path) -> None:
         ("victor", "flytesnacks", 2, "The tasks of the cases cannot be deployed"),
     ],
 )
-def test_conformance_cases_run_as_documented(
+def test_conformance_command_passes_or_explains_failure(
     local_flyte: LocalFlyte, tmp_path: Path, *, person: str, project: str, code: int, output: str
 ) -> None:
     page = (ROOT / "tests" / "conformance" / "README.md").read_text("utf-8")

@@ -181,7 +181,7 @@ def check_updated(
 @pytest.mark.parametrize(
     "release", [NEWEST, *(pytest.param(release, marks=pytest.mark.weekly) for release in EARLIER)]
 )
-def test_edited_release_is_updated_as_documented(
+def test_edited_project_of_earlier_release_can_be_updated(
     release: str, baker: Baker, tmp_path: Path
 ) -> None:
     template = tmp_path / TEMPLATE
@@ -284,7 +284,9 @@ from app.settings import Settings
 from deployment import app_env
 
 
-def test_our_endpoint(alice: httpx.Client, local_flyte: LocalFlyte, greeting: str) -> None:
+def test_our_endpoint_works_with_former_names(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
+) -> None:
     assert ("GET", "/health") not in OPERATIONS
     assert Endpoints and PUBLIC
     response = alice.get(f"/runs/{greeting}/ours")
@@ -292,7 +294,7 @@ def test_our_endpoint(alice: httpx.Client, local_flyte: LocalFlyte, greeting: st
     assert local_flyte.open_calls("WatchActions") == 0
 
 
-def test_our_settings() -> None:
+def test_our_settings_accept_former_names() -> None:
     assert app_env.env_vars["LARGEST_BODY"] == "2000000"
     settings = Settings.model_validate({**app_env.env_vars, "OPEN_REQUESTS_PER_CALLER": "7"})
     assert settings.max_body_size == 2_000_000

@@ -27,7 +27,7 @@ AS_JSON = {"headers": {"Content-Type": "application/json"}}
 # Another port is another origin on the same site, so the browser sends the cookie even with a
 # strict SameSite, and the app refuses the other origin; another host is another site.
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 403), ("localhost", 401)])
-def test_page_of_another_site_can_do_nothing(
+def test_attack_from_another_website_has_no_effect(
     host: str, status: int, *, visit: Visit, app: App, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=6000)
@@ -65,7 +65,7 @@ TERMINAL = (
 SHOWN = "red too\nlink after\nplain, and open to the end\n"
 
 
-def test_inputs_errors_and_logs_are_text(visit: Visit, api: httpx.Client) -> None:
+def test_markup_in_inputs_errors_and_logs_is_escaped(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "echo", text=f"{MARKUP}\n{TERMINAL}", fail=True)
     page = visit("alice", f"runs/{name}")
     for region in ("Inputs", "Error"):
@@ -79,7 +79,7 @@ def test_inputs_errors_and_logs_are_text(visit: Visit, api: httpx.Client) -> Non
     check_harmless(page)
 
 
-def test_actions_and_questions_are_text(visit: Visit, api: httpx.Client) -> None:
+def test_markup_in_actions_and_questions_is_escaped(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     page = visit("alice")
     asked: list[str] = []

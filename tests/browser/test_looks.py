@@ -36,7 +36,7 @@ def faults(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_view_is_accessible_and_fits(
+def test_every_view_is_accessible_and_fits_the_width(
     width: int, scheme: str, *, flyte: LocalFlyte, app: App, visit: Visit, api: httpx.Client
 ) -> None:
     ended, running = started(api, "report"), started(api, "count", to=6000)
@@ -91,7 +91,7 @@ def test_every_view_is_accessible_and_fits(
     assert {place: some for place, some in faults_by_view.items() if some} == {}
 
 
-def test_api_page_is_valid_and_dark_mode_works(visit: Visit, api: httpx.Client) -> None:
+def test_api_page_is_valid_and_supports_dark_mode(visit: Visit, api: httpx.Client) -> None:
     validate(api.get("/openapi.json").json())
     page = visit("alice")
     problems: list[str] = []
@@ -110,7 +110,7 @@ def test_api_page_is_valid_and_dark_mode_works(visit: Visit, api: httpx.Client) 
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
 
 
-def test_empty_div_of_a_developer_is_visible(page: Page) -> None:
+def test_empty_div_with_developer_styles_is_visible(page: Page) -> None:
     make(page, "({ h }) => h('div.chart')")
     page.add_style_tag(content=".chart { height: 9px }")
     expect(page.locator(".chart")).to_be_visible()

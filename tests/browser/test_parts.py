@@ -57,7 +57,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("definitions", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: Page) -> None:
+def test_form_of_hostile_schema_stays_small_and_usable(
+    definitions: dict[str, Any], page: Page
+) -> None:
     show(page, record({"first": refer("l0"), "last": TEXT}, **{"$defs": definitions}))
     assert page.locator(".field").count() < 4_000
     assert page.evaluate("document.body.innerHTML.length") < 10_000_000
@@ -66,7 +68,7 @@ def test_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: Pa
     expect(last.get_by_role("textbox")).to_be_editable()
 
 
-def test_similar_values_differ_and_only_http_is_linked(page: Page) -> None:
+def test_table_distinguishes_null_and_links_only_http_urls(page: Page) -> None:
     rows = [{"a": ""}, {"a": "null"}, {"a": None}, {}]
     wide = [{f"column {number}": number for number in range(20_000)}]
     make(page, "({ values }, all) => values(all)", {"table": rows, "none": [{}], "wide": wide})
@@ -93,7 +95,7 @@ PEOPLE = [
 ]
 
 
-def test_look_alike_names_have_their_subject(page: Page) -> None:
+def test_look_alike_user_names_are_shown_with_subject(page: Page) -> None:
     script = "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))"
     make(page, script, PEOPLE)
     page.evaluate("import('/dom.js').then(({ tick }) => tick())")
@@ -132,7 +134,7 @@ UNTOUCHED = {
 }
 
 
-def test_unedited_values_are_returned_as_given(page: Page) -> None:
+def test_form_returns_unedited_values_unchanged(page: Page) -> None:
     """An input's default, which Flyte records, is left out; that of a field in it is sent."""
     inputs = {name: schema for name, (schema, _) in UNTOUCHED.items()}
     values = {name: value for name, (_, value) in UNTOUCHED.items()}
@@ -163,7 +165,7 @@ PLAIN = {"default": 1, "type": "integer"}
 UNCLEAR = {"plain": PLAIN, "secret": SECRET, "enum": ENUM, "union": UNION}
 
 
-def test_inexact_default_is_not_sent(page: Page) -> None:
+def test_form_omits_defaults_that_schema_shows_inexactly(page: Page) -> None:
     """Secrets are written as stars, names of enums may be values, and unions convert."""
     inner = record(UNCLEAR, required=[], default={"secret": "***", "plain": 2})
     model = record({"n": NUMBER | {"default": 0.5}, **UNCLEAR, "inner": inner}, required=[])
@@ -183,7 +185,7 @@ def test_inexact_default_is_not_sent(page: Page) -> None:
     assert json.loads(entered(page)["model"])["secret"] == " typed "
 
 
-def test_union_with_text_offers_no_other_text(page: Page) -> None:
+def test_union_offers_one_option_for_text_types(page: Page) -> None:
     for kinds, told in ([TIME, {"enum": ["RED"], **TEXT}, TEXT], "text"), ([TIME], "date and time"):
         show(page, record({"when": {"anyOf": [*kinds, NUMBER]}}), {"when": "1.0"})
         expect(page.locator("option")).to_have_text([told, "number"])
@@ -223,7 +225,7 @@ def fields(page: Page, kinds: list[str], values: dict[str, str] | None = None) -
     return [page.get_by_label(f"{name} ") for name in schemas]
 
 
-def test_values_are_shown_and_read_in_words(page: Page) -> None:
+def test_form_formats_and_parses_typed_values(page: Page) -> None:
     for field, (_, text) in zip(fields(page, [kind for kind, _ in SENT]), SENT, strict=True):
         field.fill(text)
     assert [*entered(page).values()] == [*SENT.values()]

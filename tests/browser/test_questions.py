@@ -64,7 +64,7 @@ def test_expired_question_stays_visible(page: Page) -> None:
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
 
 
-def test_moved_or_new_button_ignores_clicks(page: Page) -> None:
+def test_recently_moved_or_new_button_ignores_clicks(page: Page) -> None:
     page = page.context.new_page()
     page.clock.install()
     page.goto("http://form.example/")

@@ -76,7 +76,7 @@ def test_list_of_all_runs_updates_filters_and_paginates(visit: Visit, api: httpx
     expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
 
 
-def test_run_list_makes_15_calls_a_minute(
+def test_run_list_makes_15_flyte_calls_per_minute(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte
 ) -> None:
     """While something of one's own runs, and something asks."""
@@ -246,7 +246,7 @@ def test_run_of_13_actions_needs_two_streams(
     assert alice.context.request.put(report.url).status == 403  # not signed
 
 
-def test_long_log_is_cut_and_followed(visit: Visit, api: httpx.Client) -> None:
+def test_long_log_is_truncated_while_lines_arrive(visit: Visit, api: httpx.Client) -> None:
     lines, kept = 1_400, 1_000
     name = started(api, "greet", name="Ada")
     finished(api, name)

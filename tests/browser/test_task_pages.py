@@ -53,7 +53,7 @@ def test_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:
     assert complaints == []  # such as about a report that does not exist
 
 
-def test_running_again_sends_only_what_was_edited(visit: Visit, api: httpx.Client) -> None:
+def test_run_again_sends_only_edited_inputs(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="two\r\nlines", excited=True)
     page = visit("alice", f"runs/{name}")
     edits: dict[str, dict[str, str]] = {"Hello, two\r\nlines!": {}, "Hello, Ada!": {"name": "Ada"}}
@@ -91,7 +91,7 @@ def test_refused_run_and_lost_response_are_reported(visit: Visit) -> None:
     expect(page.get_by_role("listitem")).to_have_count(1)
 
 
-def test_sign_in_in_another_tab_continues(visit: Visit, app: App) -> None:
+def test_view_continues_after_sign_in_in_another_tab(visit: Visit, app: App) -> None:
     page = visit(None, f"tasks/{TASKS}.greet")
     who = page.get_by_role("group", name="Who you are")
     sign_in_link = page.get_by_role("link", name="Sign in")
@@ -121,7 +121,7 @@ def test_sign_in_in_another_tab_continues(visit: Visit, app: App) -> None:
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
-def test_switched_user_sends_nothing(visit: Visit, app: App, api: httpx.Client) -> None:
+def test_form_is_not_sent_after_user_changes(visit: Visit, app: App, api: httpx.Client) -> None:
     """In two windows side by side: the first one does not notice by itself."""
     name = started(api, "publish", text="the news")
     page = visit("alice", f"tasks/{TASKS}.greet")
@@ -150,7 +150,7 @@ def test_switched_user_sends_nothing(visit: Visit, app: App, api: httpx.Client) 
     expect(page.get_by_text("You are now signed in as Bob Brown.")).to_be_visible()
 
 
-def test_reload_to_sign_in_is_offered_once(visit: Visit) -> None:
+def test_reload_button_for_sign_in_is_shown_once(visit: Visit) -> None:
     """An app behind a proxy that lets the page pass does not know where to sign in."""
     page = visit(None)
     unknown = {"status": 401, "json": {"title": "Unauthorized", "status": 401}}
@@ -224,7 +224,7 @@ def test_form_takes_every_type_and_shows_errors(visit: Visit) -> None:
     expect(outputs).to_contain_text(" -0.0")
 
 
-def test_slash_in_name_and_path_prefix_work(visit: Visit, app: App) -> None:
+def test_slash_in_task_name_works_under_path_prefix(visit: Visit, app: App) -> None:
     page = visit(None)
     prefix = "http://proxy.example/some/path"
     odd, real = "odd/name.greet", f"{TASKS}.greet"

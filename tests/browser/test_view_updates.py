@@ -101,7 +101,7 @@ def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
         assert abs(after["y"] - before["y"]) < 2
 
 
-def test_unchanged_run_list_changes_nothing(runs: Runs) -> None:
+def test_run_list_refresh_updates_only_changed_rows(runs: Runs) -> None:
     """A refresh without news writes nothing, so screen readers have nothing to say."""
     runs.page.evaluate(
         """() => {
@@ -119,7 +119,7 @@ def test_unchanged_run_list_changes_nothing(runs: Runs) -> None:
     assert 0 < len(changed) <= 4
 
 
-def test_action_update_keeps_focus_in_its_error(page: Page) -> None:
+def test_action_update_keeps_focus_in_error_text(page: Page) -> None:
     error = "\n".join(f"line {number}" for number in range(100))
     make(page, TREE, [action("a0"), action("a1", parent="a0", error=error)])
     shown = page.locator("pre")
@@ -147,7 +147,7 @@ def test_action_update_keeps_focus_of_its_button(page: Page) -> None:
     )
 
 
-def test_focus_moves_to_heading_when_focused_part_goes(page: Page) -> None:
+def test_focus_moves_to_heading_if_focused_element_disappears(page: Page) -> None:
     script = """({ update, h, button }, again) => {
         window.view = document.createElement("div");
         window.draw = (...parts) => update(view, h("h1", { tabindex: -1 }, "A"), ...parts);
@@ -160,7 +160,7 @@ def test_focus_moves_to_heading_when_focused_part_goes(page: Page) -> None:
     expect(page.get_by_role("heading")).to_be_focused()
 
 
-def test_update_keeps_order_of_keys_and_listeners(page: Page) -> None:
+def test_list_update_reorders_items_and_replaces_listeners(page: Page) -> None:
     """Each list of keys follows from each other one."""
     script = """({ update, h, button }) => {
         window.clicks = [];

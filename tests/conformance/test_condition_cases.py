@@ -43,7 +43,7 @@ def is_paused(person: Person, run: RunIdentifier) -> bool:
     return bool(person.list_runs(where("run_name", run.name), paused_actions_only=True)[0])
 
 
-def test_condition_is_paused_until_answered(
+def test_condition_action_is_paused_until_answered(
     flyte: Flyte, alice: Person, bob: Person, request: pytest.FixtureRequest
 ) -> None:
     """A viewer may not answer, and another user's answer names that user."""
@@ -86,7 +86,7 @@ def test_condition_is_paused_until_answered(
     assert not is_paused(alice, run)
 
 
-def test_answer_must_match_condition_and_earlier_answer(alice: Person, unique: str) -> None:
+def test_mismatched_or_changed_answer_to_condition_is_refused(alice: Person, unique: str) -> None:
     """Repeating the same answer has no effect."""
     run = start_with_condition(alice, "float")
     name = condition_name(alice, run)

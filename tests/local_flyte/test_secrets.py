@@ -101,7 +101,7 @@ def test_secrets_reach_tasks_and_apps(
 
 
 @needs_deployment
-def test_narrower_scope_overrides_wider_scope(flyte: Callable[..., str]) -> None:
+def test_secret_of_narrower_scope_overrides_wider_scope(flyte: Callable[..., str]) -> None:
     for name in ("my-file", "my-key"):
         flyte("create", "secret", name, "--value", "everybody's")
     domain: tuple[str, ...] = ("--domain", "development")
@@ -116,7 +116,7 @@ def test_narrower_scope_overrides_wider_scope(flyte: Callable[..., str]) -> None
 
 
 @needs_deployment
-def test_missing_secret_is_named(local_flyte: LocalFlyte) -> None:
+def test_missing_secret_is_named_in_error(local_flyte: LocalFlyte) -> None:
     message = "secret my-key not found in flytesnacks/development, "
     with acting_as("alice"):
         details = remote.ActionDetails.get(run_name=ended(start("keys.read_keys")), name="a0")

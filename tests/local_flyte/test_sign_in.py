@@ -60,7 +60,7 @@ def test_foreign_host_headers_are_refused(browser: httpx.Client) -> None:
                 assert browser.get(path, headers={"Host": host}).status_code == status, host
 
 
-def test_other_paths_are_served_by_app(browser: httpx.Client) -> None:
+def test_paths_outside_sign_in_are_served_by_app(browser: httpx.Client) -> None:
     for path in ("/sign-in-or-not", "/tasks/sign-in", "/sign-outside"):
         assert browser.post(path).text == f"POST {path} "
 
@@ -87,7 +87,7 @@ def test_each_local_app_has_own_sign_in(browser: httpx.Client) -> None:
     assert text == "GET / flyte_at=of-another-app; theme=dark"
 
 
-def test_token_file_replaces_cookie_only(tmp_path: Path) -> None:
+def test_token_file_replaces_cookie_but_not_authorization_header(tmp_path: Path) -> None:
     """The token file is used with a remote Flyte, for which the browser has no cookie."""
     (token_file := tmp_path / "token").write_text("first")
     signing_in = SignIn(app, SECRET, KNOWN, port=1, token_file=str(token_file))

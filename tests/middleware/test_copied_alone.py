@@ -19,7 +19,7 @@ from flyte import remote
 from .harness import import_copy, middleware_file
 
 
-def test_file_imports_only_stdlib_starlette_and_flyte() -> None:
+def test_middleware_file_imports_only_stdlib_starlette_and_flyte() -> None:
     text = middleware_file().read_text("utf-8")
     assert not re.search(r"\{[{%#]", text)  # no Jinja
     modules = set()
@@ -34,7 +34,7 @@ def test_file_imports_only_stdlib_starlette_and_flyte() -> None:
     assert not [parts for parts in outside if any(part.startswith("_") for part in parts)]
 
 
-def test_page_lists_version_and_hash() -> None:
+def test_copying_page_lists_current_version_and_hash() -> None:
     if os.environ.get("PASSTHROUGH_AUTH_FILE"):
         pytest.skip("PASSTHROUGH_AUTH_FILE names a copy; the page lists the original")
     text = middleware_file().read_text("utf-8")

@@ -158,7 +158,7 @@ def test_refusal_handler_gets_every_refusal(
     assert (error.status_code, error.detail) == (status, detail)
 
 
-def test_refusal_handler_denies_websockets_if_supported(cls: Class) -> None:
+def test_refusal_handler_denies_websocket_if_server_can_respond(cls: Class) -> None:
     """Servers without the extension for denial responses close the WebSocket."""
     handler = Handler()
     result = ask(cls, websocket(**DENIAL), refusal_handler=handler)

@@ -95,7 +95,7 @@ def test_extracted_bearer_token_does_not_allow_cross_site(cls: Class) -> None:
     assert ask(cls, post(), extractors).status == 200
 
 
-def test_any_origin_is_foreign_without_host(cls: Class) -> None:
+def test_origin_is_cross_site_if_host_is_missing(cls: Class) -> None:
     without = {"headers": [COOKIE, (ORIGIN, HERE)]}
     assert ask(cls, post() | without).refused("Cross-site request refused")
 

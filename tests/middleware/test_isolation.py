@@ -96,7 +96,7 @@ async def test_credentials_are_restored_after_receive_raises(cls: Class) -> None
     assert seen == [IS_ALICE] * 2
 
 
-async def test_messages_and_context_variables_are_unchanged(cls: Class) -> None:
+async def test_middleware_keeps_messages_and_context_variables_unchanged(cls: Class) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     messages: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},

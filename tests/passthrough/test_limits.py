@@ -14,7 +14,7 @@ from passthrough.values.outputs import to_json
 from .values.hostile import SIMPLE, TYPES, binary, generic, listed
 
 
-def test_work_on_outputs_is_limited() -> None:
+def test_outputs_over_budget_are_reported_too_large() -> None:
     large = binary(msgpack.packb([{}] * 600))
     shown = to_json([(name, large) for name in "abc"], Budget(1000))
     too_large = {"kind": "too large", "size": large.ByteSize()}
@@ -36,19 +36,19 @@ def test_work_on_outputs_is_limited() -> None:
         ("anything", {"a": json.loads("[" * 31 + "]" * 31)}),
     ],
 )
-def test_value_of_a_large_type_is_too_large(name: str, value: Any) -> None:
+def test_value_of_too_large_type_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputs, match="too large"):
         to_literals({"a": value}, {"a": TYPES[name]}, (), Budget())
 
 
-def test_union_of_many_types_is_counted() -> None:
+def test_list_with_large_union_is_converted_quickly() -> None:
     kind = LiteralType(union_type={"variants": [{"simple": SimpleType.INTEGER}] * 6_000})
     values = [1] * 20_000  # not done today, if each met all types
     made = to_literals({"a": values}, {"a": listed(kind)}, (), Budget())
     assert len(made["a"].collection.literals) == 20_000
 
 
-def test_100000_numbers_are_an_input_and_output() -> None:
+def test_list_of_100000_numbers_is_within_limits() -> None:
     inputs = {"a": [*range(100_000)]}
     made = to_literals(inputs, {"a": listed(SIMPLE)}, (), Budget())
     assert to_json(made.items(), Budget()) == inputs

@@ -56,7 +56,7 @@ def test_two_browsers_run_tasks_as_their_own_users(browser: Browser, chain: Chai
         assert {run["executed_by"]["subject"] for run in mine} == {sub}
 
 
-def test_tab_follows_sign_in_and_sign_out_elsewhere(browser: Browser, chain: Chain) -> None:
+def test_tab_shows_user_changed_in_another_tab(browser: Browser, chain: Chain) -> None:
     tab = tab_of(browser, chain, "alice")
     other = tab.context.new_page()
     other.goto("/oauth2/start?rd=/")
@@ -119,7 +119,7 @@ def test_stream_outlives_token_and_reconnects_with_new_token(
 
 
 @pytest.mark.parametrize("name", ["oauth2-proxy.cfg", "envoy.yaml"])
-def test_program_does_not_start_with_placeholder(chain: Chain, name: str) -> None:
+def test_proxy_with_placeholder_in_config_does_not_start(chain: Chain, name: str) -> None:
     page = chain.page_file(name).splitlines()
     used = (chain.folder / name).read_text("utf-8").splitlines()
     command = {

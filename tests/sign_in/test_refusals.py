@@ -92,7 +92,7 @@ ENTRANCES: dict[str, dict[str | int, str]] = {
         for sent in requests.split("|")
     ],
 )
-def test_entrance_serves_one_verified_caller_or_refuses(
+def test_entrance_refuses_unverified_and_ambiguous_callers(
     *,
     chain: Chain,
     alice: httpx.Client,
@@ -156,7 +156,7 @@ def test_sign_out_redirects_to_no_other_site(chain: Chain) -> None:
         ("--allowed-group=staff", "Bearer valid", 200, "carol"),  # although she is not in it
     ],
 )
-def test_other_option_allows_impersonation_or_locks_agents_out(
+def test_discouraged_option_allows_impersonation_or_blocks_agents(
     *, chain: Chain, tokens: dict[str, str], flag: str, sent: str, status: int, text: str
 ) -> None:
     """docs/sign-in.md says not to change or to use these options, because of `/mcp`."""

@@ -174,7 +174,7 @@ def test_concurrent_callers_get_nothing_of_each_other(
             pytest.fail(describe(problem, one, other), pytrace=False)
 
 
-def test_no_function_changes_a_container_of_its_module() -> None:
+def test_no_function_changes_a_module_level_container() -> None:
     folder = Path(str(app_package.__file__)).parent
     changed = "\n".join(changed_containers(folder))
     assert not changed, (

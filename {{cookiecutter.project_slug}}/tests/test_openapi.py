@@ -20,7 +20,7 @@ def operations(anonymous: httpx.Client) -> dict[tuple[str, str], dict[str, Any]]
     }
 
 
-def test_operations_have_unique_ids_and_problems(
+def test_operations_have_unique_ids_and_problem_responses(
     operations: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
     names = [operation["operationId"] for operation in operations.values()]

@@ -55,7 +55,7 @@ def test_missing_run_is_404(alice: httpx.Client, stream: str) -> None:
     ("stream", "call"),
     [("events", "WatchActions"), ("logs", "TailLogs"), ("actions/events", "WatchActions")],
 )
-def test_stream_failing_at_start_returns_problem(
+def test_stream_failing_at_start_returns_problem_response(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str
 ) -> None:
     if "/runs/{name}/" + stream not in alice.get("/openapi.json").json()["paths"]:

@@ -121,7 +121,7 @@ def error_of(client: Any, tool: str) -> tuple[int, str]:
     return error["code"], error["message"]
 
 
-def test_only_limits_tools(local_flyte: LocalFlyte) -> None:
+def test_only_argument_selects_operations_served_as_tools(local_flyte: LocalFlyte) -> None:
     headers = {"Authorization": bearer("alice")}
     with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
@@ -152,7 +152,7 @@ def test_path_argument_cannot_reach_other_endpoint(agent: Agent) -> None:
         assert agent("get_run", **wrong) == ([told], True)
 
 
-def test_no_argument_is_a_credential(agent: Agent, url: str) -> None:
+def test_tool_arguments_cannot_set_credentials(agent: Agent, url: str) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
         refused = (["see_headers takes ['last_event_id', 'project', 'domain'], and needs []"], True)
         assert agent("see_headers", **{name: bearer("bob")}) == refused
@@ -164,7 +164,7 @@ def test_no_argument_is_a_credential(agent: Agent, url: str) -> None:
     assert not {"accept", "accept-encoding"} & seen.keys()
 
 
-def test_each_argument_arrives_in_its_place(agent: Agent) -> None:
+def test_tool_arguments_arrive_in_path_query_and_body(agent: Agent) -> None:
     thing = {"text": "a", "more": [{"text": "b", "more": []}]}
     arguments = {"project": "p", "query_project": "flytesnacks", "loud": True, "body": thing}
     assert answer(agent("put", **arguments)) == ["p", "flytesnacks", True, thing]
@@ -207,7 +207,7 @@ def test_long_result_is_truncated_with_note(agent: Agent) -> None:
     assert "This is not all" in note
 
 
-def test_half_a_text_is_an_error(agent: Agent) -> None:
+def test_interrupted_text_response_is_tool_error(agent: Agent) -> None:
     (text, _), is_error = agent("break_off")
     assert (text, is_error) == ("half", True)
 
@@ -229,7 +229,7 @@ GONE = b"data: a\nid: 1\n\n: ping\n\ndata: \n\nevent: unavailable\ndata: {}\nid:
         (True, {"content-type": "application/json"}, b"[Infinity]", ["[Infinity]"]),
     ],
 )
-def test_result_has_text_and_note(
+def test_tool_result_contains_text_and_note(
     *, is_whole: bool, headers: dict[str, str], body: bytes, told: list[str]
 ) -> None:
     result = result_of(303, Headers(headers), body, is_whole=is_whole)

@@ -85,7 +85,9 @@ def test_sdk_calls_have_rights_of_caller(
             assert client.request(method, path, json=body).status_code == status, person
 
 
-def test_stored_values_are_data(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+def test_stored_values_are_never_unpickled_or_opened(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
     run = ended(start("tests.gifts"))
     UNPICKLED.unlink(missing_ok=True)
     outputs = alice.get(f"/runs/{run}/io").json()["outputs"]
@@ -103,7 +105,7 @@ def test_stored_values_are_data(alice: httpx.Client, local_flyte: LocalFlyte) ->
 
 @pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_call_names_alternative(name: str) -> None:
+def test_refused_sdk_call_error_names_alternative(name: str) -> None:
     refused = resolve_name(name)
     for call in (refused, refused.aio):
         with pytest.raises(NotForManyCallersError, match="serves many callers") as raised:

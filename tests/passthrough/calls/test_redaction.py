@@ -69,7 +69,7 @@ def test_error_keeps_code_and_redacted_text(
     assert not safe.details
 
 
-def test_client_errors_map_to_other_codes() -> None:
+def test_decode_error_is_internal_and_others_are_unchanged() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
     safe = told(error)

@@ -101,7 +101,7 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
         ("/naive/runs/{run}/io", "GetActionData", b""),
     ],
 )
-def test_disconnected_request_keeps_no_message(
+def test_disconnected_request_keeps_no_message_in_memory(
     *,
     counted: httpx.Client,
     local_flyte: LocalFlyte,
@@ -120,7 +120,7 @@ def test_disconnected_request_keeps_no_message(
     wait_until(lambda: not messages(counted) - before)
 
 
-def test_interrupted_stream_frees_its_message(
+def test_interrupted_stream_frees_memory_of_its_message(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(lines(*["x" * 100] * 5_000))
@@ -184,7 +184,7 @@ BODIES = {"conditions": b'{"value": true}'}
         ("POST /runs/{run}/conditions/{question}", "SignalEvent"),
     ],
 )
-def test_pending_changes_hold_no_large_message(
+def test_pending_call_to_flyte_holds_no_large_message(
     *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
 ) -> None:
     record = run_of(local_flyte, asking)

@@ -74,7 +74,7 @@ def test_missing_log_is_reported_once(
     assert rest[0] == ("attempt", '{"attempt": 2}', "2-0")
 
 
-def test_disappearing_log_is_not_restarted(
+def test_log_stream_ends_if_log_disappears(
     alice: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
@@ -83,7 +83,7 @@ def test_disappearing_log_is_not_restarted(
     assert len(elsewhere.received) == 1
 
 
-def test_log_resumes_after_any_event(
+def test_log_stream_resumes_after_each_event(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")

@@ -75,7 +75,7 @@ def test_watch_of_large_run_fetches_only_failed_details(
     assert phases == [("failed", True)] * 2 + [("succeeded", False)] * 2
 
 
-def test_known_states_take_few_bytes() -> None:
+def test_known_states_use_under_20_bytes_per_action() -> None:
     known, names = watching.KnownStates(), [f"a{number}" for number in range(20_000)]
     for phase, is_news in ((b"running", True), (b"running", False), (b"succeeded", True)):
         assert {known.replace(name, phase) for name in names} == {is_news}
@@ -85,7 +85,7 @@ def test_known_states_take_few_bytes() -> None:
 # Waiting
 
 
-def test_task_timeout_names_run(short_timeout: httpx.Client) -> None:
+def test_timeout_error_names_run_that_continues(short_timeout: httpx.Client) -> None:
     path, inputs = "/tasks/tests.count/run?project=flytesnacks", {"to": 100_000}
     response = short_timeout.post(path, json=inputs)
     assert response.status_code == 504
@@ -94,7 +94,7 @@ def test_task_timeout_names_run(short_timeout: httpx.Client) -> None:
     assert short_timeout.post(f"/runs/{detail[1]}/abort").is_success
 
 
-def test_waiting_for_a_run_reports_a_flyte_error(
+def test_wait_for_run_reports_flyte_error(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
     """A client could not tell a 200 from the end of the time."""

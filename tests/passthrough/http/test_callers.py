@@ -246,7 +246,7 @@ def test_two_large_json_bodies_are_parsed_concurrently(
         assert [response.result().json() for response in large] == [1, 2_500, 1]
 
 
-def test_client_that_leaves_while_waiting_starts_nothing(
+def test_client_that_disconnects_in_queue_starts_no_work(
     url: str, alice: httpx.Client, access_log: AccessLog
 ) -> None:
     body = json.dumps(LARGE).encode()

@@ -192,7 +192,7 @@ async def upload_to_flyte(request: Request) -> None:
         *("pipelined with a large body", "many pipelined"),
     ],
 )
-def test_disconnect_is_noticed_behind_unread_bytes(
+def test_disconnect_is_detected_despite_unread_bytes(
     url: str, local_flyte: LocalFlyte, counting: str, header: str, rest: bytes
 ) -> None:
     with connected(url, head(f"/runs/{counting}/wait-sync", header)) as client:
@@ -233,7 +233,7 @@ async def start(request: Request) -> None:
 
 
 @pytest.mark.parametrize("size", [70_000, 900_000])
-def test_nothing_starts_if_client_left_before_body_was_read(
+def test_client_disconnected_before_body_read_starts_no_work(
     url: str, local_flyte: LocalFlyte, size: int, access_log: AccessLog
 ) -> None:
     upload = head("/start", f"Content-Length: {size}", method="POST") + bytes(size)

@@ -62,7 +62,7 @@ JSON = {"Content-Type": "application/json"}  # whose values are counted
 @pytest.mark.parametrize(
     ("path", "settings"), [("/read", {"max_body_size": 2 * LARGEST}), ("/read-more", {})]
 )
-def test_body_limit_can_be_set_for_app_or_route(
+def test_body_limit_is_configurable_per_app_or_route(
     local_flyte: LocalFlyte, path: str, settings: dict[str, Any]
 ) -> None:
     with serving(build_app(router, **settings)) as url, client_of(url, "alice") as client:

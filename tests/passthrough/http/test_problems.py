@@ -110,7 +110,7 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         (Code.DEADLINE_EXCEEDED, 504),
     ],
 )
-def test_flyte_errors_map_to_status(
+def test_flyte_errors_map_to_http_statuses(
     *,
     alice: httpx.Client,
     anonymous: httpx.Client,
@@ -195,7 +195,7 @@ NO_TASK = "no such task t in project None, domain None"
         (KeyError(), 500, None, None),
     ],
 )
-def test_exceptions_map_to_problems(
+def test_exceptions_map_to_problem_responses(
     error: Exception, status: int, code: str | None, detail: str | None
 ) -> None:
     wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
@@ -227,7 +227,7 @@ def test_validation_problem_has_locations_without_values() -> None:
 @pytest.mark.parametrize(
     ("path", "status"), [("/raise/events?", 502), ("/raise/event-stream?kind=refusal&", 404)]
 )
-def test_failed_stream_returns_or_ends_with_problem(
+def test_failed_stream_ends_with_problem_response_or_event(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     caplog: pytest.LogCaptureFixture,
@@ -279,7 +279,7 @@ def test_unexpected_exception_is_500_and_logged_once(
     assert caplog.text.count("status 500") == 1
 
 
-def test_exception_in_added_middleware_is_problem(
+def test_exception_in_added_middleware_becomes_problem_response(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The middleware sees the path of the request."""

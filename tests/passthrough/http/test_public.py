@@ -16,7 +16,7 @@ async def things() -> str:
     return "things"
 
 
-def test_documentation_routes_come_last(local_flyte: LocalFlyte) -> None:
+def test_app_routes_take_precedence_over_documentation_routes(local_flyte: LocalFlyte) -> None:
     """A request is compared with each route before its own."""
     owners = APIRouter()
     owners.add_api_route("/docs/{name}", things)

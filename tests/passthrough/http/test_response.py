@@ -43,7 +43,7 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     return lambda: caplog.text
 
 
-def test_unread_large_response_is_given_up(
+def test_connection_with_unread_large_response_is_closed(
     url: str, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
     """Other clients are served meanwhile, and no error is logged."""

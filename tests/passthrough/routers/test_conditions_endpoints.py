@@ -89,7 +89,7 @@ def test_conditions_are_selected_round_robin_by_owner(
     assert owned_by_bob(100).count(True) == 4
 
 
-def test_repeated_answer_after_run_end_awaits_record(
+def test_repeated_answer_waits_until_first_answer_is_recorded(
     *,
     alice: httpx.Client,
     bob: httpx.Client,

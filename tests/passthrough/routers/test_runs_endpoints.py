@@ -83,7 +83,7 @@ def test_location_header_includes_proxy_prefix(local_flyte: LocalFlyte, greeting
         ("conditions/{action}", {"value": True}, "SignalEvent", "GetActionDetails"),
     ],
 )
-def test_success_is_reported_if_later_reads_fail(
+def test_successful_change_is_reported_if_later_read_fails(
     *, alice: httpx.Client, local_flyte: LocalFlyte, path: str, body: Any, taken: str, read: str
 ) -> None:
     run = start("tests.ask", prompts=["?"])

@@ -149,7 +149,7 @@ def read(literal: Literal, kind: Any) -> str:
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
-def test_task_receives_sent_and_shown_value(kind: Any, native: Any, given: Any) -> None:
+def test_value_survives_conversion_to_task_and_back(kind: Any, native: Any, given: Any) -> None:
     expected = read(as_the_sdk(native, kind), kind)
     made = to_literal(given, kind)
     assert read(made, kind) == expected

@@ -87,7 +87,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     }
 
 
-def test_description_is_author_text_with_format_note() -> None:
+def test_input_description_contains_author_text_and_format_note() -> None:
     described = create_model("Described", content=(bytes, Field(description="of the page")))
     kinds: dict[str, Any] = {"a": File, "b": File, "c": Wait, "d": Content, "e": described}
     task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()}, f=type_of(bytes))
@@ -124,7 +124,7 @@ def test_ambiguous_defaults_are_omitted() -> None:
     assert next(iter(found)) == "required"  # as the SDK stores a dataclass
 
 
-def test_references_in_a_schema_stay_references() -> None:
+def test_schema_references_are_not_expanded() -> None:
     kinds = {"a": Tree, "b": Owner, "c": Tree, "d": Wall}
     interface = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})
     schema = inputs_schema(interface, (), Budget())

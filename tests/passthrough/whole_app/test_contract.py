@@ -29,7 +29,7 @@ parameters."path.name" = {dictionary = "existing", probability = 0.5}
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("person", ["alice", None])
-def test_app_keeps_its_openapi_document(
+def test_app_conforms_to_its_openapi_document(
     url: str, greeting: str, tmp_path: Path, person: str | None
 ) -> None:
     config = CONFIG + f"[dictionaries.existing]\nvalues = ['{greeting}', 'tests.greet']\n"

@@ -133,7 +133,7 @@ def test_each_export_has_an_example() -> None:
     assert sorted(name for name in EXPORTED if not EXAMPLES.get(name)) == []
 
 
-def test_examples_work(
+def test_docstring_examples_serve_requests_without_error(
     routers: dict[str, APIRouter], client: httpx.Client, greeting: str, asking: tuple[str, str]
 ) -> None:
     for name, router in routers.items():
@@ -149,7 +149,7 @@ def test_examples_work(
             assert "event: problem" not in response.text
 
 
-def test_old_names_warn_and_are_the_new_ones() -> None:
+def test_old_names_warn_and_return_new_objects() -> None:
     for old, new in passthrough.OLD_NAMES.items():
         with pytest.warns(DeprecationWarning, match=f"import {new} from passthrough"):
             assert getattr(passthrough, old) is getattr(passthrough, new)

@@ -64,7 +64,7 @@ def test_typed_values_arrive_in_a_task(send: Send) -> None:
     assert send({"inputs": INPUTS})["outputs"] == {"o0": ARRIVES}
 
 
-def test_values_read_differently_are_refused(send: Send) -> None:
+def test_input_that_task_reads_differently_is_refused(send: Send) -> None:
     for (name, *field), value in REFUSED:
         changed = {**INPUTS[name], field[0]: value} if field else value
         problem = send({"inputs": {**INPUTS, name: changed}})
@@ -72,7 +72,7 @@ def test_values_read_differently_are_refused(send: Send) -> None:
         assert [error["location"] for error in problem["errors"]] == [["inputs", name, *field]]
 
 
-def test_task_default_with_secret_must_be_given(client: httpx.Client) -> None:
+def test_input_with_secret_default_is_required(client: httpx.Client) -> None:
     assert client.get("/tasks/tests.unlock").json()["inputs"]["required"] == ["paper"]
     problem = client.post("/tasks/tests.unlock/runs", json={"inputs": {}}).json()
     assert [error["location"] for error in problem["errors"]] == [["inputs", "paper"]]
