@@ -21,7 +21,7 @@ FEATURES = {
     "page": ["app/page", "tests/test_page.py"],
     "agents": ["passthrough/agents", "tests/test_agents.py", "docs/agents.md"],
 }
-# Text in each line that belongs to a feature, and the files with such lines.
+# A line belongs to a feature if it contains this text. The files below have such lines.
 FEATURE_MARKS = {"page": b"`app/page", "agents": b"docs/agents.md"}
 FILES_WITH_FEATURE_LINES = (
     "app/main.py",

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
-HEADER = r"(?!(authorization|cookie)(?![^, ]))[-!#$%&'+.^_`|~0-9a-z]+"  # RFC 9110, 5.6.2
+# The name of an HTTP header (RFC 9110, 5.6.2), except Authorization and Cookie.
+HEADER = r"(?!(authorization|cookie)(?![^, ]))[-!#$%&'+.^_`|~0-9a-z]+"
 
 
 class Rule(NamedTuple):
-    """Valid answers to a question: a regular expression, and the same in words, as in the prompt."""
+    """The valid answers to a question, as a regular expression and in the words of the prompt."""
 
     valid: str
     words: str

@@ -1,4 +1,4 @@
-"""``make demo``: generate the default project in ``.demo/``, and run it with local Flyte."""
+"""``make demo``: generate the default project in ``.demo/``, and run the project."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def generate() -> None:
 
 
 def install(project: Path) -> Path:
-    """Install the project with development tools, and return the Python of the environment."""
+    """Install the project with development tools, and return the path of the new ``python``."""
     environment = project / ".venv"
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
@@ -64,7 +64,7 @@ def install(project: Path) -> Path:
 
 
 def main() -> NoReturn:
-    """Generate the project unless it exists, install it, and run it."""
+    """Generate the project unless it exists, and then install and run the project."""
     if PROJECT.exists():
         print(f"Using the existing {PROJECT}. Delete the folder to generate it again.", flush=True)
     else:

@@ -1,7 +1,8 @@
-"""Check which names of the installed flyte are missing for the app, and which names are new.
+"""Find names that the app needs and flyte lacks, and public names of flyte without a review.
 
-``python tools/flyte_names.py`` needs only flyte, so it works with any version.
-``make newest-flyte`` runs it with the newest. The exit code is 1 if there is something to do.
+``python tools/flyte_names.py`` needs only flyte, so the script works with any version of flyte.
+``make newest-flyte`` runs the script with the newest version. If the script finds such a name, the
+exit code is 1.
 """
 
 import ast
@@ -20,7 +21,10 @@ FUNCTIONS = ("build", "deploy", "rerun", "run", "serve", "with_runcontext")
 
 
 def table_in(file: str, name: str) -> dict[str, str]:
-    """Read a dictionary from a source file without importing the file; only strings are read."""
+    """Return a dictionary of a source file, without importing the file.
+
+    Values that are not literals become empty strings.
+    """
     for node in ast.parse((CALLS / file).read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             assert isinstance(node.value, ast.Dict)
@@ -31,7 +35,7 @@ def table_in(file: str, name: str) -> dict[str, str]:
 
 
 def needed() -> dict[str, str]:
-    """Return the names that the app uses or refuses, with the required parameters."""
+    """Return the names in flyte that the app uses or refuses, with the required parameters."""
     return table_in("sdk.py", "SDK_NAMES") | table_in("make_safe.py", "REFUSED")
 
 
@@ -72,7 +76,7 @@ def public() -> set[str]:
 
 
 def reviewed() -> dict[str, str]:
-    """Return the public names that have been reviewed, with the result."""
+    """Return the public names that have been reviewed, with the result of the review."""
     table = data("flyte_remote")
     refused = (name.removeprefix("flyte.remote:") for name in table_in("make_safe.py", "REFUSED"))
     differing = [name for row in table["rows"] for name in row["names"]]

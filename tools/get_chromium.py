@@ -1,8 +1,8 @@
 """Install Chromium for the tests of the web UI if it is missing.
 
 Installation needs root and Debian's package, because a browser is too large to unpack into the
-Python environment. Without a browser, the tests are skipped, and the reason says so. The headless
-package needs a third of the CPU time.
+Python environment. Without a browser, the tests are skipped, and the reason says so. The package
+of the headless browser needs only a third of the full browser's CPU time.
 """
 
 import os

@@ -2,10 +2,10 @@
 
 Usage: python tools/mutants.py [function ...]
 
-mutmut creates the mutants. For each mutant, a fork of this process runs pytest, without the tests
-that start servers. Forks need Linux or macOS; they save the imports. Tests that failed before run
-first. The command prints the surviving mutants, some of which are equivalent to the original, and
-fails if their share exceeds `SURVIVORS`.
+mutmut creates the mutants. For each mutant, a fork of this process runs pytest, except the tests
+that start servers. Forks need Linux or macOS, and save the time for imports. Tests that failed for
+an earlier mutant run first. The command prints the surviving mutants, and fails if the share of
+survivors exceeds `SURVIVORS`. Some survivors are equivalent to the original code.
 """
 
 import difflib
@@ -36,7 +36,7 @@ SECONDS = 120
 
 
 def mutants(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield a description (function and diff) and the source of each mutant."""
+    """Yield a description and the source of each mutant. The description has function and diff."""
     source = MIDDLEWARE.read_text("utf-8")
     module, mutations, *_ = create_mutations(str(MIDDLEWARE), source)
     for mutation in mutations:

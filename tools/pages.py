@@ -1,6 +1,6 @@
 """Generate tables of Markdown pages from code, and from the data in ``docs/tables/``.
 
-Tests use the code and the data, not the pages. A generated table stands between
+Tests read the code and the data, but not the pages. A generated table stands between
 ``<!-- made by tools/pages.py: NAME -->`` and ``<!-- end -->``. ``python tools/pages.py`` updates
 all tables; a test fails if a table is not current.
 """
@@ -137,7 +137,7 @@ def values() -> str:
 
 
 def first_deployment() -> str:
-    """Return the table of messages of a first deployment."""
+    """Return the table of messages that a first deployment may print."""
     rows = data("first_deployment")["rows"]
     return table("| message | meaning | what to do |", (tuple(row.values()) for row in rows))
 
@@ -176,19 +176,19 @@ def sdk_findings() -> str:
 
 
 def works_with() -> str:
-    """Return the table of versions that the middleware supports."""
+    """Return the table of Python and package versions that the middleware supports."""
     rows = (tuple(row.values()) for row in data("copying")["works_with"])
     return table("| Supported | from | to |", rows)
 
 
 def versions() -> str:
-    """Return the table of versions of the middleware with hashes."""
+    """Return the table of the middleware's versions, each with the hash of the file."""
     rows = ((row["version"], code(row["sha256"])) for row in data("copying")["versions"])
     return table("| Version | SHA-256 |", rows)
 
 
 def webhook() -> str:
-    """Return the table of equivalents for the operations of the SDK's webhook app."""
+    """Return the table of the SDK's webhook operations, with their equivalents in this app."""
     rows = (
         (", ".join(map(code, row["operations"])), row["here"]) for row in data("webhook")["rows"]
     )

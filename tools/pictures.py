@@ -1,4 +1,4 @@
-"""``make pictures``: run ``make demo``, and take the screenshot of two users in README.md."""
+"""``make pictures``: run ``make demo``, and take the screenshot that README.md shows."""
 
 import base64
 import signal
@@ -19,7 +19,7 @@ def photograph_two_people(links: dict[str, str]) -> None:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         size = ViewportSize(width=760, height=808)
         alice, bob = (browser.new_page(viewport=size, locale="en-GB") for _ in range(2))
-        bob.goto(links["bob"])  # and starts a run, so that Flyte knows his name
+        bob.goto(links["bob"])  # bob must start a run, so that Flyte knows bob's name
         bob.get_by_role("link", name="greet").click()
         bob.get_by_role("textbox").fill("Bob")
         bob.get_by_role("button", name="Run", exact=True).click()

@@ -22,8 +22,8 @@ def tracked_files(root: Path = ROOT) -> list[Path]:
 def copy_template(destination: Path) -> Path:
     """Copy the files that cookiecutter needs to ``destination``, and return ``destination``.
 
-    Cookiecutter copies every file, so in a working copy also caches such as ``__pycache__``, which
-    a clone does not have.
+    Cookiecutter copies every file. This function omits caches such as ``__pycache__``, which a
+    working copy contains and a new clone does not.
     """
     parts = {"cookiecutter.json", "hooks", "{{cookiecutter.project_slug}}"}
     for path in tracked_files():

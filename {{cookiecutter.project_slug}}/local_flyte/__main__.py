@@ -1,7 +1,7 @@
 """``python -m local_flyte``: run the app and a local Flyte server until Ctrl-C.
 
-With ``--flyte``, the app uses the Flyte of a config file. With files, the server runs without an
-app, for the tasks in the files.
+With ``--flyte``, the app uses the Flyte that a config file names, and no local Flyte server runs.
+With files as arguments, the command runs no app, and the server executes the tasks in the files.
 """
 
 import argparse
@@ -37,14 +37,14 @@ PORT = 8080
 CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another port, or 0 for a free one."
 READY_SECONDS = 180
 STOP_SECONDS = 5
-# Maximum sleep. The system may deliver a signal to another thread, which does not wake the main
-# thread, where Python handles signals.
+# Maximum sleep of the main thread. Python handles signals in the main thread, and the operating
+# system may deliver a signal to another thread without waking the main thread.
 WAKE_SECONDS = 0.2
-TOKEN_SECONDS = 60  # between two reads of the user's token
+TOKEN_SECONDS = 60  # interval for reading the user's token again
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until a signal, and return 0; return 1 if the app or the server did not start."""
+    """Run until a signal arrives, and return 0. If the app or server does not start, return 1."""
     about = "Run the app and a local Flyte server, which has users and executes your tasks."
     parser = argparse.ArgumentParser("local-flyte", description=about)
     files = "run the tasks in this file, without an app; changes of the file are deployed"
@@ -87,9 +87,9 @@ class _Flyte(NamedTuple):
     people: Sequence[Person]
     token_file: str | None
     banner: Callable[..., str]
-    """Returns the banner for the URL and the paths of the app, and the sign-in secret."""
+    """Function that makes the banner from the app's URL, the app's paths and the sign-in secret."""
     poll: Callable[[], None]
-    """Called every ``WAKE_SECONDS`` while the app runs."""
+    """Function to call every ``WAKE_SECONDS`` while the app runs."""
 
 
 def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
@@ -100,14 +100,14 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if options.files:
         listener.close()
     start = _remote_flyte if options.flyte else _local_flyte
-    flyte = start(options, stack)  # raises for invalid settings, also for ignored ones
+    flyte = start(options, stack)  # raises RuntimeError for an invalid setting, even an unused one
     if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
         print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     print("Starting the app…", flush=True)
     secret = secrets.token_urlsafe(24)
     environment = {
         "DO_NOT_TRACK": "1",
-        "ACCESS_LOG": "off",  # so that the banner stays visible
+        "ACCESS_LOG": "off",  # an access log would scroll the banner away
         **{f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()},
         **inherited_environment(),
         **flyte.variables,
@@ -187,7 +187,7 @@ def _settings() -> Settings:
 
 
 def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
-    """Register the tasks of ``files``; without files, those of ``deployment.py``; return names."""
+    """Register the tasks of ``files`` (default: ``deployment.py``), and return the task names."""
     for file in files:
         local_flyte.deploy(Path.cwd(), str(file), None)
     return [] if files else local_flyte.register(Path.cwd())
@@ -218,7 +218,7 @@ def _stop(*_: object) -> None:
 
 
 def _listen(port: int | None) -> socket.socket:
-    """Listen on ``port``; with None, on the default port or, if it is in use, on a free one."""
+    """Listen on ``port``, or by default on port 8080, or on a free port if 8080 is in use."""
     try:
         return listen(PORT if port is None else port)
     except OSError as error:
@@ -234,8 +234,8 @@ def _app(
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno()), "--log-level", "warning"]
     command += ["--reload", "--reload-dir", PACKAGE]
-    # The app gets its own process group, so that Ctrl-C reaches only this process, which then
-    # ends the app with all child processes.
+    # The app gets a separate process group, so Ctrl-C reaches only this process. On Ctrl-C, this
+    # process ends the app and all child processes of the app.
     app = subprocess.Popen(
         command,
         env=environment,
@@ -254,7 +254,7 @@ def _app(
 
 
 def _paths(app: subprocess.Popen[bytes], url: str) -> list[str]:
-    """Wait until the app responds, and return the paths of the OpenAPI document."""
+    """Wait until the app responds, and return the paths in the app's OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:

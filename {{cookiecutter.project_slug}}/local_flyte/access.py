@@ -1,8 +1,8 @@
-"""Authentication and authorization of calls, and calls that fail on purpose.
+"""Authentication and authorization of calls, and faults that tests inject into calls.
 
 The gateway finds the caller with a function of ``people.py``. An interceptor in front of every
 service checks the right that a method needs, so services check no rights. Rights depend on the
-user, never on who started a run.
+caller, never on the user who started a run.
 """
 
 import asyncio
@@ -22,16 +22,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .people import Mode, Person
 
-MAX_RECEIVED = 10_000  # recorded calls, with credentials; the oldest are dropped
-LOCKSTEP_SECONDS = 5.0  # maximum, because a held caller may hold a lock that another one needs
+MAX_RECEIVED = 10_000  # maximum number of recorded calls; the server drops the oldest
+# Maximum wait in a lockstep. A waiting caller may hold a lock that another caller needs.
+LOCKSTEP_SECONDS = 5.0
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
 Context = RequestContext[Any, Any]
-"""The second argument of each service method; few methods use it."""
+"""Type of the second argument of each service method. Few methods use the argument."""
 
 CALLER: ContextVar[Person | None] = ContextVar("caller")
-"""The user who makes the current call; None without valid credentials."""
+"""The user who makes the current call; None if the credentials are missing or invalid."""
 CALL: ContextVar["ReceivedCall"] = ContextVar("call")
 """The current call."""
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
@@ -39,7 +40,7 @@ NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 STREAM = "application/connect+"
 """Prefix of the content type of streams, in the Connect protocol."""
 CHUNKED_BYTES = 2048
-"""Responses of at least this size are sent chunked, as Go's HTTP server does."""
+"""Responses of at least this size, in bytes, are chunked. Go's HTTP server uses the same size."""
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """Prefixes of methods that only read. All other methods need the right to run."""
 
@@ -59,7 +60,7 @@ def require(item: Item | None, description: str) -> Item:
 
 
 def key_of(id_: Any) -> tuple[str, str, str]:
-    """Return project, domain and name. The organization is omitted, because the SDK invents it."""
+    """Return project, domain and name. Omit the organization, because the SDK invents one."""
     return id_.project, id_.domain, id_.name
 
 
@@ -69,14 +70,14 @@ def invalid(message: str) -> ConnectError:
 
 
 class Lockstep:
-    """Holds the n-th call of each of some callers until all of them have made n calls."""
+    """Holds the n-th call of each named caller until all named callers have made n calls."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._call_counts = dict.fromkeys(names, 0)
         self._changed = asyncio.Condition()
 
     async def wait(self, caller: Person | None) -> None:
-        """Count a call, and hold it until each other caller has made the same number of calls."""
+        """Count a call of a named caller, and wait until the others have made as many calls."""
         async with self._changed:
             if caller is None or caller.name not in self._call_counts:
                 return
@@ -86,20 +87,20 @@ class Lockstep:
                 async with asyncio.timeout(LOCKSTEP_SECONDS):
                     await self._changed.wait_for(lambda: self._is_next(number))
             except TimeoutError:
-                self._call_counts.clear()  # stop waiting
+                self._call_counts.clear()  # end the lockstep for all callers
 
     def _is_next(self, number: int) -> bool:
         return all(count >= number for count in self._call_counts.values())
 
     async def leave(self, name: str) -> None:
-        """Stop waiting for a caller after the last call."""
+        """Remove a caller after the last call, so that the other callers wait no longer."""
         async with self._changed:
             self._call_counts.pop(name, None)
             self._changed.notify_all()
 
 
 class Faults:
-    """Makes calls fail or hang on purpose, by method name."""
+    """Makes calls of a method fail or hang, for tests."""
 
     def __init__(self) -> None:
         self.lockstep = Lockstep()
@@ -107,7 +108,7 @@ class Faults:
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
 
     def fail(self, method: str, error: ConnectError, times: int, after: int) -> None:
-        """Make the next ``times`` calls fail with ``error``, each after ``after`` messages."""
+        """Make the next ``times`` calls raise ``error`` after they have sent ``after`` messages."""
         self._errors[method] = after, deque([error] * times)
 
     def hold(self, method: str, after: int) -> None:
@@ -130,7 +131,7 @@ class Faults:
             await released.wait()
 
     def check(self, method: str, message_count: int = 0) -> None:
-        """Raise the error for the next call of ``method``, if there is one."""
+        """Raise the next error for ``method``, if one is due after ``message_count`` messages."""
         after, errors = self._errors.get(method, (0, None))
         if errors and message_count >= after:
             raise errors.popleft()
@@ -192,15 +193,15 @@ class Access:
 
 @dataclass(frozen=True)
 class ReceivedCall:
-    """A received call, authorized or not."""
+    """A call that the server has received, even if it was not authorized."""
 
     method: str
     headers: Mapping[str, str] = field(repr=False)
     """Headers by lower-case name. ``repr`` omits them, because they contain credentials."""
     person: Person | None
-    """The user whom the credentials belong to; None without valid credentials."""
+    """The user with these credentials; None if the credentials are missing or invalid."""
     messages: deque[Any] = field(repr=False)
-    """The request and the responses so far, if `LocalFlyte.keep_messages` was set."""
+    """The request, and the responses sent so far. Empty unless `LocalFlyte.keep_messages` is on."""
 
 
 class Gateway:
@@ -209,11 +210,11 @@ class Gateway:
     def __init__(
         self, find: Callable[[Mapping[str, str]], Person | None], services: Mapping[str, ASGIApp]
     ) -> None:
-        """Serve ``services``, by path; ``find`` returns the user for the headers of a call."""
+        """Route calls by path to ``services``. ``find`` returns the user for a call's headers."""
         self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
         self.keep_messages = False
         self.open_calls: Counter[str] = Counter()
-        """Number of open calls by method, such as ``WatchActionDetails``, and by request id."""
+        """Number of open calls, by method (such as ``WatchActionDetails``) and by request id."""
         self._find = find
         self._services = services
 
@@ -231,7 +232,7 @@ class Gateway:
         CALLER.set(caller)
         CALL.set(call)
         if (application := self._services.get(f"/{service}")) is None:
-            # Clients of streams read only the status: Connect maps 404 to "unimplemented".
+            # A stream's client reads only the HTTP status. Connect maps 404 to "unimplemented".
             message = f"{service}/{method} is not part of the local Flyte server"
             response = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
             await response(scope, receive, send)
@@ -245,7 +246,7 @@ class Gateway:
 
 
 def _with_content_length(send: Send) -> Send:
-    """Add Content-Length to a small unary response, as the real Flyte's Go server does."""
+    """Add Content-Length to a small unary response, because the real Flyte sends the header."""
     start: Message | None = None
 
     async def send_with_length(message: Message) -> None:
@@ -267,7 +268,7 @@ def _with_content_length(send: Send) -> Send:
 
 
 async def _respond(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run ``application`` for one call, and cancel it when the client disconnects.
+    """Run ``application`` for one call, and cancel the call when the client disconnects.
 
     The Connect server alone would notice a disconnect only at the next message that it sends.
     """

@@ -33,7 +33,7 @@ def now() -> Timestamp:
 
 
 class Signal:
-    """A recurring event that several tasks can wait for."""
+    """A recurring event that several asyncio tasks can wait for."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -51,24 +51,25 @@ class Signal:
 
 @dataclass
 class Pod:
-    """The container of one attempt, with the log, which is lost when the pod is deleted."""
+    """The container of one attempt. The log of the container is deleted with the pod."""
 
     running: bool = True
     log: list[payload_pb2.LogLine] = field(default_factory=list)
 
     def write(self, line: str) -> None:
-        """Add a line, which includes the line break, to the log."""
+        """Add ``line`` to the log. The line includes the line break."""
         user = payload_pb2.LogLineOriginator.USER
         self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
 
 
 @dataclass
 class Action:
-    """One execution of a task, a condition, or a trace (which is reported after its end).
+    """One execution of a task, a condition or a trace. A trace is recorded after its end.
 
-    Like the real Flyte, this class stores the state twice. ``details.attempts`` holds the events of
-    the executor; an attempt that was retried has no end and no error. ``details.status`` is the
-    database record, which an abort changes before the executor reports an event.
+    Like the real Flyte, this class stores the state twice. ``details.attempts`` holds the events
+    that the executor has reported. There, a retried attempt has neither an end nor an error.
+    ``details.status`` is the database record. An abort changes the record at once, and the executor
+    reports the abort later.
     """
 
     details: run_definition_pb2.ActionDetails
@@ -85,12 +86,12 @@ class Action:
     """URI of the outputs, if they are not in the folder of the latest attempt."""
     error: execution_pb2.ExecutionError | None = None
     answer: literals_pb2.Literal | None = None
-    """Answer to a condition. The parent action receives the answer before it is recorded."""
+    """Answer to a condition. The parent action receives the answer before the API returns it."""
     pods: dict[int, Pod] = field(default_factory=dict)
     """Pods that still exist, by attempt."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
-    """Number of notifications to watchers: two per status."""
+    """Number of notifications to watchers. Each reported phase causes two notifications."""
 
     def __post_init__(self) -> None:
         self.details.status.attempts = 1
@@ -126,7 +127,7 @@ class Action:
 
     @property
     def output_uri(self) -> str:
-        """URI of the outputs for the parent action. A task has a folder, and a trace has a file."""
+        """URI of the outputs for the parent action: a folder for a task, or a file for a trace."""
         return self.stored_at or str(self.outputs)
 
     @property
@@ -166,7 +167,7 @@ class Action:
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
 
     def abort(self, reason: str) -> None:
-        """Set the status to aborted, even after the end. The executor reports the end later."""
+        """Set the status to aborted, even after the end. The executor reports the abort later."""
         self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
@@ -179,7 +180,7 @@ class Action:
         if not attempts or attempts[-1].attempt != self.attempt:
             new = attempts.add(attempt=self.attempt, start_time=moment)
             new.outputs.output_uri = str(self.outputs / "outputs.pb")
-            new.outputs.report_uri = str(self.outputs / "report.html")  # also without a report
+            new.outputs.report_uri = str(self.outputs / "report.html")  # even if no report exists
         attempt = attempts[-1]
         transitions = attempt.phase_transitions
         if phase not in [transition.phase for transition in transitions]:
@@ -193,7 +194,7 @@ class Action:
             attempt.end_time.CopyFrom(moment)
 
     def set_status(self, phase: phase_pb2.ActionPhase) -> None:
-        """Change the database record, and notify watchers. Earlier phases are ignored."""
+        """Change the database record, and notify watchers. Ignore a phase that comes earlier."""
         self.updated_at, status = now(), self.details.status
         ends_pause = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
         if status.phase <= phase or status.phase in _MAY_CHANGE or ends_pause:
@@ -203,7 +204,7 @@ class Action:
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
         if self.details.attempts or self.details.HasField("condition"):
-            status.start_time.nanos = 0  # time of the Kubernetes resource
+            status.start_time.nanos = 0  # the time of a Kubernetes resource is in seconds
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
             milliseconds = status.end_time.ToMilliseconds() - status.start_time.ToMilliseconds()
@@ -228,7 +229,7 @@ class Run:
 
     @property
     def asks(self) -> bool:
-        """Whether a condition of the run waits for an answer, also if the run has failed."""
+        """Whether a condition of the run waits for an answer. This includes failed runs."""
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:
@@ -265,7 +266,7 @@ class Runs:
     """All runs by project, domain and name."""
 
     def __init__(self, *, recovers: bool) -> None:
-        """Create the store. Without ``recovers``, as in open-source Flyte, all actions rerun."""
+        """Create the store. If ``recovers`` is false (open-source Flyte), all actions rerun."""
         self._recovers = recovers
         self._runs: dict[tuple[str, str, str], Run] = {}
 
@@ -273,7 +274,7 @@ class Runs:
         return iter(tuple(self._runs.values()))
 
     def add(self, run: Run) -> Run:
-        """Store a new run, or return the existing one with its name."""
+        """Store and return a new run. If the name is in use, return the existing run instead."""
         return self._runs.setdefault(key_of(run.id), run)
 
     def copy(self, source: Run, name: str, owner: Person) -> None:
@@ -295,7 +296,7 @@ class Runs:
         del self._runs[key_of(run.id)]
 
     def recovered(self, run: Run, name: str) -> Action | None:
-        """Return the succeeded action to reuse if the run recovers another run, or None."""
+        """If the run recovers another run, return the succeeded action to reuse; otherwise None."""
         relation = run.spec.relation
         if not self._recovers or relation.relation_type != common_run_pb2.RELATION_TYPE_RECOVER:
             return None
@@ -304,7 +305,7 @@ class Runs:
         return action if action is not None and action.phase in SUCCESSFUL else None
 
     def delete_pods(self) -> None:
-        """Delete the pods that have ended."""
+        """Delete the ended pods of all runs."""
         for action in (action for run in self for action in run.actions.values()):
             action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
 

@@ -1,8 +1,8 @@
 """AppService: deployed apps, and the processes that serve them.
 
-A cluster has a proxy in front of an app; this server has none. So there is no sign-in, no scaling
-(always one replica), and no rolling update (the old revision is killed before the new one starts).
-An app must take the port from the SDK, as a FastAPIAppEnvironment does, not from a custom command.
+A cluster has a proxy in front of an app, but this server has none. Therefore an app has no sign-in,
+always runs as one replica, and is killed before the process of a new revision starts. An app must
+take the port from the SDK, as a FastAPIAppEnvironment does, and not from a custom command.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ POLL_SECONDS = 0.02
 def other_port(port: int) -> dict[str, str]:
     """Return variables that make the SDK serve an app on ``port``.
 
-    The variables are made for a development cluster, where apps also share the ports of the host.
+    The SDK defines the variables for a development cluster, where apps also share the host's ports.
     """
     return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
 
 
 def free_port() -> int:
-    """Return a free port below 32768, where the system starts to choose ports by itself."""
+    """Return a free port below 32768, which is the first port that Linux assigns by itself."""
     while True:
         port = 16_384 + secrets.randbelow(16_384)
         with contextlib.suppress(OSError), socket.create_server((HOST, port)):
@@ -53,7 +53,7 @@ class App:
     state: app_definition_pb2.App
     """The state that the API returns."""
     port: int = field(default_factory=free_port)
-    """Port that the process of every revision listens on."""
+    """Port that the process listens on, in every revision."""
     tls_port: int = field(default_factory=free_port)
     """Public port, with TLS."""
     process: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class App:
 
     @property
     def url(self) -> str:
-        """URL without TLS, and without a sign-in proxy."""
+        """URL of the port without TLS. No sign-in proxy is in front of the port."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -103,7 +103,7 @@ class AppService(app_service_connect.AppService):
         return require(self._apps.get(key_of(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
-        """Deploy an app, for the first time or again."""
+        """Deploy an app, and replace an existing app with the same name."""
         request.app.metadata.revision = 0  # Flyte does not count revisions
         app = self._apps.setdefault(key_of(request.app.metadata.id), App(request.app))
         app.state.status.ingress.public_url = f"https://{HOST}:{app.tls_port}"
@@ -114,13 +114,13 @@ class AppService(app_service_connect.AppService):
         return pb.GetResponse(app=self.find(request.app_id).state)
 
     async def update(self, request: pb.UpdateRequest, ctx: Context) -> pb.UpdateResponse:
-        """Deploy an app again, stop it or start it. Each update creates a revision."""
+        """Deploy an existing app again, stop the app or start the app."""
         app = self.find(request.app.metadata.id)
         await self._replace(app, request.app.spec)
         return pb.UpdateResponse(app=app.state)
 
     async def delete(self, request: pb.DeleteRequest, ctx: Context) -> pb.DeleteResponse:
-        """Delete an app. A missing app is no error."""
+        """Delete an app. If the app is missing, the call succeeds."""
         if (app := self._apps.pop(key_of(request.app_id), None)) is not None:
             await self._end(app)
         return pb.DeleteResponse()
@@ -132,7 +132,7 @@ class AppService(app_service_connect.AppService):
         return pb.ListResponse(apps=apps)
 
     async def _replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
-        """Apply a new spec. The spec may stop the app."""
+        """Apply a new spec, which starts or stops the app."""
         await self._end(app)
         app.state.spec.CopyFrom(spec)
         app.log.clear()

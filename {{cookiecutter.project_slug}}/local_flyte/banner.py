@@ -59,7 +59,7 @@ def app_banner(
         _flyte_commands(local_flyte, "alice"),
         _lines("Deploy the app to this Flyte server:", [deploy]),
         f"To call the deployed app with curl, add: --cacert {local_flyte.ca_file}",
-        to_open,  # repeated, because the first one has scrolled away
+        to_open,  # repeat the link, because the first link has scrolled away
     ]
     return _joined(parts)
 
@@ -79,7 +79,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
 
 
 def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) -> str:
-    """Return the banner of an app that uses the Flyte at the endpoint in a config file."""
+    """Return the banner of an app that uses the Flyte server in a config file."""
     to_open = choice(url, secret) if remote.has_authentication else url
     about = f"Open       {to_open}\nAPI docs   {url}/docs\nFlyte      {remote.endpoint}"
     note = AS_YOU if remote.has_authentication else "All callers are anonymous there."
@@ -87,7 +87,7 @@ def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) ->
 
 
 def _flyte_commands(local_flyte: LocalFlyte, *users: str) -> str:
-    """Return ``flyte`` commands for the named users, which first change to the project folder."""
+    """Return a ``cd`` command to the project folder, and ``flyte`` commands for the users."""
     lines = [f"cd {shlex.quote(str(Path.cwd()))}"]
     lines += [f"{flyte_command(local_flyte, name)} get run" for name in users]
     return _lines(f"Flyte's own command line, as {', '.join(users)}:", lines)

@@ -1,4 +1,4 @@
-"""Configuration of the clients of a Flyte: the ``flyte`` command, apps and running tasks."""
+"""Configuration of Flyte clients: the ``flyte`` command, apps and running tasks."""
 
 import json
 import os
@@ -62,8 +62,8 @@ def inherited_environment() -> dict[str, str]:
 
 
 def short_traceback(error: BaseException) -> str:
-    """Return a traceback with only the frames of the project, then the location and the error."""
-    if isinstance(error, SystemExit):  # a message, such as which setting is wrong
+    """Return a traceback that contains only the frames of the project, and ends with the error."""
+    if isinstance(error, SystemExit):  # its text may name an invalid setting
         return str(error)
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if _is_own(frame.filename)]
@@ -82,7 +82,7 @@ def _is_own(file: str) -> bool:
 
 
 def write(file: Path, text: str) -> Path:
-    """Replace a file atomically, because clients may be reading it; only this user may read it."""
+    """Replace a file atomically, because clients may read it. Only this user may read the file."""
     partial = file.with_name(f"{file.name}.{threading.get_ident()}")
     partial.touch(mode=0o600)
     partial.write_text(text, "utf-8")
@@ -90,7 +90,7 @@ def write(file: Path, text: str) -> Path:
 
 
 class Clients:
-    """Creates the configuration that any Flyte needs: config files and environment variables."""
+    """Creates the config files and environment variables with which clients call a Flyte server."""
 
     home: Path
     """Folder for keys, configuration and data, which only this user may read."""
@@ -162,7 +162,7 @@ class Clients:
     def deploy(self, root: Path, file: str = "deployment.py", env: str | None = "task_env") -> str:
         """Run ``flyte deploy`` in ``root`` as alice, and return the output.
 
-        Without ``env``, it deploys all environments.
+        If ``env`` is None, the command deploys all environments.
 
         Raises:
             RuntimeError: The command failed; the message contains the output.
@@ -204,10 +204,11 @@ class Clients:
 
 
 class RemoteFlyte:
-    """The Flyte server in a config file of the ``flyte`` command, for an app on this machine.
+    """A remote Flyte server, read from a config file of the ``flyte`` command.
 
-    Each browser request to the app carries the token of the user whom the config signs in. The
-    token comes from public commands: ``flyte whoami`` and ``keyring``.
+    The app runs on this machine. Each browser request to the app carries the token of the user whom
+    the config signs in. ``flyte whoami`` and ``keyring``, or a command in the config, supply the
+    token.
     """
 
     def __init__(self, file: Path) -> None:
@@ -225,7 +226,7 @@ class RemoteFlyte:
 
     @property
     def has_authentication(self) -> bool:
-        """Whether callers are authenticated. Without TLS, as in the devbox, all are anonymous."""
+        """Whether Flyte authenticates callers. If the server has no TLS, all are anonymous."""
         return not self._platform.insecure
 
     def environment(self) -> dict[str, str]:
@@ -241,13 +242,13 @@ class RemoteFlyte:
         return {name: value for name, value in values.items() if value}
 
     def token(self) -> str:
-        """Return the user's token, or raise RuntimeError; ``flyte`` may ask the user to sign in."""
+        """Return the user's token, or raise RuntimeError. ``flyte`` may ask the user to sign in."""
         command = self._platform.command
         if not command:
             programs = Path(sys.executable).parent
             whoami = [str(programs / "flyte"), "-c", str(self._file), "whoami"]
-            # The first call prints the user, a request to sign in, or the reason of a failure to
-            # standard output. Standard error contains only a stack trace.
+            # The first `flyte whoami` writes one of three things to standard output: the user, a
+            # request to sign in, or an error. Standard error contains only a stack trace.
             stdout = None if not self._is_signed_in else subprocess.DEVNULL
             self._run(whoami, stdout, subprocess.DEVNULL)
             self._is_signed_in = True

@@ -27,9 +27,9 @@ from .tasks import ProjectService
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE_BYTES = 2 * 2**20  # maximum size of inputs or outputs in a response
-EXPIRY_SECONDS = 3600  # in responses; in fact, signed URLs stay valid until the server stops
+EXPIRY_SECONDS = 3600  # reported only; signed URLs stay valid until the server stops
 UNQUOTED = "/$&+,:;=@!'()*[]"  # characters of a path that Go does not percent-encode
-MAX_LOG_LINES = 1000  # in one message
+MAX_LOG_LINES = 1000  # maximum number of log lines in one message
 
 
 class Storage:
@@ -75,13 +75,13 @@ class Storage:
         return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request for a signed URL. Other URLs get 403, and the body is not read."""
+        """Serve a request for a signed URL. For other URLs, send 403 without reading the body."""
         request = Request(scope, receive)
         response = Response()
         if (path := self._signed.get(f"{request.method} {request.url.path}")) is None:
             response.status_code = 403
         elif request.method == "GET":
-            # A real object store has a separate origin. This one shares the host with the app.
+            # A real object store has a separate origin. This object store shares the app's host.
             sandbox = {"Content-Security-Policy": "sandbox allow-scripts"}
             response = FileResponse(path, media_type="text/html", headers=sandbox)
         else:
@@ -112,8 +112,9 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         folder = self._storage.uploads(request.project, request.domain)
         response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", folder / path),
-            # As in Flyte, the path is percent-encoded, but the object's name is not. So a task does
-            # not find a file whose name the encoding changes. File.open() accepts no file:// URI.
+            # Like the real Flyte, encode the path here, although the object's name is not encoded.
+            # So a task does not find a file whose name the encoding changes. The URI has no
+            # file:// scheme, because File.open() rejects such URIs.
             native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )

@@ -1,8 +1,8 @@
 """Execution of actions. Tasks run in processes; conditions wait for a user's answer.
 
-A task runs in the program ``a0`` of the SDK, with the arguments that a Flyte cluster uses. There is
-no scheduler, so there are no queue, cache, timeouts or resource requests. An attempt that ends
-without a result fails at once; the real executor would retry it three times.
+The SDK's program ``a0`` runs each task, with the arguments that a Flyte cluster uses. This server
+has no scheduler, so it ignores queues, caches, timeouts and resource requests of tasks. If an
+attempt ends without a result, the action fails at once; the real executor would retry three times.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from .people import Person
 from .processes import DONE, Containers, substituted
 from .secret_service import SecretError, SecretService
 
-ORG = "local"  # organization in the environment of tasks; API responses omit it
-TAIL = 20  # number of log lines to quote if a process reports no error
-RECORD_LAG_SECONDS = 0.1  # delay before an answer is in the API; the task gets it at once
-RECORDING = "RecordAnswer"  # pass to LocalFlyte.hang to keep answers out of the API
+ORG = "local"  # organization in the environment of tasks; API responses contain none
+TAIL = 20  # number of log lines to quote if a process fails without reporting an error
+RECORD_LAG_SECONDS = 0.1  # delay until the API returns an answer; the task gets it at once
+RECORDING = "RecordAnswer"  # name for `LocalFlyte.hang`, to delay answers in the API
 
 _PAUSED = phase_pb2.ACTION_PHASE_PAUSED
 _KINDS = {
@@ -36,7 +36,7 @@ _KINDS = {
     "float_value": ("float_value", types_pb2.FLOAT),
     "string_value": ("string_value", types_pb2.STRING),
 }
-"""For each payload field of a request: the field of the primitive, and the type."""
+"""Maps the payload field of an answer to the field of the primitive, and to the type."""
 
 
 @dataclass(eq=False)
@@ -72,13 +72,12 @@ class Executor:
     def abort(self, run: Run, action: Action, reason: str) -> None:
         """Set ``action`` to aborted, even after the end, and stop all actions below it.
 
-        Conditions below ``action`` are aborted, too. Otherwise a failure of ``action`` would leave
-        them paused.
+        The conditions below ``action`` are set to aborted. Otherwise they would stay paused.
         """
         action.abort(reason)
         self._cancel(run, action)
         for member in (action, *run.descendants(action.name)):
-            if id(member) not in self._running:  # for a running one, `_report_end` clears the pods
+            if id(member) not in self._running:  # `_report_end` clears the pods of a running action
                 member.pods.clear()
             if member.phase == _PAUSED:
                 member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
@@ -117,7 +116,7 @@ class Executor:
             self._cancel(run, child)
 
     async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
-        """Run the container of the action until the process ends; return the error or None."""
+        """Run the action's container until the process ends. Return the error, or None."""
         action.enter(phase_pb2.ACTION_PHASE_QUEUED)
         action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
         template = action.details.task.task_template
@@ -164,7 +163,7 @@ class Executor:
 
 @dataclass(eq=False)
 class Conditions:
-    """Pauses conditions until an answer or a timeout."""
+    """Pauses each condition until a user answers or the timeout ends."""
 
     _faults: Faults
     _recording: set[asyncio.Task[None]] = field(default_factory=set)
@@ -184,7 +183,7 @@ class Conditions:
     def signal(
         self, action: Action, payload: run_service_pb2.EventPayload, caller: Person | None
     ) -> None:
-        """Answer a condition as ``caller``. Repeating the same answer has no effect."""
+        """Answer a condition as ``caller``. Another call with the same answer has no effect."""
         if (payload_field := payload.WhichOneof("value")) is None:
             raise invalid("signal value must be a concrete bool/int/float/str literal")
         answer, (field, kind) = literals_pb2.Literal(), _KINDS[payload_field]
@@ -249,7 +248,7 @@ def _action_environment(action: Action) -> dict[str, str]:
 def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError | None:
     """Return the error of an attempt, or None after success."""
     document = action.outputs / "error.pb"
-    if document.exists():  # a0 exits with 0 also after an error
+    if document.exists():  # a0 exits with 0 even after an error
         error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error
         return execution_pb2.ExecutionError(
             code=error.code, message=error.message, kind=error.origin, recoverability=error.kind

@@ -1,7 +1,7 @@
-"""Runs the app in a new process without earlier requests, for tests of shared state.
+"""Runs the app in a new process, which has served no request yet, for tests of shared state.
 
-The process prints the URL of the app. After each request, it prints one line of JSON with the
-identifier of the request, and the output and log of the request.
+The process prints the URL of the app. After each request, the process prints one line of JSON that
+contains the request's identifier, output and log.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .testing import serving
 
-WORK_SECONDS = 2.0  # maximum time for tasks that outlive a request, before the report
+WORK_SECONDS = 2.0  # maximum wait for tasks that a request started, before the report
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 
 
@@ -34,7 +34,7 @@ class FreshApp:
         self.url = self._next_line()
 
     def output(self, request_id: str) -> str:
-        """Wait until a request has ended, and return the output and log of the request."""
+        """Wait until the request has ended, and return its output and log."""
         while request_id not in self._outputs:
             self._outputs.update([json.loads(self._next_line())])
         return self._outputs.pop(request_id)
@@ -47,27 +47,27 @@ class FreshApp:
 
 @contextmanager
 def fresh_app(folder: Path) -> Iterator[FreshApp]:
-    """Serve the project in a folder during the block, with the environment of this process."""
+    """Serve the project in ``folder`` during the block, with this process's environment."""
     command = [sys.executable, "-m", __name__]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
-        yield FreshApp(process)  # the process ends when its standard input is closed
+        yield FreshApp(process)  # afterwards, `Popen` closes standard input, which ends the process
 
 
 class Output(TextIOBase):
-    """Stores printed text by the request whose context is active."""
+    """Stores printed text under the identifier of the request that printed the text."""
 
     def __init__(self) -> None:
         self.texts = defaultdict[str, str](str)
 
     def write(self, text: str) -> int:
-        """Store a text."""
+        """Store printed text."""
         self.texts[REQUEST.get()] += text
         return len(text)
 
 
 class ReportingMiddleware:
-    """Reports each request after the end of the request and of all tasks that it started."""
+    """Reports a request when the request and all tasks that it started have ended."""
 
     def __init__(self, app: ASGIApp, report: Callable[[str], None]) -> None:
         self._app, self._report = app, report

@@ -1,7 +1,7 @@
 """The security guarantees, tested over the wire for every endpoint of the app.
 
-``tests/test_guarantees.py`` of a project imports these tests. They call the operations of the
-OpenAPI document, with the example requests in its ``EXAMPLES``.
+``tests/test_guarantees.py`` of a project imports these tests. The tests call each operation of the
+OpenAPI document, with the example requests in ``EXAMPLES`` of ``tests/test_guarantees.py``.
 """
 
 import logging
@@ -44,7 +44,7 @@ Explain = Callable[[Operation, httpx.Response], str]
 
 @pytest.fixture(scope="module")
 def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
-    """The app's endpoints, with a run that has succeeded."""
+    """Return the app's endpoints, and the name of a succeeded run for their paths."""
     with acting_as("alice"):
         task = remote.Run.get(greeting).action.task_name
     return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, greeting, task)
@@ -54,14 +54,14 @@ def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
 def new_users(
     local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
 ) -> Iterator[Visits]:
-    """Return visits of new users to a new process of the app."""
+    """Start a new process of the app, and return an object that calls the app as new users."""
     with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
         yield new_users
 
 
 @pytest.fixture
 def explain(request: pytest.FixtureRequest) -> Explain:
-    """A function that explains a failed operation, or an operation without calls to Flyte."""
+    """Return a function that explains why an operation failed, or did not call Flyte."""
 
     def explain(operation: Operation, response: httpx.Response) -> str:
         if response.is_success and not REAL_ENDPOINT:
@@ -74,7 +74,7 @@ def explain(request: pytest.FixtureRequest) -> Explain:
 
 
 def describe(problem: str, *exchanges: Exchange) -> str:
-    """Return a message about exchanges that violate a guarantee."""
+    """Return the failure message of a test, with the exchanges that violate the guarantee."""
     operation, way = exchanges[0].operation, exchanges[0].way
     title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}"
     text = "\n\n".join(map(str, exchanges))
@@ -126,7 +126,7 @@ def test_second_caller_gets_nothing_kept_from_the_first(
         if leak := second.leak_of(first):
             pytest.fail(describe(f"{leak}. {KEPT}", first, second), pytrace=False)
         calls = second.call_counts
-        # The tests leave a stream after the first event, when all of its calls may not have begun.
+        # The tests read only the first event of a stream, so some of its calls may not have begun.
         fewer = not calls if operation in STREAMS else first.call_counts - calls
         if fewer and first.status == second.status:
             problem = f"the second caller causes fewer calls to Flyte than the first. {KEPT}"
@@ -213,9 +213,9 @@ def test_public_paths_never_act_for_a_caller(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if has_route("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # the path is public, but not for GET; the app refuses a POST without a body
+        else:  # a public path that accepts POST; the app refuses an empty body
             assert anonymous.post(path, headers=headers).status_code >= 400
-    # Background tasks of other requests may still make calls.
+    # Tasks of earlier requests may still make calls, so search for alice's cookie only.
     assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]
 
 
@@ -223,7 +223,7 @@ def test_public_paths_never_act_for_a_caller(
 def test_concurrent_callers_are_never_mixed_up(
     alice: httpx.Client, bob: httpx.Client, endpoints: Endpoints
 ) -> None:
-    """The only test of concurrent callers on a real Flyte, which cannot hold their calls."""
+    """This test also runs on a real Flyte, unlike the tests that hold the calls of two callers."""
     requests = [(client, operation) for client in (alice, bob) for operation in READING]
     alone = {request: endpoints.call(*request) for request in requests}
     failed = [
@@ -250,14 +250,14 @@ def test_stream_calls_end_when_client_disconnects(
     settings: Settings, request: pytest.FixtureRequest, endpoints: Endpoints, counting: str
 ) -> None:
     of_a_run = replace(endpoints, run=counting)
-    # The app stops only when no request is left.
+    # At the end of the block, `serving` fails if a request has not ended.
     with (
         serving(create_app(settings)) as url,
         client_of(url, "alice") as alice,
         ExitStack() as all_,
     ):
         alice.headers["x-request-id"] = "viewer"
-        opened = []  # keeps the iterators, because httpx disconnects if one is deleted
+        opened = []  # keeps the iterators alive, because httpx disconnects if one is deleted
         for operation in STREAMS:
             stream = all_.enter_context(alice.stream("GET", of_a_run.path(operation)))
             opened.append(stream.iter_bytes())
@@ -284,7 +284,7 @@ def test_tokens_quoted_by_flyte_are_redacted(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("", "flyte", "uvicorn", "app", "passthrough"):  # some do not propagate
+    for name in ("", "flyte", "uvicorn", "app", "passthrough"):  # some loggers do not propagate
         caplog.set_level(logging.DEBUG, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     token = PEOPLE["alice"].token

@@ -11,7 +11,7 @@ from .access import invalid
 Item = TypeVar("Item")
 Value = str | int | datetime | None
 Fields = Mapping[str, Callable[[Item], Value]]
-"""Functions that return the value of each field for filters and sorting."""
+"""Maps the name of a field to a function that returns the field of an item."""
 
 _Filter = list_pb2.Filter
 PAGE_SIZE = 50
@@ -25,7 +25,7 @@ def page(
     *,
     name: Callable[[Item], str],
 ) -> tuple[list[Item], str]:
-    """Filter and sort items; return one page, and the token of the next page ("" at the end).
+    """Filter and sort items. Return one page, and the token of the next page ("" if there is none).
 
     Items with equal sort keys are sorted by name.
     """
@@ -35,7 +35,7 @@ def page(
     matches = sorted(matching(items, request, fields), key=name)
     if (sort := request.sort_by).key:
         field, descending = _field(sort.key, fields), sort.direction == list_pb2.Sort.DESCENDING
-        # None sorts after all values, and is never compared with a value.
+        # Treat None as greater than all values, because Python cannot compare None with a value.
         matches.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
     if request.token and not (request.token.isascii() and request.token.isdigit()):
         raise invalid(f"invalid page token {request.token!r}")

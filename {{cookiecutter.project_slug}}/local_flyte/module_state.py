@@ -1,11 +1,11 @@
-"""Finds module-level containers that functions change, because they outlive a request."""
+"""Finds module-level containers that functions change. Such containers outlive a request."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 ALLOWED = "# shared: "
-"""Prefix of a comment that allows a container; the comment gives a reason."""
+"""Prefix of a comment that allows changes of a container. The reason follows the prefix."""
 CONTAINERS = {"dict", "list", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 CONTAINERS |= {"SimpleNamespace", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"}
@@ -15,7 +15,10 @@ CREATE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 
 def changed_containers(folder: Path) -> list[str]:
-    """Return file, line and name of containers that a function changes and no comment allows."""
+    """Return file, line and name of each container that a function changes without permission.
+
+    A comment with the prefix `ALLOWED` permits changes.
+    """
     trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
     allowed = {file: _containers(tree, file) for file, tree in trees.items()}
     everywhere = {
@@ -59,7 +62,7 @@ def _names(node: ast.expr) -> list[str]:
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield the line and name of whatever a function changes, unless it is a local variable."""
+    """Yield the line and name of each change by a function, except changes of local variables."""
     for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
         nodes = [*ast.walk(function)]
         local = {node.arg for node in nodes if isinstance(node, ast.arg)}

@@ -1,4 +1,4 @@
-"""The operations of the app's OpenAPI document, and how tests call them."""
+"""The operations of the app's OpenAPI document, and functions to call the operations."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from app.main import app
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""An example request: ``json``, ``params``, ``content`` for a file, or ``data`` and ``files`` for a
-form. ``path`` replaces the path with a run or a task. The response may have the status ``status``
-instead of a success. If callers may get each other's data, ``shared`` contains the reason."""
+"""An example request. The keys ``json``, ``params``, ``content`` (for a file), and ``data`` and
+``files`` (for a form) are arguments of httpx. ``path`` replaces the path of the operation. The
+response must be a success or have the status ``status``. If callers may get each other's data,
+``shared`` contains the reason."""
 
 PUBLIC = app.public
 """The paths that need no credentials, according to ``app/main.py``."""
@@ -26,7 +27,7 @@ DOCUMENTED = {
     for method, operation in operations.items()
     if path not in PUBLIC
 }
-"""The documentation of each operation that needs credentials."""
+"""Maps each operation that needs credentials to its documentation in the OpenAPI document."""
 STREAMS = [
     operation
     for operation, described in DOCUMENTED.items()
@@ -57,7 +58,7 @@ def tool_message(method: str, **params: Any) -> dict[str, Any]:
 
 
 EXAMPLES = {AGENTS: tool_message("tools/call", name="".join(_PARAMETERLESS[:1]))}
-"""The examples that no project needs to have."""
+"""Example requests that a project does not need to define."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,18 @@ class Endpoints:
 
     examples: Mapping[Operation, Example]
     run: str
-    """The name of a run, for paths that contain one."""
+    """Name of an existing run, for paths that contain the name of a run."""
     task: str | None
-    """Name of the task of the run."""
+    """Name of the task that ``run`` executes."""
 
     def path(self, operation: Operation) -> str:
-        """Return the path of the operation with the name of an existing run or task."""
+        """Return the path, in which the name of an existing run or task replaces the parameter."""
         name = self.task if operation[1].startswith("/tasks") else self.run
         filled = re.sub(r"{\w+}", str(name), operation[1])
         return str(self.examples.get(operation, {}).get("path", filled))
 
     def is_expected(self, operation: Operation, response: httpx.Response) -> bool:
-        """Return whether a response is a success, or has the status of the example."""
+        """Return whether the response is a success, or has the status that the example expects."""
         status = self.examples.get(operation, {}).get("status")
         return response.is_success or response.status_code == status
 
@@ -112,7 +113,7 @@ class Endpoints:
 
 
 def hint(operation: Operation, response: httpx.Response) -> str:
-    """Return advice on an operation that failed, or that must call Flyte but did not."""
+    """Return a failure message with a fix, for an operation that failed or did not call Flyte."""
     method, path = operation
     summary = f"{method} {path} responded with {response.status_code}: {response.text[:2000]}\n"
     where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"

@@ -1,4 +1,4 @@
-"""Users of the local Flyte server, and how their credentials are recognized."""
+"""Users of the local Flyte server, and functions that find a user by credentials."""
 
 import json
 import secrets
@@ -10,19 +10,20 @@ from typing import Any
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
-COOKIE = "flyte_at"  # session cookie of a Flyte cluster; contains the access token
+COOKIE = "flyte_at"  # session cookie of a Flyte cluster, with the access token as its value
 
 
 class Mode(StrEnum):
-    """Kind of Flyte to imitate; decides how callers are authenticated."""
+    """Kind of Flyte to imitate. The kind determines the authentication of callers."""
 
     UNION = "union"
     """A Union cluster: callers are authenticated, and have rights on a project."""
     DEVBOX = "devbox"
     """Open-source Flyte, without TLS: callers may do everything.
 
-    It reads identities from headers and verifies nothing, so a proxy in front must verify tokens.
-    The SDK sends credentials only over TLS, so without a proxy every caller is anonymous.
+    Open-source Flyte reads identities from headers without verification, so a proxy in front of
+    Flyte must verify tokens. The SDK sends credentials only over TLS, so every caller is anonymous
+    unless a proxy with TLS is in front.
     """
 
 
@@ -40,7 +41,7 @@ class Person:
     family_name: str = ""
     email: str = ""
     token: str = field(default="", repr=False)
-    """For ``Authorization: Bearer <token>``."""
+    """Bearer token, for the header ``Authorization``."""
     cookie: str = field(default="", repr=False)
     """Complete value of a ``Cookie`` header, with one cookie."""
     api_key: str = field(default="", repr=False)
@@ -50,7 +51,7 @@ class Person:
     can_run: bool = True
     """Whether the user may deploy, start runs, and abort all runs of the project."""
     expired: bool = False
-    """Whether the credentials have expired, so calls fail with UNAUTHENTICATED."""
+    """Whether the credentials have expired. If so, calls fail with UNAUTHENTICATED."""
 
     @property
     def rights(self) -> str:
@@ -71,7 +72,7 @@ class Person:
 
 
 def person(name: str, family_name: str = "Example", **rights: Any) -> Person:
-    """Create a user with new credentials; subject and e-mail address are derived from ``name``."""
+    """Create a user with new credentials, and with a subject and e-mail address from ``name``."""
     token, cookie, api_key = (f"{name}-{secrets.token_urlsafe(24)}" for _ in range(3))
     return Person(
         name=name,
@@ -103,7 +104,7 @@ class Directory:
     """Users of a running local Flyte server, by credentials."""
 
     def __init__(self, people: Iterable[Person], headers: Iterable[str]) -> None:
-        """Index users by credentials; API keys are accepted in the given headers."""
+        """Index ``people`` by credentials. Each of ``headers`` may contain an API key."""
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
         self._by_name: dict[str, Person] = {}
@@ -120,7 +121,7 @@ class Directory:
             self._by_credential[value] = user
 
     def find(self, headers: Mapping[str, str]) -> Person | None:
-        """Return the user whose credentials are in the (lower-case) headers, or None.
+        """Return the user whose credentials are in ``headers`` (with lower-case names), or None.
 
         ``Authorization`` takes precedence over API keys, and API keys over the cookie.
         """
@@ -136,9 +137,10 @@ class Directory:
 
 
 def claimed_identity(headers: Mapping[str, str]) -> Person | None:
-    """Return the claimed user without verification, as ``identity.go`` of open-source Flyte does.
+    """Return the user whom the headers claim, without verification, or None.
 
-    Headers of AWS load balancers take precedence over the token, as in the default configuration.
+    This imitates ``identity.go`` of open-source Flyte. As in the default configuration, headers of
+    AWS load balancers take precedence over the token.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if user := _claimed_by(headers.get("x-amzn-oidc-data", "")):

@@ -1,4 +1,4 @@
-"""Child processes that replace containers; they see only the Python environment as the image."""
+"""Child processes that replace containers. One Python environment replaces the image."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from pathlib import Path
 SITE = Path(__file__).parent / "container"  # contains sitecustomize.py
 DONE = {0, -signal.SIGABRT}
 """Exit codes that mean success. On a busy machine, the SDK's HTTP client (pyqwest 0.12) aborts
-about 1 in 50 processes while Python exits."""
+about 1 in 50 processes with SIGABRT while Python exits."""
 
 
 class Containers:
-    """Starts programs of one Python environment, without this process's environment variables."""
+    """Starts programs of one Python environment. They do not inherit this process's variables."""
 
     def __init__(self, programs: Path, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -28,9 +28,9 @@ class Containers:
             "PATH": f"{programs}{os.pathsep}{os.defpath}",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(SITE),
-            "PYTHONUNBUFFERED": "1",  # so that log lines arrive at once
-            "DO_NOT_TRACK": "1",  # the SDK would send error reports to the internet
-            "FSSPEC_FILE_AUTO_MKDIR": "true",  # object stores have no folders
+            "PYTHONUNBUFFERED": "1",  # log lines must arrive at once
+            "DO_NOT_TRACK": "1",  # otherwise the SDK sends error reports to the internet
+            "FSSPEC_FILE_AUTO_MKDIR": "true",  # like an object store, which has no folders
         }
         self._starter: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
 
@@ -51,8 +51,9 @@ class Containers:
     ) -> int:
         """Run a program of the Python environment, and return the exit code.
 
-        ``output`` receives each line, with the line break. The program and all child processes are
-        killed when the program exits, when this call is cancelled, and when this process ends.
+        ``output`` receives each line, including the line break. When the program exits, when this
+        call is cancelled, or when this process ends, the starter process kills the program and all
+        child processes of the program.
         """
         ours, theirs = socket.socketpair()
         output_reader, output_writer = os.pipe()
@@ -70,12 +71,12 @@ class Containers:
                 await asyncio.wait({reading}, timeout=1)  # child processes may keep the pipe open
                 return code
         finally:
-            while not reading.done():  # also if cancelled again
+            while not reading.done():  # even if this task is cancelled again
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({reading})
 
     def _control(self) -> socket.socket:
-        """Return the connection to the starter process; start it at the first call."""
+        """Return the connection to the starter process. The first call starts the process."""
         if self._starter is None:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -84,7 +85,7 @@ class Containers:
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # so that Ctrl-C does not reach it
+                    start_new_session=True,  # Ctrl-C must not reach the starter
                 )
             self._starter = ours, process
         return self._starter[0]

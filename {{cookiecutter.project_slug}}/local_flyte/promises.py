@@ -1,6 +1,6 @@
 """The former name of ``guarantees.py``, for ``tests/test_promises.py`` of existing projects.
 
-It will be removed in version 5.
+Version 5 will remove this module.
 """
 
 import warnings

@@ -36,10 +36,10 @@ FIELDS: Fields[Action] = {
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
 }
-"""Fields for filters. The real Flyte has no filters for labels, the name of the parent or
-``created_by`` either. It has further fields that the SDK does not use."""
+"""Fields for filters and sorting. Like the real Flyte, this server cannot filter by labels, the
+parent's name or ``created_by``. The real Flyte has further fields, which the SDK does not use."""
 
-MAX_WATCHED_ACTIONS = 1000  # in one message
+MAX_WATCHED_ACTIONS = 1000  # maximum number of actions in one message
 NO_REASON = "User requested abort"
 RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 
@@ -58,7 +58,7 @@ class RunService(run_service_connect.RunService):
     async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
         """Create and start a run of a deployed task, or of a task in the request.
 
-        If the name is in use, the response is the existing run, also of another user.
+        If the name is in use, return the existing run, even if another user started that run.
         """
         run_id = _run_id(request)
         self._projects.check(run_id.project)
@@ -84,7 +84,7 @@ class RunService(run_service_connect.RunService):
         return pb.CreateRunResponse(run=_summary(run))
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
-        """Abort a run. A run that has ended is also set to aborted."""
+        """Abort a run. The status becomes aborted even if the run has ended."""
         run = self._runs.get(request.run_id)
         reason = request.reason if request.HasField("reason") else NO_REASON
         self._executor.abort(run, run.root, reason)
@@ -128,7 +128,8 @@ class RunService(run_service_connect.RunService):
         """Send an action now and at each notification, until the executor has reported the end.
 
         Several messages may have the same phase. After an abort, the status changes before the
-        executor reports the end. The executor never reports the end of a condition.
+        executor reports the end. The stream of a condition never ends, because the executor does
+        not report the end of a condition.
         """
         action = self._runs.action(request.action_id)
         sent_count, ended = action.notifications, False
@@ -142,9 +143,9 @@ class RunService(run_service_connect.RunService):
     async def watch_actions(
         self, request: pb.WatchActionsRequest, ctx: Context
     ) -> AsyncIterator[pb.WatchActionsResponse]:
-        """Send all actions, then at each notification the changed action with all ancestors.
+        """Send all actions. Then, at each notification, send the changed action and its ancestors.
 
-        The stream continues after the end of the run. For a missing run, it sends no message.
+        The stream continues after the end of the run. If the run is missing, it sends no message.
         """
         for run in (run for run in self._runs if key_of(run.id) == key_of(request.run_id)):
             sent_count, enriched = len(run.changed.notified), run.enriched(run.actions)
@@ -183,8 +184,8 @@ class RunService(run_service_connect.RunService):
 class ActionsService(actions_service_connect.ActionsService):
     """Starts and watches the child actions of a running action, as the owner of the run.
 
-    Only ``a0`` calls this service. The SDK can also use QueueService and StateService, but those
-    lose conditions.
+    Only ``a0`` calls this service. The SDK can use QueueService and StateService instead, but these
+    services lose conditions.
     """
 
     _runs: Runs
@@ -194,7 +195,7 @@ class ActionsService(actions_service_connect.ActionsService):
     async def enqueue(
         self, request: actions_pb2.EnqueueRequest, ctx: Context
     ) -> actions_pb2.EnqueueResponse:
-        """Start a task or a condition, or record a trace, for a running action."""
+        """Start a task or a condition, or record a trace, as the child of a running action."""
         child = request.action
         run = self._runs.get(child.action_id.run)
         name = child.parent_action_name
@@ -204,7 +205,7 @@ class ActionsService(actions_service_connect.ActionsService):
                 return actions_pb2.EnqueueResponse()
             raise ConnectError(Code.ALREADY_EXISTS, f"{child.action_id.name} already exists")
         details = run_definition_pb2.ActionDetails(id=child.action_id)
-        details.id.run.org = ""  # as in the responses of the real Flyte
+        details.id.run.org = ""  # responses of the real Flyte have no organization
         if child.HasField("task"):
             self._executor.check(child.task.spec)
             details.metadata.CopyFrom(_task_metadata(child.task.spec))
@@ -295,7 +296,7 @@ def _task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.Act
 
 
 def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
-    """Return the identifier of the run to create. Like the real Flyte, omit the organization."""
+    """Return the identifier of the new run. Like the real Flyte, omit the organization."""
     if not request.HasField("run_id"):
         return identifier_pb2.RunIdentifier(
             project=request.project_id.name,
@@ -310,7 +311,7 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
     """Return one page of actions."""
-    for condition in request.filters:  # the database of the real Flyte rejects these
+    for condition in request.filters:  # the real Flyte's database rejects these filters
         is_list, has_one = condition.function == condition.VALUE_IN, len(condition.values) == 1
         if condition.field == "phase" and is_list == has_one:
             message = f"unable to encode {condition.values[0]!r} into binary format for _int4"

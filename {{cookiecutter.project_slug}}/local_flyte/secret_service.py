@@ -1,7 +1,7 @@
-"""SecretService. A secret belongs to a project and domain, to a domain, or to all projects.
+"""SecretService. The scope of a secret is a project and domain, a domain, or all projects.
 
-Values are kept in memory. No call returns a value, and no log or error contains one. If a container
-requests a secret as a file, the file is in a folder that is deleted when the process ends.
+The server keeps values of secrets in memory. No response, log or error contains such a value. If a
+container requests a secret as a file, the server deletes the file when the process ends.
 """
 
 import re
@@ -21,11 +21,11 @@ from .actions import now
 
 NAME = re.compile("[-a-zA-Z0-9_]+")
 FOLDER_VARIABLE = "FLYTE_SECRETS_DEFAULT_DIR"
-"""Variable with the folder of secret files; on a cluster it is ``/etc/flyte/secrets``."""
+"""Name of the variable with the folder of secret files (on a cluster ``/etc/flyte/secrets``)."""
 
 
 class SecretError(Exception):
-    """A container cannot start, because a secret is missing or invalid."""
+    """Raised if a container cannot start, because a secret is missing or invalid."""
 
 
 class SecretService(secret_connect.SecretService):
@@ -65,7 +65,7 @@ class SecretService(secret_connect.SecretService):
     async def list_secrets(
         self, request: pb.ListSecretsRequest, ctx: Context
     ) -> pb.ListSecretsResponse:
-        """Return the secrets of a project, of a domain, or all secrets, in one page."""
+        """Return the secrets of a project, the secrets of a domain, or all secrets, in one page."""
         secrets = [
             secret
             for (project, domain, _), (secret, _) in sorted(self._secrets.items())
@@ -81,10 +81,10 @@ class SecretService(secret_connect.SecretService):
     def mounted(
         self, requested: Iterable[security_pb2.Secret], project: str, domain: str
     ) -> Iterator[dict[str, str]]:
-        """Yield variables for the secrets of a container; delete secret files at the end.
+        """Yield the variables for a container's secrets, and delete secret files after the block.
 
         Raises:
-            SecretError: A secret is missing, or a secret for a variable is not UTF-8 text.
+            SecretError: A secret is missing, or the value for a variable is not UTF-8 text.
         """
         variables, files = {}, {}
         for secret in requested:

@@ -56,7 +56,7 @@ class IdentityService(identity_connect.IdentityService):
 
 @dataclass(eq=False)
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
-    """Returns the OAuth metadata with this server as the issuer; open-source Flyte has none."""
+    """Returns OAuth metadata with this server as the issuer. Open-source Flyte returns none."""
 
     _url: str
     _mode: Mode
@@ -80,12 +80,12 @@ class ClusterService(cluster_service_connect.ClusterService):
 
     _mode: Mode
     endpoint: str | None = None
-    """Endpoint to return; None for the host that the caller used."""
+    """Endpoint to return. If None, the service returns the host in the caller's request."""
 
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
     ) -> cluster_pb2.SelectClusterResponse:
-        """Return the endpoint, with the scheme that a proxy in front has told Flyte."""
+        """Return the endpoint, with the scheme in the header ``X-Forwarded-Proto`` of a proxy."""
         headers = ctx.request_headers()
         default = "http" if self._mode is Mode.DEVBOX else "https"
         here = f"{headers.get('x-forwarded-proto', default)}://{headers.get('host')}"
@@ -95,7 +95,7 @@ class ClusterService(cluster_service_connect.ClusterService):
 class ImageService(image_service_connect.ImageService):
     """Reports every image as built, because one local Python environment replaces all images.
 
-    Open-source Flyte has no such service, so the SDK queries the registry that Docker pushes to.
+    Open-source Flyte has no ImageService, so the SDK queries the registry that Docker pushes to.
     """
 
     async def get_image(
@@ -110,7 +110,7 @@ class Services:
     """The services as ASGI applications, with the state that they share."""
 
     def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
-        """Create the services, with no deployments and runs yet. Deployed apps use ``tls``."""
+        """Create the services with empty state. Public ports of deployed apps use ``tls``."""
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
@@ -147,7 +147,7 @@ class Services:
         self.applications: dict[str, ASGIApp] = {one.path: one for one in applications}
 
     async def reset(self) -> None:
-        """Stop all runs and apps; delete them, all secrets and faults. Tasks stay deployed."""
+        """Stop and delete all runs and apps, and delete secrets and faults. Tasks stay deployed."""
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
         self.runs.clear()
@@ -155,10 +155,10 @@ class Services:
 
 
 class LocalFlyte(Clients):
-    """Local Flyte server for development and tests; a context manager.
+    """Local Flyte server for development and tests. Use the object as a context manager.
 
-    The server listens on the loopback interface, with TLS and a new certificate authority. It keeps
-    state in memory and in the folder ``home``, and executes runs and apps as local processes.
+    The server listens on the loopback interface, with TLS and a new certificate authority. The
+    server keeps state in memory and in the folder ``home``. Runs and apps are local processes.
     """
 
     def __init__(
@@ -170,13 +170,14 @@ class LocalFlyte(Clients):
         credential_headers: Iterable[str] = (),
         mode: Mode = Mode.UNION,
     ) -> None:
-        """Configure the server. Entering the context starts it.
+        """Configure the server. Entering the context starts the server.
 
         Args:
             project: Name of the only project.
             domain: Domain in the configuration of clients.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
-                environment that replaces the image of tasks and apps; None for the current one.
+                environment that replaces the image of tasks and apps. If None, the server uses the
+                current Python environment.
             credential_headers: Additional headers that may contain the ``api_key`` of a user.
             mode: Kind of Flyte to imitate.
         """
@@ -191,7 +192,8 @@ class LocalFlyte(Clients):
 
         Raises:
             ConnectError: NOT_FOUND, if no app has this name.
-            RuntimeError: The app has exited, or was not active in time; contains the app's output.
+            RuntimeError: The app has exited, or was not active in time. The error contains the
+                output of the app.
         """
         id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
         app, deadline = self._services.apps.find(id_), time.monotonic() + seconds
@@ -211,11 +213,11 @@ class LocalFlyte(Clients):
 
     @property
     def calls(self) -> list[ReceivedCall]:
-        """All received calls, in order."""
+        """All received calls, from the oldest to the newest."""
         return list(self._gateway.received)
 
     def keep_messages(self, keep: bool) -> None:
-        """Set whether the record of received calls contains requests and responses."""
+        """Set whether the server records the requests and responses of received calls."""
         self._gateway.keep_messages = keep
 
     def clear_calls(self) -> None:
@@ -228,7 +230,7 @@ class LocalFlyte(Clients):
         self.clear_calls()
 
     def open_calls(self, method_or_request_id: str) -> int:
-        """Return the number of open calls, such as streams, of a method or a request id."""
+        """Return the number of open calls, including streams, with this method or request id."""
         return self._background.call(lambda: self._gateway.open_calls[method_or_request_id])
 
     def fail_next(
@@ -239,16 +241,20 @@ class LocalFlyte(Clients):
         message: str = "this call fails for a test",
         after: int = 0,
     ) -> None:
-        """Make the next ``times`` calls of a method fail, streams after ``after`` messages."""
+        """Make the next ``times`` calls of a method fail.
+
+        A stream fails after sending ``after`` messages.
+        """
         error = ConnectError(code, message)
         self._background.call(lambda: self._services.faults.fail(method, error, times, after))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the block, streams after ``after`` messages.
+        """Make calls of a method hang inside the block.
 
-        If the method is ``execution.RECORDING``, a task receives answers to conditions at once, but
-        the API returns the answers only after the block.
+        A stream hangs after sending ``after`` messages. If the method is ``execution.RECORDING``, a
+        task receives answers to conditions at once, but the API returns the answers only after the
+        block.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))
@@ -259,9 +265,10 @@ class LocalFlyte(Clients):
 
     @contextlib.contextmanager
     def lockstep(self, *names: str) -> Iterator[Callable[[str], None]]:
-        """Hold the n-th call of each named user until all of them have made n calls.
+        """Hold the n-th call of each named user until all named users have made n calls.
 
-        Yields a function that stops waiting for a user after the user's last call.
+        Yields a function. Call the function with a user's name after the last call of this user.
+        Then the other users wait no longer for this user.
         """
         faults, lockstep = self._services.faults, Lockstep(names)
         faults.lockstep = lockstep
@@ -272,7 +279,7 @@ class LocalFlyte(Clients):
 
     @contextlib.contextmanager
     def cluster_at(self, endpoint: str) -> Iterator[None]:
-        """Make SelectCluster return ``endpoint``, such as ``http://...``, inside the block."""
+        """Make SelectCluster return ``endpoint``, such as ``http://…``, inside the block."""
         self._services.clusters.endpoint = endpoint
         try:
             yield
@@ -299,7 +306,7 @@ class LocalFlyte(Clients):
         return self._background.call(delete)
 
     def delete_pods(self) -> None:
-        """Delete ended pods and their logs, as a real Flyte does after an hour."""
+        """Delete ended pods and their logs. A real Flyte deletes pods an hour after their end."""
         self._background.call(self._services.runs.delete_pods)
 
     # Start and stop
@@ -340,7 +347,7 @@ class LocalFlyte(Clients):
 
 
 def _application(service: object, **options: Any) -> Any:
-    """Return the ASGI application for a service; the stub's module defines the class."""
+    """Return the ASGI application of a service. The module of the service's stub defines it."""
     stub = type(service).__bases__[0]
     application = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
     return application(service, **options)

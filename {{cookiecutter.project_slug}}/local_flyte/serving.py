@@ -13,8 +13,9 @@ from starlette.types import ASGIApp
 
 Result = TypeVar("Result")
 
-HOST = "127.0.0.1"  # not "localhost": the SDK assumes that a server with that name has no TLS
-# Accepted Host headers. Another name means DNS rebinding by another website.
+# The SDK assumes that a server named "localhost" has no TLS, so use the address.
+HOST = "127.0.0.1"
+# Accepted hosts in Host headers. Any other host indicates DNS rebinding by a website.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 STOP_SECONDS = 60
 
@@ -22,8 +23,8 @@ STOP_SECONDS = 60
 def listen(port: int = 0) -> socket.socket:
     """Listen on a loopback port; 0 means any free port."""
     listener = socket.create_server((HOST, port))
-    # asyncio sets TCP_NODELAY only for sockets with an explicit protocol. Without it, each response
-    # is delayed by 40 ms.
+    # Without TCP_NODELAY, each response would be delayed by 40 ms. asyncio sets this option only
+    # for sockets with an explicit protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -41,7 +42,7 @@ class Background:
     def add(
         self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
     ) -> None:
-        """Add an application; ``certificate`` contains chain and key, and enables TLS."""
+        """Add an application. A file ``certificate``, with chain and key, enables TLS."""
         config = uvicorn.Config(
             TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
             interface="asgi3",
@@ -50,7 +51,7 @@ class Background:
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=60,  # longer than that of clients, so that clients close first
+            timeout_keep_alive=60,  # longer than the timeout of clients, so clients close first
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,
         )
@@ -93,7 +94,7 @@ class Background:
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*serving)
-        # Clients that keep connections open never reply to close_notify of TLS.
+        # Clients that keep connections open never reply to TLS's close_notify.
         for server, _ in self._servers:
             for connection in server.server_state.connections:
                 connection.transport.abort()

@@ -1,9 +1,10 @@
 """Sign-in pages that ``python -m local_flyte`` adds to the app, for requests from this machine.
 
-On a cluster, the sign-in page of Flyte sets the session cookie. Here, links set it: one link leads
-to a list of users, and each user has a link. The links contain a secret that is new at each start,
-like the links of Jupyter. Browsers send cookies to all ports of a host, so each app has a separate
-cookie, which the app receives under the name that Flyte uses. The app itself has no sign-in code.
+On a cluster, Flyte's sign-in page sets the session cookie. Here, a link for each user sets the
+cookie, and another link leads to a list of the users. Like Jupyter's links, the links contain a
+secret that is new at each start. Browsers send cookies to all ports of a host, so each app has a
+separate cookie. The middleware passes the cookie to the app under the name that Flyte uses. The app
+itself has no sign-in code.
 """
 
 import importlib
@@ -30,7 +31,7 @@ from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
-# The page contains the style, because a project may have no web UI.
+# The style is in the page, because a project may have no web UI with a style sheet.
 STYLE = """
 :root { color-scheme: light dark; font: 16px / 1.6 system-ui, sans-serif }
 :root { background: light-dark(#fff, #121118) }
@@ -57,7 +58,7 @@ PAGE = f"""<!doctype html>
 
 
 def environment(people: Iterable[Person], **options: Any) -> dict[str, str]:
-    """Return the environment variables for ``create_app``; ``options`` are those of `SignIn`."""
+    """Return the environment variables for ``create_app``. `SignIn` describes ``options``."""
     users = {user.name: [user.cookie.partition("=")[2], user.rights] for user in people}
     return {VARIABLE: json.dumps({"people": users, **options}), "SIGN_IN_URL": URL}
 
@@ -74,7 +75,7 @@ def link(origin: str, name: str, secret: str) -> str:
 
 def create_app() -> ASGIApp:
     """Return the app behind the sign-in pages."""
-    options = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
+    options = json.loads(os.environ.pop(VARIABLE))  # `pop` hides the variable from the app
     return SignIn(ReportsErrors(), **options)
 
 
@@ -132,9 +133,9 @@ class SignIn:
         """Wrap ``app``.
 
         Args:
-            app: The application for all other requests.
+            app: The application for all requests except sign-in and sign-out.
             secret: The secret in the links.
-            people: Session cookie and description of rights, by user name.
+            people: Session cookie and description of rights for each user name.
             port: Port of the app, which is a part of the cookie name.
             token_file: File with a token that replaces the cookie in requests to the app.
         """
@@ -170,14 +171,14 @@ class SignIn:
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
     def _with_credentials(self, scope: Scope) -> Scope:
-        """Replace the cookie of this app by the credentials that a cluster would send."""
+        """Replace this app's cookie by the credentials that a cluster would send to the app."""
         cookies = b";".join(value for name, value in scope.get("headers", ()) if name == b"cookie")
         pairs = [pair.strip().decode("latin-1") for pair in cookies.split(b";")]
         if not any(pair.startswith(f"{COOKIE}-") for pair in pairs):
             return scope
         own = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{self._cookie}=")]
         headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        # Remove the cookies of all apps.
+        # Remove the cookies of all apps on this host.
         pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]
         if own and own[0] in self._values:
             pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}=")]

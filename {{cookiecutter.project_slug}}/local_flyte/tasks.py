@@ -37,7 +37,7 @@ class ProjectService(project_service_connect.ProjectService):
 
     def check(self, name: str) -> None:
         """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
-        if name not in {self._project.id, "system"}:  # the project of the image builder task
+        if name not in {self._project.id, "system"}:  # "system" contains the image builder task
             raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
 
     async def list_projects(
@@ -62,7 +62,7 @@ class TaskService(task_service_connect.TaskService):
 
     _projects: ProjectService
     _by_name: dict[tuple[str, str, str], dict[str, _Task]] = field(default_factory=dict)
-    """Versions of each task."""
+    """Versions of each task, by project, domain and name."""
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
         """Return one version of a task, or raise NOT_FOUND."""
@@ -73,7 +73,7 @@ class TaskService(task_service_connect.TaskService):
     async def deploy_task(
         self, request: task_pb2.DeployTaskRequest, ctx: Context
     ) -> task_pb2.DeployTaskResponse:
-        """Store a version of a task; replace an existing one. Triggers are ignored."""
+        """Store a version of a task, or replace an existing version. Ignore the task's triggers."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
         id_.org = ""
@@ -96,7 +96,7 @@ class TaskService(task_service_connect.TaskService):
     async def list_tasks(
         self, request: task_pb2.ListTasksRequest, ctx: Context
     ) -> task_pb2.ListTasksResponse:
-        """List the latest version of each task of a project and domain."""
+        """List the tasks of a project and domain, each with the latest matching version."""
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
             version
@@ -104,7 +104,7 @@ class TaskService(task_service_connect.TaskService):
             if (project, domain) == scope
             for version in versions.values()
         )
-        # Like the real Flyte, list the newest of the matching versions of each task.
+        # Like the real Flyte, filter the versions first, and then take the newest of each task.
         matches = matching(versions, request.request, FIELDS)
         latest = {version.task_id.name: version for version in matches}.values()
         name = operator.attrgetter("task_id.name")
@@ -124,7 +124,7 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def deploy_trigger(
         self, request: trigger_pb2.DeployTriggerRequest, ctx: Context
     ) -> trigger_pb2.DeployTriggerResponse:
-        """Store a trigger, and replace an existing one with the same name."""
+        """Store a trigger, or replace the existing trigger with the same name."""
         trigger = _Trigger(spec=request.spec, automation_spec=request.automation_spec)
         trigger.id.name.CopyFrom(request.name)
         self._triggers[_trigger_key(request.name)] = trigger
@@ -154,7 +154,7 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def update_triggers(
         self, request: trigger_pb2.UpdateTriggersRequest, ctx: Context
     ) -> trigger_pb2.UpdateTriggersResponse:
-        """Activate or deactivate triggers. Unknown names are ignored."""
+        """Activate or deactivate triggers. Ignore unknown names."""
         for name in request.names:
             if (trigger := self._triggers.get(_trigger_key(name))) is not None:
                 trigger.spec.active = request.active

@@ -5,7 +5,7 @@ fixture ``url`` with the URL of the app. ``guarantees.py`` tests every endpoint.
 PYTEST_DONT_REWRITE
 
 The plugin uses no endpoints of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``), the
-tests run against a real Flyte, as docs/operating.md describes.
+tests run against a real Flyte. docs/operating.md describes this.
 """
 
 import asyncio
@@ -37,7 +37,10 @@ NOT_ON_A_REAL_FLYTE = {
     "reads_what_flyte_received": "reads the calls to Flyte, which only the local server records",
     "deploys": "deploys this project, which would stay on a real Flyte",
 }
-"""Reason to skip a test on a real Flyte, by marker. Tests without a marker run on every Flyte."""
+"""Maps a marker to the reason to skip tests with this marker on a real Flyte.
+
+Tests that have none of the markers run on every Flyte.
+"""
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificate authorities takes 20 ms
 
@@ -66,11 +69,11 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     while not condition():
         waited = time.monotonic() - began
         assert waited < seconds, f"the condition is not true after {seconds} seconds"
-        time.sleep(min(0.02 + waited / 20, 0.1))  # polling needs CPU time
+        time.sleep(min(0.02 + waited / 20, 0.1))  # frequent polling would use CPU time
 
 
 def bearer(name: str) -> str:
-    """Return the Authorization header of a user of the local Flyte server, or of a real Flyte."""
+    """Return the Authorization header of a user, with a token for the Flyte under test."""
     if REAL_ENDPOINT:
         return f"Bearer {os.environ.get(f'FLYTE_TEST_TOKEN_{name.upper()}', name)}"
     return f"Bearer {PEOPLE[name].token}"
@@ -91,7 +94,7 @@ class Event(NamedTuple):
 
 
 def events(response: httpx.Response) -> Iterator[Event]:
-    """Yield the server-sent events of a response, without comments."""
+    """Yield the server-sent events of a response. Omit comments."""
     text = ""
     for part in response.iter_text():
         *blocks, text = (text + part).split("\n\n")
@@ -146,13 +149,13 @@ def long_run(task: str, **inputs: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def project_and_domain() -> tuple[str, str]:
-    """Return the project and domain for the tests. Override this fixture in ``conftest.py``."""
+    """Return the project and domain for the tests. A ``conftest.py`` may override this fixture."""
     return "flytesnacks", "development"
 
 
 @pytest.fixture(scope="session")
 def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
-    """Run a local Flyte server without deployments."""
+    """Run a local Flyte server to which nothing is deployed yet."""
     assert not REAL_ENDPOINT, (
         "a test that uses the fixture local_flyte needs a marker of NOT_ON_A_REAL_FLYTE"
     )
@@ -170,7 +173,7 @@ def flyte_variables(
     variables |= {"FLYTE_PROJECT": project, "FLYTE_DOMAIN": domain}
     if not REAL_ENDPOINT:
         variables = request.getfixturevalue("local_flyte").app_environment()
-    variables["FLYTE_TIMEOUT"] = "100"  # seconds, for busy machines
+    variables["FLYTE_TIMEOUT"] = "100"  # in seconds; long, because the machine may be busy
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -179,20 +182,20 @@ def flyte_variables(
 
 @pytest.fixture(scope="session")
 def app_tasks(request: pytest.FixtureRequest) -> None:
-    """Deploy the tasks of ``deployment.py``, for tests of endpoints that use one of them."""
-    if not REAL_ENDPOINT:  # ``make deploy`` deploys them to a real Flyte
+    """Deploy the tasks of ``deployment.py``, for tests of endpoints that use such a task."""
+    if not REAL_ENDPOINT:  # ``make deploy`` deploys the tasks to a real Flyte
         request.getfixturevalue("local_flyte").register(request.config.rootpath)
 
 
 @pytest.fixture
 def received(local_flyte: LocalFlyte) -> Callable[[], list[ReceivedCall]]:
-    """Return a function that returns the calls to Flyte since the start of the test."""
+    """Return a function that returns the calls that Flyte has received since the test began."""
     local_flyte.clear_calls()
     return lambda: local_flyte.calls
 
 
 def _client_as(name: str | None) -> Any:
-    """Create a fixture with an HTTP client of this user for the app."""
+    """Create a fixture that returns an HTTP client, which calls the app as the user ``name``."""
 
     @pytest.fixture(scope="module", name=name or "anonymous")
     def client(url: str) -> Iterator[httpx.Client]:
@@ -219,7 +222,7 @@ def expired(url: str) -> Iterator[httpx.Client]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; refuse a real Flyte if TLS or a test user's token is missing."""
+    """Register the markers. Refuse a real Flyte if TLS or the token of a test user is missing."""
     for name, reason in NOT_ON_A_REAL_FLYTE.items():
         config.addinivalue_line("markers", f"{name}: {reason}")
     tokens = [os.environ.get(f"FLYTE_TEST_TOKEN_{name}") for name in ("ALICE", "BOB")]
@@ -232,7 +235,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need the local Flyte server if they run against a real Flyte."""
+    """If the tests run against a real Flyte, skip tests that need the local Flyte server."""
     for item in items if REAL_ENDPOINT else ():
         for name, reason in NOT_ON_A_REAL_FLYTE.items():
             if item.get_closest_marker(name):

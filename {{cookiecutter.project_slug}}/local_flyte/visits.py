@@ -1,8 +1,8 @@
-"""Requests of users whom the app has never seen, to find data that the app keeps of a caller.
+"""Requests of new users to the app, to find data that the app keeps and leaks to another caller.
 
-The users are new for each operation, and so is the run that they ask for, which belongs to olga.
-Data of one user in a response to another is a leak, unless Flyte has sent it in a response to the
-other's own calls. When the second user calls, Flyte has deleted the runs of the first one.
+For example, the new users ann and ben call an operation one after the other, on a new run of olga.
+If the response to ben contains data of ann, the data is a leak, unless Flyte has sent the data in a
+response to a call for ben. Before ben calls, Flyte has deleted the runs of ann.
 """
 
 import re
@@ -25,34 +25,34 @@ from .testing import client_of
 Response = tuple[str, httpx.Response]
 """The identifier of a request (`X-Request-Id`), and the response."""
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
-"""Prefixes of headers that messages omit."""
+"""Prefixes of response headers that failure messages omit."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request of a user: the response, the calls to Flyte, and the output of the app."""
+    """A request of a user, with the response, the calls to Flyte, and the output of the app."""
 
     operation: Operation
     way: str
-    """``endpoint`` or ``tool``."""
+    """Way to call the operation: ``endpoint`` or ``tool``."""
     user: Person
     response: httpx.Response
     calls: list[ReceivedCall]
     output: str
-    """Output and log of the app."""
+    """Output and log of the app during the request."""
     runs: list[str]
     """The names of the user's runs."""
 
     @property
     def status(self) -> int:
-        """The status of the response; for a tool call, the status in the tool's result."""
+        """The HTTP status. If a tool call failed, this is the status in the result of the tool."""
         problem = re.search(r'"isError":true', self.response.text)
         status = re.search(r'\\?"status\\?": ?(\d{3})', self.response.text)
         return int(status[1]) if problem and status else self.response.status_code
 
     @property
     def call_counts(self) -> Counter[str]:
-        """The number of different requests to Flyte by method. Polling counts once."""
+        """Number of different requests to Flyte, by method. Equal requests count once."""
         requests = {(call.method, str(call.messages[0])) for call in self.calls if call.messages}
         return Counter(method for method, _ in requests)
 
@@ -62,7 +62,7 @@ class Exchange:
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:
-        """Describe the other user's data that this exchange discloses, or return None.
+        """Describe the leak if this exchange contains data of the other user, or return None.
 
         Data that Flyte has sent to the user of this exchange is no leak.
         """
@@ -81,7 +81,7 @@ class Exchange:
         return None
 
     def __str__(self) -> str:
-        """Show the response, without headers that all responses have."""
+        """Return the calls, the response and the output. Omit headers that all responses have."""
         calls = ", ".join(call.method for call in self.calls) or "none"
         own = [pair for pair in self.response.headers.items() if not pair[0].startswith(USUAL)]
         headers = "\n".join(map(": ".join, own))
@@ -93,7 +93,7 @@ class Exchange:
 
 @dataclass
 class Visits:
-    """Requests of new users to a new process of the app."""
+    """Calls a new process of the app as new users."""
 
     app: FreshApp
     flyte: LocalFlyte
@@ -103,9 +103,9 @@ class Visits:
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return the ways to call an operation; none if callers may get each other's data.
+        """Return the ways to call an operation. If callers may share data, return no way.
 
-        A stream is not called as a tool, because the result would wait for the stream's end.
+        Tests do not call a stream as a tool, because the result would wait for the stream's end.
         """
         if "shared" in self.endpoints.examples.get(operation, {}):
             return []
@@ -113,22 +113,22 @@ class Visits:
         return ["endpoint", "tool"] if is_tool and operation not in STREAMS else ["endpoint"]
 
     def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Let two users call one after the other. Each user has a run during the call."""
+        """Call as two users, one after the other. Each user has a run during the call."""
         users = self._add_user("ann"), self._add_user("ben")
         first, second = self._visit(users, operation, way)
         self._first.setdefault(operation, first)
         return first, second
 
     def first(self, operation: Operation) -> Exchange:
-        """Return the first exchange of an operation in the process of the app."""
+        """Return the first exchange of an operation since the app's process started."""
         return self._first.get(operation) or self.one_after_another(operation, "endpoint")[0]
 
     def without_rights(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Let a user with rights call, and then carol without rights on the project."""
+        """Call as a user with rights, and then as carol. Carol has no rights on the project."""
         return self._visit((self._add_user("ann"), self.flyte.people["carol"]), operation, way)
 
     def at_the_same_time(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Let two users call. Flyte holds each call until both have made as many calls."""
+        """Call as two users. Flyte holds each user's n-th call until both have made n calls."""
         users = self._add_user("cleo"), self._add_user("dan")
         with self._run() as run, self.flyte.lockstep(*(user.name for user in users)) as leave:
 
@@ -145,9 +145,9 @@ class Visits:
         return first, second
 
     def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
-        """Let one user call all operations, and then another user. Return the pairs.
+        """Call all operations as one user, and then as another user. Return pairs of exchanges.
 
-        Each user reads before changing anything, because a change may replace kept data.
+        Each user calls GET operations first, because other operations may replace kept data.
         """
         reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")
         rounds: list[list[Exchange]] = []
@@ -169,7 +169,7 @@ class Visits:
 
     @contextmanager
     def _run(self) -> Iterator[str]:
-        """Yield the name of a run that belongs to none of the users who call."""
+        """Yield the name of a new run. The run owner, olga, makes no calls."""
         owner = self._add_user("olga")
         yield self._add_run(owner)
         self.flyte.delete_runs(owner)
@@ -204,7 +204,7 @@ class Visits:
 
 @contextmanager
 def visits(folder: Path, flyte: LocalFlyte, endpoints: Endpoints) -> Iterator[Visits]:
-    """Serve the project in a folder for the block."""
+    """Serve the project in ``folder`` inside the block, and yield `Visits`."""
     flyte.keep_messages(True)
     with fresh_app(folder) as app, client_of(app.url, "alice") as alice:
         tools = alice.post("/mcp", **tool_message("tools/list"))

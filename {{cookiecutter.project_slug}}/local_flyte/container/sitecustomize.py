@@ -1,7 +1,7 @@
 """Python runs this module at the start of every process that replaces a container.
 
-It removes the source tree, which an editable install adds, from `sys.path`. A real container has no
-source tree, so code that is missing in the bundle must not be importable here.
+An editable install adds the source tree to `sys.path`, and this module removes the source tree. A
+real container has no source tree, so the process must not import code that the bundle lacks.
 """
 
 import os

@@ -1,9 +1,9 @@
 """Starts the processes that replace containers, and kills them when the client disconnects.
 
 For each container, this process forks a watcher, and the watcher forks the container's process.
-``a0`` runs in that fork, where most modules are loaded already, which saves two thirds of the
-start-up time. ``flyte`` is not preloaded, because it starts threads. Other programs are executed
-with ``execvpe``.
+The forked process runs ``a0`` directly. Most modules are loaded before the fork, which saves two
+thirds of the start-up time. ``flyte`` is not preloaded, because its import starts threads. The
+forked process executes other programs with ``execvpe``.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ MODULES = """
     tarfile yaml
 """.split()  # noqa: SIM905 - a long list of names
 AT_START = ("FSSPEC_", "LANG", "LC_", "LD_", "OTEL_", "PATH", "PROTOCOL_BUFFERS", "PYTHON", "TZ")
-"""Prefixes of variables that Python reads at start-up, or the modules at import."""
-FORKS = sys.platform == "linux"  # libraries of other systems are not fork-safe
+"""Prefixes of variables that Python reads at start-up, or that the modules read at import."""
+FORKS = sys.platform == "linux"  # system libraries of macOS are not fork-safe
 
 
 def prepare() -> None:
@@ -45,11 +45,11 @@ def prepare() -> None:
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for each request; return only in a process that shall run ``a0``.
+    """Fork for each request. Return only in a forked process that will run ``a0``.
 
-    A request consists of two file descriptors, one for the output of the process, and a socket.
-    The socket delivers the command, the folder and the variables as JSON. One line is sent back
-    when the process starts, and one line with the exit code.
+    A request consists of two file descriptors: a pipe for the output of the process, and a socket.
+    The client sends the command, the folder and the variables as JSON over the socket. The socket
+    returns an empty line when the process starts, and a line with the exit code at the end.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the watchers
     while files := socket.recv_fds(control, 1, 2)[1]:
@@ -64,7 +64,7 @@ def serve(control: socket.socket) -> None:
 
 
 def start(output: int, starter: socket.socket) -> None:
-    """Fork the requested process, and watch it in the parent."""
+    """Fork the requested process, and watch the process in the parent."""
     with starter.makefile() as request:
         command, folder, variables = json.loads(request.readline())
     if process := os.fork():
@@ -83,7 +83,7 @@ def start(output: int, starter: socket.socket) -> None:
         os.environ.update(variables)
         sys.argv[:] = command
         return
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE; other programs must not
     try:
         os.execvpe(command[0], command, variables)  # noqa: S606 - like a container
     except OSError as error:
@@ -92,7 +92,7 @@ def start(output: int, starter: socket.socket) -> None:
 
 
 def watch(process: int, starter: socket.socket) -> None:
-    """Send the exit code; kill the process group when the client closes the socket."""
+    """Send the exit code. When the client closes the socket, kill the process group."""
 
     def send_exit_code() -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -101,9 +101,9 @@ def watch(process: int, starter: socket.socket) -> None:
 
     sender = threading.Thread(target=send_exit_code)
     sender.start()
-    with contextlib.suppress(ConnectionError):  # the client may close before it reads everything
+    with contextlib.suppress(ConnectionError):  # raised if the client has left data unread
         starter.recv(1)  # returns when the client closes the socket
-    for kill in (os.killpg, os.kill):  # the process may have no group yet
+    for kill in (os.killpg, os.kill):  # the process may not have called `setsid` yet
         with contextlib.suppress(ProcessLookupError):
             kill(process, signal.SIGKILL)
     sender.join()
