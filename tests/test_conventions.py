@@ -77,7 +77,7 @@ def test_version_matches_changelog() -> None:
 
 
 def test_each_passthrough_module_has_a_test_file() -> None:
-    """And each file of tests there has a module, but in the two folders that are about more."""
+    """Each test file also has a module, except in the two folders that test several modules."""
     package, tests = ROOT / PROJECT / "passthrough", ROOT / "tests/passthrough"
     modules = {path.relative_to(package) for path in package.rglob("*.py")}
     named = {path.with_name(f"test_{path.name}") for path in modules if path.stem != "__init__"}

@@ -109,7 +109,7 @@ def parse(name: str, text: str) -> None:
 
 
 def test_template_files_are_valid_before_rendering() -> None:
-    """Only answers are filled in."""
+    """Rendering only fills in answers."""
     for path in tracked_files():
         if path.parts[0] == PROJECT:
             text = (ROOT / path).read_text("utf-8")

@@ -66,7 +66,7 @@ def test_readme_lists_all_template_questions() -> None:
 
 
 def test_changelog_lists_all_former_names() -> None:
-    """Names that work with a warning, and the names that replace them."""
+    """The old names work with a warning; the changelog also lists the names that replace them."""
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     renamed = {new.upper(): old for new, old in settings.OLD_NAMES.items()}
     renamed |= limits.OLD_NAMES | passthrough.OLD_NAMES

@@ -135,7 +135,7 @@ UNTOUCHED = {
 
 
 def test_form_returns_unedited_values_unchanged(page: Page) -> None:
-    """An input's default, which Flyte records, is left out; that of a field in it is sent."""
+    """The form omits an input's default, which Flyte records, but sends the default of a field."""
     inputs = {name: schema for name, (schema, _) in UNTOUCHED.items()}
     values = {name: value for name, (_, value) in UNTOUCHED.items()}
     kept = {"kept": NUMBER | {"default": 0.5}, "edited": NUMBER | {"default": 0.5}}
@@ -166,7 +166,7 @@ UNCLEAR = {"plain": PLAIN, "secret": SECRET, "enum": ENUM, "union": UNION}
 
 
 def test_form_omits_defaults_that_schema_shows_inexactly(page: Page) -> None:
-    """Secrets are written as stars, names of enums may be values, and unions convert."""
+    """Secrets are shown as stars, an enum's name may also be a value, and unions convert values."""
     inner = record(UNCLEAR, required=[], default={"secret": "***", "plain": 2})
     model = record({"n": NUMBER | {"default": 0.5}, **UNCLEAR, "inner": inner}, required=[])
     show(page, record({"model": model}))

@@ -29,7 +29,7 @@ def at(second: float) -> str:
 
 
 def test_condition_list_keeps_order_when_updated(page: Page) -> None:
-    """Times of different precisions: as text, the second one would come after the first."""
+    """The times have different precisions, so sorting them as text gives another order."""
     texts: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
     texts |= {True: "Yes", False: "No", 2: "2"}
     dan = {"subject": "dan-subject", "name": "Dan"}

@@ -79,7 +79,7 @@ def test_list_of_all_runs_updates_filters_and_paginates(visit: Visit, api: httpx
 def test_run_list_makes_15_flyte_calls_per_minute(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte
 ) -> None:
-    """While something of one's own runs, and something asks."""
+    """A run of the user is active, and a condition waits for an answer."""
     name = started(api, "ask")
     wait_until(lambda: api.get(f"/runs/{name}/conditions").json())
     page = visit("alice")
@@ -172,7 +172,7 @@ END = """all => Math.max(
 def test_run_of_13_actions_needs_two_streams(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    """One action fails once, one asks; bob is cut off while alice answers."""
+    """One action fails once, another asks a question; bob is disconnected while alice answers."""
     name = started(api, "family", folder=str(tmp_path))
     alice, bob = visit("alice"), visit("bob")
     for page in (alice, bob):

@@ -122,7 +122,7 @@ def test_view_continues_after_sign_in_in_another_tab(visit: Visit, app: App) -> 
 
 
 def test_form_is_not_sent_after_user_changes(visit: Visit, app: App, api: httpx.Client) -> None:
-    """In two windows side by side: the first one does not notice by itself."""
+    """The user changes in a second window, and the first window does not notice the change."""
     name = started(api, "publish", text="the news")
     page = visit("alice", f"tasks/{TASKS}.greet")
     who = page.get_by_role("group", name="Who you are")
@@ -151,7 +151,7 @@ def test_form_is_not_sent_after_user_changes(visit: Visit, app: App, api: httpx.
 
 
 def test_reload_button_for_sign_in_is_shown_once(visit: Visit) -> None:
-    """An app behind a proxy that lets the page pass does not know where to sign in."""
+    """The proxy serves the page to anyone, and the app does not know the sign-in URL."""
     page = visit(None)
     unknown = {"status": 401, "json": {"title": "Unauthorized", "status": 401}}
     page.route("**/tasks?*", lambda route: route.fulfill(**unknown))

@@ -102,7 +102,7 @@ def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
 
 
 def test_run_list_refresh_updates_only_changed_rows(runs: Runs) -> None:
-    """A refresh without news writes nothing, so screen readers have nothing to say."""
+    """A refresh without changes does not write to the page, so screen readers stay silent."""
     runs.page.evaluate(
         """() => {
             window.changes = [];
@@ -161,7 +161,7 @@ def test_focus_moves_to_heading_if_focused_element_disappears(page: Page) -> Non
 
 
 def test_list_update_reorders_items_and_replaces_listeners(page: Page) -> None:
-    """Each list of keys follows from each other one."""
+    """The test draws the lists of keys in this order, and then in reverse order."""
     script = """({ update, h, button }) => {
         window.clicks = [];
         window.list = h("div");

@@ -46,7 +46,7 @@ def is_paused(person: Person, run: RunIdentifier) -> bool:
 def test_condition_action_is_paused_until_answered(
     flyte: Flyte, alice: Person, bob: Person, request: pytest.FixtureRequest
 ) -> None:
-    """A viewer may not answer, and another user's answer names that user."""
+    """A viewer may not answer; if another user answers, the action names that user."""
     run = start_with_condition(alice)
     name = condition_name(alice, run)
     actions = next(actions for actions in alice.watch_all(run) if name in actions)

@@ -65,7 +65,7 @@ def test_succeeded_run_has_values_and_log_until_aborted(flyte: Flyte, alice: Per
 def test_runs_are_shared_between_users(
     flyte: Flyte, alice: Person, bob: Person, unique: str, request: pytest.FixtureRequest
 ) -> None:
-    """All users list, get and abort them, except that a viewer may not abort."""
+    """All users may list, get and abort these runs, but a viewer may not abort them."""
     named = {"run_id": flyte.run(unique), "task_id": flyte.task("endless"), "inputs": inputs()}
     first = alice.create(**named)
     started = alice.until("RUNNING", first).status.start_time
@@ -142,7 +142,7 @@ def test_create_run_with_invalid_name_or_project_fails(
 
 
 def test_inputs_over_2_mib_are_not_returned(flyte: Flyte, alice: Person) -> None:
-    """They are uploaded first, and identified by their hash."""
+    """Such inputs are uploaded first, and a hash identifies them."""
     large, task = inputs(x="x" * 2 * 2**20), flyte.task("endless")
     request = UploadInputsRequest(project_id=flyte.scope, task_id=task, inputs=large)
     uploaded = alice.data.upload_inputs(request).offloaded_input_data
@@ -158,7 +158,7 @@ def test_inputs_over_2_mib_are_not_returned(flyte: Flyte, alice: Person) -> None
 def test_child_actions_are_listed_and_watched(
     flyte: Flyte, alice: Person, request: pytest.FixtureRequest
 ) -> None:
-    """A list has parents, a watch also has tasks, and a report has a signed URL."""
+    """A list contains parents, a watch also contains tasks, and a report has a signed URL."""
     run = alice.start("family", x=1)
     alice.until("SUCCEEDED", run)
     child = alice.child(run)

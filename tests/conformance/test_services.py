@@ -46,7 +46,7 @@ def list_projects(person: Person, state: int = 0) -> list[str]:
 
 
 def test_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
-    """It is listed with the filters that the SDK sends."""
+    """The project is listed with the filters that the SDK sends."""
     project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
     assert project.id == flyte.project
     assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
@@ -135,7 +135,7 @@ def test_list_with_invalid_limit_token_or_field_fails(alice: Person) -> None:
 
 @pytest.mark.only("open-source", "devbox")
 def test_phase_filter_uses_equal_for_single_value(alice: Person) -> None:
-    """It accepts several values with VALUE_IN."""
+    """The filter accepts several values with VALUE_IN."""
     assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
     recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10
     assert code_of(alice.list_runs, recovered) == "internal"

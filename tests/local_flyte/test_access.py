@@ -90,7 +90,7 @@ def test_credentials_are_only_in_private_files(local_flyte: LocalFlyte) -> None:
 
 
 def test_requests_from_other_sites_are_refused() -> None:
-    """DNS rebinding, and requests without a preflight, on a server without authentication."""
+    """The server has no authentication; the requests use DNS rebinding or need no preflight."""
     with LocalFlyte(mode=Mode.DEVBOX) as flyte, httpx.Client(trust_env=False, timeout=60) as client:
         file = {"project": "flytesnacks", "domain": "development", "filename": "x"}
         method = "dataproxy.DataProxyService/CreateUploadLocation"

@@ -173,7 +173,7 @@ def test_printed_deploy_command_omits_sign_in_and_env(
 def test_changed_files_are_reloaded_and_errors_shown(
     command: Running, printed: str, project: Path, browser: httpx.Client
 ) -> None:
-    """The last test of this command."""
+    """This test is the last one with this command, because the app cannot start afterwards."""
     app = project / "app"
     url = str(link_to(printed).join("/")).rstrip("/")
     text = (app / "routers/streams.py").read_text()
@@ -212,7 +212,7 @@ def test_file_with_tasks_runs_without_app(default_project: Path, tmp_path: Path)
 def test_app_uses_flyte_and_user_of_config(
     printed: str, default_project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
-    """That Flyte is the local one of another app."""
+    """The config is for the local Flyte server of another app."""
     (tmp_path / "tmp").mkdir()
     options = ["--flyte", flyte_lines(printed)[0][2]]
     with started(default_project, *options, TMPDIR=str(tmp_path / "tmp")) as (command, banner):

@@ -66,7 +66,7 @@ def send(cls: Class, scope: dict[str, Any], **options: Any) -> Result:
 def test_cross_site_unsafe_request_with_cookie_is_403(
     cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
-    """The same holds for WebSockets, and for all credentials but bearer tokens."""
+    """The same holds for WebSockets, and for all credentials except bearer tokens."""
     for credential in OTHERS:
         result = send(cls, scope(credential, *where, **DENIAL))
         assert result.refused("Cross-site request refused")
@@ -83,7 +83,7 @@ def test_cross_site_unsafe_request_with_cookie_is_403(
 def test_own_and_trusted_origins_may_use_credentials(
     cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
-    """Clients other than browsers may, too."""
+    """Clients other than browsers may also use credentials."""
     for credential in (*OTHERS, *BEARERS):
         assert send(cls, scope(credential, *where)).credentials
         assert send(cls, scope(credential, *where), assume_ambient=True).credentials

@@ -73,7 +73,7 @@ class CallableObject:
 def test_failed_extractor_is_logged_without_message(
     cls: Class, extractor: Any, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Name of the extractor and type of the error are logged."""
+    """The log contains the name of the extractor and the type of the error."""
     caplog.set_level(logging.DEBUG)
     assert ask(cls, get(ALICE), [extractor, lambda _: ONE]).credentials == {"x-a": "1"}
     [record] = [record for record in caplog.records if record.name != "asyncio"]
@@ -105,7 +105,7 @@ def test_reserved_header_names_raise_value_error(cls: Class, name: str) -> None:
 
 
 def test_repeated_custom_header_is_joined(cls: Class) -> None:
-    """RFC 9110 5.3; the SDK's class takes the first."""
+    """RFC 9110 5.3 allows joining; the SDK's class takes the first value."""
     scope = get((b"x-api-key", "é".encode()), (b"x-api-key", b"b"))
     extract = cls.extract_custom_header("x-api-key")
     for extractor in (extract, functools.partial(extract)):

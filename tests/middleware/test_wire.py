@@ -42,7 +42,7 @@ def call_flyte(endpoint: str, authority: str) -> None:
 
 
 def test_flyte_receives_credentials_byte_for_byte(tmp_path: Path) -> None:
-    """It receives no other header of the request."""
+    """Flyte receives no other header of the request."""
     calls: list[list[Header]] = []
 
     async def user_info(scope: Scope, receive: Receive, send: Send) -> None:

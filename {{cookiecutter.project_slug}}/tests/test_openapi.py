@@ -38,7 +38,7 @@ def test_operations_have_unique_ids_and_problem_responses(
 def test_api_docs_load_no_external_files(
     anonymous: httpx.Client,
 ) -> None:
-    """They need no credentials."""
+    """The documentation needs no credentials."""
     page = anonymous.get("/docs")
     assert page.status_code == 200
     assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]  # not unsafe-inline

@@ -76,7 +76,7 @@ def test_list_runs_filters_by_user(alice: httpx.Client, greeting: str) -> None:
 
 
 def test_list_runs_sorts_and_filters(alice: httpx.Client, greeting: str, failure: str) -> None:
-    """Newest first; by task, phase and time."""
+    """The list is sorted newest first, and filtered by task, phase and time."""
     names = [run["name"] for run in list_runs(alice)]
     assert names.index(failure) < names.index(greeting)
     for phases in (["failed", "timed_out"], *([phase.value] for phase in ActionPhase)):

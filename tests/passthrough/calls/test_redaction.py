@@ -116,7 +116,7 @@ def test_redact_replaces_credentials_and_signatures(text: str, expected: str) ->
 
 
 def test_truncated_text_contains_no_partial_secret() -> None:
-    """It is cut off first: 100 errors under one key of 900 kB would else take seconds."""
+    """The text is truncated first, because redacting 100 errors with a key of 900 kB is slow."""
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
         for before in range(60):
             for secrets in range(6):
@@ -128,7 +128,7 @@ def test_truncated_text_contains_no_partial_secret() -> None:
 
 
 async def test_redaction_caches_secrets_of_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With large credentials it takes 5 ms, and an answer may have 300 texts."""
+    """Finding large secrets takes 5 ms, and a response may contain 300 texts."""
     monkeypatch.setattr(redaction, "secrets_in", find := Mock(wraps=redaction.secrets_in))
     begin_request()
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):

@@ -51,7 +51,7 @@ def test_deadline_passed_in_busy_loop_is_504(short_timeout: httpx.Client) -> Non
 
 
 def test_no_run_is_started_after_the_deadline() -> None:
-    """A thread goes on after it."""
+    """A thread continues after the deadline."""
 
     async def start() -> None:
         deadline = Deadline(0, lambda: None)

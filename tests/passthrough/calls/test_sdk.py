@@ -15,7 +15,7 @@ from ...baking import PROJECT, run
 
 @pytest.mark.weekly  # or it would fail for everybody's change on the day that flyte is released
 def test_new_public_sdk_name_fails_until_reviewed() -> None:
-    """A new name is either as documented, or the page says what differs, or it is refused."""
+    """A new name works as documented, or the page states the difference, or the app refuses it."""
     run([sys.executable, "tools/flyte_names.py"], ROOT)
 
 

@@ -141,7 +141,7 @@ def test_slow_client_of_large_log_must_reconnect(
     greeting: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It holds the memory slot for a while, and then another client gets the log."""
+    """The slow client holds the memory slot for a while; then another client gets the log."""
     monkeypatch.setattr(slots, "HOLD_SECONDS", 0.5)
     log(lines(*["x" * 40_000] * 100), envelope(b"{}", 2))
     with connected(url, head(f"/runs/{greeting}/logs"), 4096) as slow:

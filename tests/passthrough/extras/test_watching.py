@@ -97,7 +97,7 @@ def test_timeout_error_names_run_that_continues(short_timeout: httpx.Client) -> 
 def test_wait_for_run_reports_flyte_error(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
-    """A client could not tell a 200 from the end of the time."""
+    """With a 200, a client could not tell an error from the end of the waiting time."""
     local_flyte.fail_next("WatchActions", Code.UNAVAILABLE)
     assert alice.get(f"/runs/{counting}?wait=60").status_code == 503
     waited = alice.get(f"/runs/{counting}?wait=0.1")

@@ -217,7 +217,7 @@ def test_unread_bodies_of_separate_requests_are_accepted(url: str) -> None:
 def test_uploads_end_with_clients_while_flyte_hangs(
     url: str, local_flyte: LocalFlyte, size: int
 ) -> None:
-    """Flyte is asked who the caller is before the body is read."""
+    """The app asks Flyte for the caller's identity before it reads the body."""
     upload = head("/uploads", f"Content-Length: {size}", method="POST") + bytes(min(size, 50_000))
     with local_flyte.hang("UserInfo"):
         with ExitStack() as clients:

@@ -47,7 +47,7 @@ def test_long_query_is_414(alice: httpx.Client, anonymous: httpx.Client) -> None
 
 
 def test_more_than_300_cookies_are_431(url: str) -> None:
-    """In one header, or in several, as HTTP/2 allows."""
+    """The cookies are in one header, or in several, as HTTP/2 allows."""
     with client_of(url, "alice") as client:
         assert client.get("/things", headers={"Cookie": "a=1;" * 299 + "a=1"}).is_success
         for several in ([("Cookie", "a=1;" * 300)], [("Cookie", "a=1;" * 150)] * 2):
@@ -77,7 +77,7 @@ def test_body_limit_is_configurable_per_app_or_route(
 
 @pytest.mark.parametrize("options", [{}, {"ws": "auto"}], ids=["as deployed", "by hand"])
 def test_websocket_is_403(local_flyte: LocalFlyte, options: dict[str, Any]) -> None:
-    """Nor is a handshake served as a GET: browsers send it with cookies, for any page."""
+    """No handshake is served as a GET, because browsers send it with cookies for any page."""
     client_options: Any = {"additional_headers": {"Authorization": bearer("alice")}, "proxy": None}
     with serving(build_app(router), **options) as url:
         for path in ("/watch", "/things"):

@@ -141,7 +141,7 @@ def test_flyte_errors_map_to_http_statuses(
 
 
 def test_openapi_document_lists_all_problem_codes(alice: httpx.Client) -> None:
-    """A client may depend on them, so they are written out: none may be renamed or removed."""
+    """Clients may depend on the codes, so the test lists them; none may be renamed or removed."""
     schema = alice.get("/openapi.json").json()["components"]["schemas"]["Problem"]
     code = schema["properties"]["code"]
     assert code["anyOf"][0]["enum"] == [

@@ -17,7 +17,7 @@ async def things() -> str:
 
 
 def test_app_routes_take_precedence_over_documentation_routes(local_flyte: LocalFlyte) -> None:
-    """A request is compared with each route before its own."""
+    """The router compares a request with all routes before the matching route."""
     owners = APIRouter()
     owners.add_api_route("/docs/{name}", things)
     with serving(build_app(owners)) as url, client_of(url, None) as client:
