@@ -1,1 +1,1 @@
-"""{{ cookiecutter.project_slug }}: a FastAPI app whose calls to Flyte carry its callers' credentials."""
+"""{{ cookiecutter.project_slug }}: a FastAPI app that calls Flyte with its callers' credentials."""

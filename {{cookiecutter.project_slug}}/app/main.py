@@ -24,14 +24,14 @@ ROUTERS: list[ModuleType] = [
     streams,
     files,
 ]
-"""The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
+"""The modules of ``app/routers`` whose endpoints need credentials. Add your modules here."""
 
 
 def create_app(settings: Settings) -> App:
     """Build the app, which connects to Flyte when it starts."""
     app = App(
         settings,
-        public=page.PATHS,  # need no credentials; for more: {*page.PATHS, "/more"}
+        public=page.PATHS,  # paths without credentials; to add a path: {*page.PATHS, "/more"}
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",

@@ -24,23 +24,23 @@ from passthrough import (
 
 
 class Run(BaseModel):
-    """A run with the state."""
+    """The state of a run."""
 
     name: TruncatedText = Field(examples=["r4f7d1c02"], description="Name of the run")
     project: TruncatedText = Field(description="Identifier of the run's project")
     domain: TruncatedText = Field(description="Identifier of the run's domain")
     task: TruncatedText | None = Field(description="Full name of the task")
     version: TruncatedText | None = Field(description="Version of the task")
-    phase: ActionPhase | None = Field(description="Phase of the run; null if the app has no name")
+    phase: ActionPhase | None = Field(description="Phase of the run; null if it is unknown")
     attempts: int = Field(description="Number of attempts so far")
     executed_by: Identity | None = Field(description="User or application that started the run")
     started_at: datetime | None = Field(description="Time when the run started")
-    ended_at: datetime | None = Field(description="Time when the run ended; null until then")
+    ended_at: datetime | None = Field(description="End of the run; null if it has not ended")
     url: TruncatedText = Field(description="URL of the run in Flyte's console")
 
     @classmethod
     def of(cls, run: remote.Run, **more: Any) -> Self:
-        """Convert a run of the SDK; ``more`` is for fields of a subclass."""
+        """Convert a run of the SDK; ``more`` has the additional fields of a subclass."""
         action = run.pb2.action
         return cls(
             name=run.name,
@@ -59,7 +59,7 @@ class Run(BaseModel):
 
 
 class RunWithResult(Run):
-    """A run with the result, once the run has ended."""
+    """The state of a run, with the result if the run has ended."""
 
     error: TruncatedText | None = Field(description="Error message, if the run has failed")
     abort_reason: TruncatedText | None = Field(description="Reason why a caller aborted the run")
@@ -70,7 +70,7 @@ class RunWithResult(Run):
 
     @classmethod
     async def after(cls, run: remote.Run, *, with_outputs: bool) -> Self:
-        """Convert a run of the SDK, and fetch the result; outputs that cannot be fetched are None."""
+        """Convert a run of the SDK, and fetch the result, which is None if this fetch fails."""
         phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
             if phase in FAILED or phase == ActionPhase.ABORTED:

@@ -1,4 +1,4 @@
-"""Settings of the app. ``passthrough/settings.py`` has those for the connection to Flyte."""
+"""Settings of the app. ``passthrough/settings.py`` has the settings of the connection to Flyte."""
 
 from passthrough import CredentialHeader, Name, setting
 from passthrough import Settings as FlyteSettings

@@ -1,6 +1,6 @@
-"""Sample tasks. ``flyte deploy`` registers them together with the app. Replace them with your own.
+"""Sample tasks, which ``flyte deploy`` registers together with the app. Replace them with your own.
 
-The app never calls these functions, because it asks Flyte to run a task by name, as the caller.
+The app never calls these functions. The app asks Flyte to run a task by name, as the caller.
 """
 
 import asyncio

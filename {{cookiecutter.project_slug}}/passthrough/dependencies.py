@@ -1,4 +1,4 @@
-"""Dependencies, types of query parameters, and the base class of request bodies."""
+"""Dependencies, types for query parameters, and a base class for request bodies."""
 
 import re
 from datetime import UTC, datetime
@@ -34,9 +34,9 @@ RunName = Annotated[str, Path(description="Name of the run", examples=["r4f7d1c0
 async def _subject(
     connection: HTTPConnection,
     subject: Annotated[
-        str | None, Query(min_length=1, description="Flyte's identifier (subject) of a user")
+        str | None, Query(min_length=1, description="List only entries of this user (Flyte's subject)")
     ] = None,
-    mine: Annotated[bool, Query(description="Whether to list only the caller's own")] = False,
+    mine: Annotated[bool, Query(description="Whether to list only entries of the caller")] = False,
 ) -> str | None:
     if not mine:
         return subject
@@ -69,10 +69,10 @@ async def _task(
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller, as Flyte knows them.
+"""The caller of the request.
 
-Flyte checks the credentials when the app asks for the caller. So the dependency also protects
-endpoints that do not call Flyte themselves.
+Flyte checks the credentials when the app asks for the caller. So this dependency protects even an
+endpoint that does not call Flyte.
 
 Raises:
     ConnectError: Flyte refuses the credentials; the response has the status 401.
@@ -83,9 +83,10 @@ Example:
         return f"Hello, {caller.name or caller.subject}."
 """
 SubjectDep = Annotated[str | None, Depends(_subject)]
-"""Subject that a list is filtered by.
+"""Subject (Flyte's identifier of a user) by which an endpoint filters a list.
 
-With ``?mine=true`` it is the caller, with ``?subject=…`` that user, and without both it is None.
+With ``?mine=true``, the value is the caller's subject. With ``?subject=…``, the value is the given
+subject. If the query has neither, the value is None.
 
 Raises:
     HTTPException: The query has ``mine`` and the ``subject`` of another user, or Flyte does not
@@ -100,7 +101,7 @@ Example:
 RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the ``{name}`` in the path.
 
-The run has the state, but not the details, which may be large.
+This object has the state of the run, but no details, which may be large.
 
 Raises:
     ConnectError: Flyte has no such run (404), or the caller may not see it (403).
@@ -113,7 +114,7 @@ Example:
 ActionDep = Annotated[remote.Action, Depends(_action)]
 """The action with the ``{action}`` in the path or in the query; by default the root action.
 
-The action has the state, but not the details, which may be large.
+This object has the state of the action, but no details, which may be large.
 
 Raises:
     ConnectError: Flyte has no such action (404), or the caller may not see it (403).
@@ -126,9 +127,9 @@ Example:
 TaskDep = Annotated[Any, Depends(_task)]
 """The task with the ``{name}`` in the path.
 
-The version of the task is the ``version`` in the query, or the latest one. The task is not fetched
-yet. ``flyte.run`` fetches it, and ``await task.fetch.aio()`` returns the details. Both raise an
-error with the status 404 if Flyte has no such task.
+The version of the task is the ``version`` in the query, or the latest version. The dependency does
+not fetch the task. ``flyte.run`` fetches the task, and ``await task.fetch.aio()`` returns the
+details. If Flyte has no such task, both raise an error, and the response has the status 404.
 
 Example:
     @router.get("/tasks/{name}/version")
@@ -150,7 +151,7 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, as keyword arguments for ``flyte.run`` or ``flyte.rerun``.
 
-The app refuses an input that has the name of an argument of these functions, and a value that does
+The app refuses an input if an argument of these functions has the same name, or if the value does
 not fit the declared type. The response has the status 422.
 
 Example:
@@ -188,8 +189,8 @@ WaitQuery = Annotated[
     float,
     Query(
         ge=0,
-        description="Maximum seconds to wait for the end of the run, up to the app's own limit"
-        " (`FLYTE_TIMEOUT`)",
+        description="Maximum time in seconds to wait for the end of the run; the app's limit is"
+        " `FLYTE_TIMEOUT`",
     ),
 ]
 """Query parameter with a number of seconds, for `wait_for`.
@@ -231,7 +232,7 @@ def deadline(seconds: float) -> Any:
 class RequestBody(BaseModel, extra="forbid"):
     """Base class for request bodies, which are JSON objects.
 
-    The app refuses a body that has other keys than the fields, with the status 422.
+    If a body has a key that is not a field, the response has the status 422.
 
     Example:
         class Greeting(RequestBody):
@@ -258,8 +259,8 @@ async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
         task: The details of the task, from ``task.fetch.aio()``.
 
     Returns:
-        The schema. If JSON cannot hold an input, no value is valid for it (``not: {}``), and the
-        description has the reason.
+        The schema. If JSON cannot hold the values of an input, the schema of this input allows no
+        value (``not: {}``), and the description has the reason.
 
     Example:
         @router.get("/tasks/{name}/schema")

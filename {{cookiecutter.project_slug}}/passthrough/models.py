@@ -1,4 +1,4 @@
-"""Models of responses, made from the SDK's objects.
+"""Models of responses, which are converted from the SDK's objects.
 
 Texts such as names and errors come from users of Flyte. Never show them as HTML.
 """
@@ -46,7 +46,7 @@ def _truncate(text: str) -> str:
 
 
 TruncatedText = Annotated[str, AfterValidator(_truncate)]
-"""A text of at most `Limits.max_text_chars` characters. The end of a truncated text says so.
+"""A text of at most `Limits.max_text_chars` characters. A truncated text ends with a note.
 
 Example:
     >>> class Note(BaseModel):
@@ -60,12 +60,12 @@ def location(request: Request, *path: str, **query: str) -> str:
     """Return the path of a resource of this API, for a Location header.
 
     Args:
-        request: The current request, with the prefix of a reverse proxy (``root_path``).
-        path: The segments of the path, which are escaped.
+        request: The current request, which has the prefix of a reverse proxy (``root_path``).
+        path: The segments of the path, which this function escapes.
         query: The parameters of the query, such as the project and the domain of a run.
 
     Returns:
-        The path with the query, as the client must send them.
+        The path with the query, as the client must send it.
 
     Example:
         @router.post("/greetings", status_code=201)
@@ -85,7 +85,7 @@ def time_of(timestamp: Any) -> datetime | None:
         timestamp: A protobuf timestamp, such as ``run.pb2.action.status.start_time``.
 
     Returns:
-        The time; None if it is missing (0), before the year 1 or after the year 9999.
+        The time; None if the timestamp is missing (0), before the year 1 or after the year 9999.
 
     Example:
         @router.get("/runs/{name}/started")
@@ -104,8 +104,8 @@ def phase_of(raw: int) -> ActionPhase | None:
         raw: The number of the phase, such as ``run.raw_phase``.
 
     Returns:
-        The phase; None if it is missing, or unknown to this version of the SDK. The SDK's own
-        ``run.phase`` raises an error then.
+        The phase; None if it is missing, or unknown to this version of the SDK. For an unknown
+        phase, ``run.phase`` of the SDK raises an error.
 
     Example:
         >>> phase_of(ActionPhase.RUNNING.to_protobuf_value())
@@ -119,13 +119,13 @@ def phase_of(raw: int) -> ActionPhase | None:
 
 
 def attempts_of(details: ActionDetails) -> int:
-    """Return the number of attempts. The status of an action with children has 0 instead."""
+    """Return the number of attempts, which is missing in the status of an action with children."""
     last = details.attempts[-1:]  # attempts are in order
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
 class Caller(BaseModel, use_attribute_docstrings=True):
-    """The caller of a request, a user or an application, as Flyte knows it."""
+    """The caller of a request, who is a user or an application."""
 
     subject: TruncatedText | None = Field(default=None, examples=["00u1alice"])
     """Flyte's identifier of the caller; null if Flyte does not know the caller."""
@@ -136,9 +136,9 @@ class Caller(BaseModel, use_attribute_docstrings=True):
     anonymous: bool
     """Whether the app calls Flyte without TLS, so that no caller has credentials."""
     sign_in: str | None
-    """URL to sign in as another user; null if the app has none."""
+    """URL to sign in as another user; null if the app has no such URL."""
     sign_out: str | None
-    """URL to sign out; null if the app has none."""
+    """URL to sign out; null if the app has no such URL."""
 
 
 class Identity(BaseModel, use_attribute_docstrings=True):
@@ -157,7 +157,7 @@ class Identity(BaseModel, use_attribute_docstrings=True):
             identity: The protobuf message, such as ``run.pb2.action.metadata.executed_by``.
 
         Returns:
-            The identity; None if the message contains none.
+            The identity; None if the message contains neither a user nor an application.
 
         Example:
             @router.get("/runs/{name}/starter")
@@ -177,7 +177,7 @@ Answer = bool | int | float | str
 AnswerType = Literal["integer", "number", "string", "boolean"]
 ANSWER_TYPES: dict[type, AnswerType]
 ANSWER_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
-"""Types of conditions, by the Python type of the answer.
+"""The type of a condition for each Python type of an answer.
 
 Example:
     >>> ANSWER_TYPES[type(True)], ANSWER_TYPES[type(1.5)]
@@ -193,7 +193,7 @@ def is_answered(details: remote.ActionDetails) -> bool:
         details: The details of the condition's action, from `fetch_condition`.
 
     Returns:
-        True if the answer is recorded. Recording takes a moment: see `wait_for_answer`.
+        True if Flyte has recorded the answer, which takes a moment (see `wait_for_answer`).
 
     Example:
         @router.get("/runs/{name}/questions/{action}/answered")
@@ -204,13 +204,13 @@ def is_answered(details: remote.ActionDetails) -> bool:
 
 
 def answer_of(details: remote.ActionDetails) -> Answer | None:
-    """Return the answer to a condition that Flyte has recorded.
+    """Return the recorded answer to a condition.
 
     Args:
         details: The details of the condition's action, from `fetch_condition`.
 
     Returns:
-        The answer; None if there is none, or if it is no boolean, number or text.
+        The answer; None if Flyte has no answer, or an answer that is no boolean, number or text.
 
     Example:
         @router.get("/runs/{name}/questions/{action}/answer")
@@ -218,39 +218,39 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
             return answer_of(await fetch_condition(name, action))
     """
     output = details.pb2.signal_info.output
-    if not output.scalar.HasField("primitive"):  # callers of Flyte may send any type of value
+    if not output.scalar.HasField("primitive"):  # Flyte also accepts answers of other types
         return None
     value = to_json([("", output)])[""]
     return value if isinstance(value, Answer) else None
 
 
 class Condition(BaseModel, use_attribute_docstrings=True):
-    """A condition: a question of a run that a user or an agent answers. Flyte calls it a signal."""
+    """A condition, which is a question that a run asks. Flyte also calls a condition a signal."""
 
     run: TruncatedText
     """Name of the run that asks the question."""
     action: TruncatedText
-    """Name of the condition's action, needed to answer it."""
+    """Name of the condition's action, which is needed to answer the condition."""
     name: TruncatedText
     """Name of the condition in the task's code."""
     prompt: TruncatedText
     """The question, a text by the author of the task. Never show it as HTML."""
     prompt_truncated: bool
-    """Whether the prompt or the description is truncated. Do not answer then."""
+    """Whether the prompt or the description is truncated. Do not answer a truncated question."""
     description: TruncatedText | None
     """Further text about the question."""
     type: AnswerType | None
-    """Type that the answer must have; null if the app does not know it."""
+    """Type that the answer must have; null if the app does not know the type."""
     phase: ActionPhase | None
-    """`paused` while the condition waits."""
+    """Phase of the condition; `paused` while the condition waits for an answer."""
     asked_at: datetime | None
     """Time when the run asked the question."""
     answered_at: datetime | None
-    """Time of the answer; null without an answer."""
+    """Time of the answer; null if there is no answer."""
     answered_by: Identity | None
-    """The user or application that answered; null if Flyte does not know."""
+    """The user or application that answered; null if Flyte does not know the user."""
     value: bool | int | float | TruncatedText | None
-    """The answer; null without an answer."""
+    """The recorded answer; null if there is no answer."""
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
@@ -299,11 +299,11 @@ class PhaseOfAttempt(BaseModel, use_attribute_docstrings=True):
     attempt: int
     """Number of the attempt, from 1."""
     phase: ActionPhase | None
-    """The phase; null if the app does not know it."""
+    """Phase of the attempt; null if the app does not know the phase."""
     started_at: datetime | None
     """Time when the phase began."""
     ended_at: datetime | None
-    """Time when the phase ended; null until then."""
+    """Time when the phase ended; null if it has not ended."""
 
 
 class Action(BaseModel, use_attribute_docstrings=True):
@@ -316,19 +316,19 @@ class Action(BaseModel, use_attribute_docstrings=True):
     title: TruncatedText | None = Field(examples=["greet"])
     """Short name to show, such as the function's name."""
     task: TruncatedText | None
-    """Full name of the task; null for other kinds."""
+    """Full name of the task; null if the action is not a task."""
     parent: TruncatedText | None
-    """Name of the action that started this one; null for the root action."""
+    """Name of the parent action, which started this action; null for the root action."""
     group: TruncatedText | None
-    """Name of the action's group, if it has one."""
+    """Name of the action's group; null if the action has no group."""
     phase: ActionPhase | None
-    """The phase; null if the app does not know it."""
+    """Phase of the action; null if the app does not know the phase."""
     attempts: int
     """Number of attempts so far."""
     started_at: datetime | None
     """Time when the action started."""
     ended_at: datetime | None
-    """Time when the action ended; null until then."""
+    """Time when the action ended; null if it has not ended."""
     error: TruncatedText | None
     """Error message, if the action has failed."""
     abort_reason: TruncatedText | None
@@ -338,19 +338,19 @@ class Action(BaseModel, use_attribute_docstrings=True):
     phases: list[PhaseOfAttempt]
     """Up to 20 latest phases of the action's attempts, oldest first."""
     events: list[Event]
-    """Up to 5 latest events of the cluster, while the action waits for the cluster."""
+    """Up to 5 latest events of the cluster; empty unless the action waits for the cluster."""
     condition: Condition | None
     """The question, if the action is a condition; otherwise null."""
     has_report: bool
-    """Whether the task creates a report (`report=True`): GET /runs/{name}/report."""
+    """Whether the task creates a report (`report=True`), which `GET /runs/{name}/report` opens."""
 
     @classmethod
     def of(cls, details: remote.ActionDetails) -> Self:
         """Convert the details of an action.
 
         Args:
-            details: The details, within `fetch_details` or `watch_details`. Lists of actions lack
-                the names of tasks.
+            details: The details, such as those that `fetch_details` passes to this method. Details
+                from a list have no task name.
 
         Returns:
             The action.

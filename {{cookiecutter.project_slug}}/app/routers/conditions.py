@@ -1,4 +1,4 @@
-"""Conditions, the questions of runs. Each caller who may run tasks may answer them."""
+"""Conditions, which are questions of runs. A caller who may run tasks may answer conditions."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from passthrough import (
 
 router = APIRouter(tags=["conditions"])
 
-RECORDED_WITHIN = 5.0  # seconds, because Flyte records an answer a moment after it was sent
+RECORDED_WITHIN = 5.0  # seconds to wait, because Flyte records an answer after a moment
 Answer = (
     StrictBool
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
@@ -40,8 +40,8 @@ ActionName = Annotated[str, Path(description="Name of the condition's action")]
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List the conditions (questions) in the project that wait for an answer, newest first.
 
-    If there are more than `limit`, they are selected round-robin by the owner of the run.
-    `GET /runs?phase=paused` lists all runs with such conditions.
+    If more than `limit` conditions wait, they are selected round-robin by the owner of the run.
+    `GET /runs?phase=paused` lists all runs with waiting conditions.
     """
     actions = await fetch_paused_actions(limit)
     conditions = await fetch_details(actions, Condition.of)
@@ -68,7 +68,7 @@ async def answer_condition(
     """Answer a condition (question) of a run as the caller, and return the condition.
 
     If Flyte has not recorded the answer within 5 seconds, the status is 202, and the condition in
-    the response has no answer yet. An answer that another caller has given before is a 409.
+    the response has no answer yet. If Flyte has recorded another answer before, the status is 409.
     """
     details = await fetch_condition(run.name, action)
     if not details.pb2.HasField("condition"):
@@ -83,7 +83,7 @@ async def answer_condition(
     is_over = run.done() or details.done()
     if not is_over and not is_answered(details):
         await remote.Condition(state_of(details).pb2).signal.aio(value)
-    async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
+    async with best_effort(RECORDED_WITHIN):  # the answer may be recorded even if this fails
         details = await wait_for_answer(details)
     if is_answered(details):
         recorded = answer_of(details)

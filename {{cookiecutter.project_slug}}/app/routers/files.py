@@ -16,7 +16,8 @@ from ..settings import Settings
 
 router = APIRouter(tags=["files"])
 
-BYTES = {"type": "string", "format": "binary", "description": "Content; in a tool call, UTF-8 text"}
+CONTENT = "Content of the file; in a tool call, a UTF-8 text"
+BYTES = {"type": "string", "format": "binary", "description": CONTENT}
 NAME = "File name; `_` replaces characters other than ASCII letters, digits, `.` and `-`."
 BODY = {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
 
@@ -41,10 +42,11 @@ async def upload_file(
 ) -> StoredFile:
     """Upload a file as the caller. The body of the request is the content of the file.
 
-    Send `application/octet-stream`, also for JSON. Pass the URI in the response as a task input.
+    Send `application/octet-stream` even if the file is JSON. Pass the URI in the response as a task
+    input.
     """
     kind = request.headers.get("content-type", "").lower()
-    if kind.startswith("multipart/") or "json" in kind:  # FastAPI would read it into memory
+    if kind.startswith("multipart/") or "json" in kind:  # FastAPI would keep this body in memory
         raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
     last = re.sub(r"[^\w.-]+", "_", last, flags=re.ASCII)[-200:]  # Flyte's URIs are ASCII
@@ -53,9 +55,9 @@ async def upload_file(
     with NamedTemporaryFile() as file:
         async for part in request.stream():
             file.write(part)
-        if not kind and not file.tell():  # an empty file has a media type
+        if not kind and not file.tell():  # a request with an empty file has a media type
             raise HTTPException(422, "send the content of the file, as application/octet-stream")
         file.flush()
-        # In a thread, because the SDK reads the whole file to compute a hash.
+        # Call it in a thread, because the SDK reads the whole file to compute a hash.
         _md5, uri = await asyncio.to_thread(remote.upload_file, Path(file.name), fname=stored_as)
     return StoredFile(uri=uri)

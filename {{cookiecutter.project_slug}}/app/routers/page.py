@@ -1,4 +1,4 @@
-"""Serves the web UI in ``app/page`` at ``/``. Without ``index.html``, ``/`` leads to ``/docs``.
+"""Serves the web UI in ``app/page`` at ``/``, which leads to ``/docs`` without ``index.html``.
 
 The files are public, because they contain no data.
 """
@@ -13,7 +13,7 @@ from ..settings import Settings
 
 FILES = PageFiles(Path(__file__).parent.parent / "page")
 PATHS = {"/", "/page/*"}
-"""Paths that need no credentials."""
+"""Paths that clients may read without credentials."""
 
 router = APIRouter(include_in_schema=False)
 

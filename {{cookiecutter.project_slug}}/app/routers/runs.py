@@ -35,7 +35,7 @@ from ..models import Abort, Rerun, Run, RunData, RunWithResult
 
 router = APIRouter(tags=["runs"])
 
-PHASES = "Phases of the runs; `paused` alone lists runs with a condition that waits"
+PHASES = "Phases of the runs; for runs with a waiting condition, `paused` must be the only phase"
 
 
 @router.get("/runs", summary="List runs")
@@ -43,9 +43,9 @@ async def list_runs(
     subject: SubjectDep,
     task: Annotated[str | None, Query(description="Full name of a task")] = None,
     phase: Annotated[list[ActionPhase], Query(max_length=20, description=PHASES)] = [],  # noqa: B006
-    after: Annotated[QueryTime | None, Query(description="Earliest start of the runs")] = None,
+    after: Annotated[QueryTime | None, Query(description="Earliest start time of the runs")] = None,
     before: Annotated[
-        QueryTime | None, Query(description="Time after the start of the runs")
+        QueryTime | None, Query(description="Time before which the runs started")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Maximum number of runs")] = 20,
 ) -> list[Run]:
@@ -56,7 +56,7 @@ async def list_runs(
     """
     created_at = remote.TimeFilter(after=after, before=before)
     only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
-    if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
+    if set(phase) == {ActionPhase.PAUSED}:  # a run with a paused action has the phase running
         runs = fetch_paused_runs(**only)
     else:
         states, order = tuple(phase), NEWEST_FIRST
@@ -68,8 +68,8 @@ async def list_runs(
 async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
     """Return the state of a run, and the error of a failed run.
 
-    With `wait`, the response comes when the run has ended or the time has passed, and has the
-    outputs if the run has succeeded.
+    With `wait`, the response comes when the run has ended or the time has passed. The response has
+    the outputs if the run has succeeded.
     """
     await wait_for(run, wait)
     return await RunWithResult.after(run, with_outputs=wait > 0)
@@ -89,7 +89,7 @@ async def get_run_io(run: RunDep) -> RunData:
 async def rerun(
     name: str, request: Request, response: Response, body: Annotated[Rerun | None, Body()] = None
 ) -> Run:
-    """Start a new run of the same task and version as the caller, optionally with other inputs."""
+    """As the caller, run the same version of the run's task again, optionally with other inputs."""
     options = body or Rerun()
     run = Run.of(await flyte.rerun.aio(name, recover=options.recover, **options.inputs))
     at = location(request, "runs", run.name, project=run.project, domain=run.domain)
@@ -100,10 +100,10 @@ async def rerun(
 @router.post("/runs/{name}/abort", status_code=202, summary="Abort a run")
 async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) -> Run:
     """Abort a run as the caller. Flyte decides whether the caller may abort it."""
-    if run.done():  # Flyte would mark the run as aborted, and hide the outputs
+    if run.done():  # Flyte would mark an ended run as aborted, and hide the outputs
         raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
-    async with best_effort():  # the caller must learn that it was aborted, even if this fails
+    async with best_effort():  # the response must tell of the abort, even if this call fails
         run = await remote.Run.get.aio(run.name)
     return Run.of(run)
 
@@ -127,10 +127,10 @@ async def list_actions(
 async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
     """Watch the actions of a run as server-sent events, until the run has ended.
 
-    Each action is sent as an `action` event, at once and after each change, with the data that
-    `GET /runs/{name}/actions` returns. An action that waits for the cluster is sent again every few
-    seconds. A client that reconnects gets all actions. If Flyte fails after the first event, the
-    last event is a `problem`.
+    The app sends each action as an `action` event, at once and after each change, with the data
+    that `GET /runs/{name}/actions` returns. If an action waits for the cluster, the app sends the
+    action again every few seconds. A client that reconnects gets all actions. If Flyte fails after
+    the first event, the last event is a `problem` event with the error (RFC 9457).
     """
     async with aclosing(watch_details(run, Action.of)) as actions:
         async for action in actions:
@@ -143,7 +143,7 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     if action.done():
         raise HTTPException(409, f"the action {action.name!r} has already ended")
     await action.abort.aio((abort or Abort()).reason)
-    async with best_effort():  # the caller must learn that it was aborted, even if this fails
+    async with best_effort():  # the response must tell of the abort, even if this call fails
         return (await fetch_details([action], Action.of))[0]
     return Action.of(listed_details(action))
 

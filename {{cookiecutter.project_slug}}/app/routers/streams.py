@@ -18,7 +18,7 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 EVENT_ID = r"^\d{1,9}-[a-z_]*$"
-LAST_EVENT_ID = "Id of the last event that the client has received, to resume there"
+LAST_EVENT_ID = "Id of the last event that the client has received; the stream resumes after it"
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
@@ -28,9 +28,10 @@ async def run_events(
 ) -> AsyncGenerator[ServerSentEvent]:
     """Watch a run as server-sent events, until it has ended.
 
-    The run is sent as a `phase` event, at once and after each change of the phase, and as an
-    `attempt` event when a further attempt begins. The id of an event is `attempt-phase`. If Flyte
-    fails after the first event, the last event is a `problem`.
+    The app sends the run as a `phase` event, at once and after each change of the phase. The app
+    sends the run as an `attempt` event when a further attempt begins. The id of an event is
+    `attempt-phase`. If Flyte fails after the first event, the last event is a `problem` event with
+    the error (RFC 9457).
     """
     before, _, phase = last_event_id.partition("-")
     attempt = int(before)
@@ -55,9 +56,9 @@ async def run_logs(
     """Read the log of a run, or of one action, as server-sent events, until the action has ended.
 
     Each message, or part of a long message, is an event with the id `attempt-number`. An `attempt`
-    event comes before the log of a further attempt, and an `unavailable` event if Flyte no longer
-    has the log of an attempt, or the rest of it. If Flyte fails after the first event, the last
-    event is a `problem`.
+    event comes before the log of a further attempt. An `unavailable` event means that Flyte no
+    longer has the log of an attempt, or the rest of the log. If Flyte fails after the first event,
+    the last event is a `problem` event with the error (RFC 9457).
     """
     async with aclosing(follow_log(action, last_event_id)) as log:
         async for event in log:

@@ -47,7 +47,7 @@ class NewRun(RequestBody):
     inputs: Inputs = Field(
         default={},
         examples=[{"name": "Ada"}],
-        description="Inputs by name; see `GET /tasks/{name}`",
+        description="Inputs of the task by name; `GET /tasks/{name}` returns the schema",
     )
 
 
@@ -66,15 +66,15 @@ async def list_tasks(
     ]
 
 
-# This route comes before the route below, which also matches, because the first match makes a 405.
+# The path of the route below also matches. If that route came first, the response would be a 405.
 @router.post("/tasks/{name:path}/runs", status_code=201, summary="Run a task")
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
 ) -> RunWithResult:
     """Start a run of a task as the caller. `GET /tasks/{name}` returns the schema of the inputs.
 
-    With `wait`, the response comes when the run has ended or the time has passed, and has the
-    outputs if the run has succeeded.
+    With `wait`, the response comes when the run has ended or the time has passed. The response has
+    the outputs if the run has succeeded.
     """
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)

@@ -1,4 +1,4 @@
-"""Protected resource metadata (RFC 9728) with the issuer where agents sign in (OAuth)."""
+"""Protected resource metadata (RFC 9728), with the OAuth issuer where agents sign in."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from ..calls.sdk import initialised
 from ..settings import HOST, Settings, rule
 
-# An agent compares the issuer with the issuer of the provider by character (RFC 8414 3.3).
+# An agent requires that the issuer and the provider's own issuer are equal (RFC 8414 3.3).
 LOOPBACK = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 ISSUER = rf"(?!.*/\.well-known/)(https://{HOST}|{LOOPBACK})(/[^/?#\s]+)*/?"
 AN_ISSUER = "https://host[/path], exactly as `issuer` in the provider's openid-configuration"
@@ -22,8 +22,8 @@ Issuer = Annotated[str, rule(ISSUER, AN_ISSUER)]
 """The type of a setting that is the URL of an OAuth issuer.
 
 Raises:
-    ValueError: The URL begins with http://, or has a query. `load_settings` then raises a
-        StartError.
+    ValueError: The URL has a query, or it begins with http:// and the host is not loopback.
+        `load_settings` then raises a StartError.
 
 Example:
     class MySettings(Settings):
@@ -45,7 +45,7 @@ METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
 
 class ResourceMetadata:
-    """The metadata document. It is the same for all callers."""
+    """Serves the metadata document, which is the same for all callers."""
 
     def __init__(
         self, settings: Settings, issuer: Issuer | None, scopes: Sequence[OAuthScope] = ()
@@ -54,7 +54,7 @@ class ResourceMetadata:
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
-        """Return a URL of the app for clients. OAuth requires https, except for loopback."""
+        """Return the URL of a path for clients. OAuth requires https, except for loopback."""
         if public_url := self._settings.public_url:
             return public_url + path
         url = connection.base_url
@@ -82,10 +82,10 @@ class ResourceMetadata:
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             scopes = scopes or [*config.scopes]
         except ConnectError as error:
-            # The open-source Flyte without a configured issuer responds with this code.
+            # The open-source Flyte responds with this code if no issuer is configured.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        # An empty list must be omitted (RFC 9728 3.2). Without scopes, agents request the scopes
+        # RFC 9728 3.2 forbids empty lists. If the document has no scopes, agents request the scopes
         # that the provider publishes.
         document = {"authorization_servers": [issuer], "scopes_supported": scopes}
         return {name: values for name, values in document.items() if values}

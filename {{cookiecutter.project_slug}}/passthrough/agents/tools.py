@@ -17,9 +17,9 @@ from starlette.datastructures import Headers
 
 from ..http.response import SSE_RETRY
 
-MESSAGE_BYTES = 256 * 1024  # maximum size of an agent's message; large inputs are sent by URI
-RESULT_BYTES = 50_000  # maximum size of a result
-RESULT_SECONDS = 5.0  # maximum time from the start of a response, such as an event stream
+MESSAGE_BYTES = 256 * 1024  # maximum size of an agent's message; agents send large inputs by URI
+RESULT_BYTES = 50_000  # maximum size of the result of a tool call
+RESULT_SECONDS = 5.0  # maximum time to read a response, such as an event stream
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}
@@ -42,10 +42,10 @@ class Tool(NamedTuple):
     kind: str
 
     def request(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return the request with these arguments: parts of an ASGI scope, and the body.
+        """Return a request with these arguments, as parts of an ASGI scope and a body.
 
         Raises:
-            ValueError: An argument is unknown or missing, or has a ``/`` in the path.
+            ValueError: An argument is unknown or missing, or a path argument has a forbidden ``/``.
         """
         at = defaultdict[str, dict[str, Any]](dict)
         arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
 
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
-    """Return a response as the result of a tool call, with a note if it is incomplete."""
+    """Convert a response to the result of a tool call. An incomplete response gets a note."""
     kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
     texts, more = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
@@ -92,7 +92,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         limit = f"{RESULT_BYTES} bytes, read in {RESULT_SECONDS} seconds"
         note = f"\nThis is not all: a result has up to {limit}."
     elif "json" in kind:
-        with suppress(ValueError):  # JSON has no Infinity, for example
+        with suppress(ValueError):  # a body with Infinity, for example, is not JSON
             value = from_json(texts[0], allow_inf_nan=False)
             # Versions of the protocol before 2026-07-28 accept only objects.
             more["structuredContent"] = value if isinstance(value, dict) else {"result": value}
@@ -122,7 +122,7 @@ def _texts_of(stream: str) -> list[str]:
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
-    """Return tools by name, for private operations whose body is JSON, a file or empty."""
+    """Return tools by name, for private operations whose request body is JSON, a file or empty."""
     routes = iter_route_contexts(app.routes)
     with_slash = {route.path_format for route in routes if ":path}" in str(route.path)}
     document = app.openapi()

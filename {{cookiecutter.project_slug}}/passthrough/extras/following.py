@@ -1,4 +1,4 @@
-"""Following the log of an action over all attempts."""
+"""A function that follows the log of an action over all attempts."""
 
 import asyncio
 from collections import deque
@@ -19,7 +19,7 @@ from ..models import phase_of
 from .watching import watch_action
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""Pattern of the ``id`` of an event of `follow_log`: the attempt and the number of the event.
+"""Pattern of the event ids of `follow_log`. An id has the number of the attempt and of the event.
 
 Example:
     >>> import re
@@ -27,10 +27,10 @@ Example:
     (True, False)
 """
 
-PART_CHARS = 6 * 1024  # a longer message is yielded in parts
-# One message of Flyte may have 100,000 lines. After this many, other requests are served.
-LINES_AT_ONCE, PARTS_AT_ONCE = 20, 1000  # lines that are yielded, and parts that are copied
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # time until the app asks again for a missing log
+PART_CHARS = 6 * 1024  # characters of one event; a longer message becomes several events
+# One message of Flyte may have 100,000 lines. After each batch, the app serves other requests.
+LINES_AT_ONCE, PARTS_AT_ONCE = 20, 1000  # lines to yield, and parts to copy, per batch
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # first and longest pause for a missing log
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
@@ -38,13 +38,15 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
     Args:
         action: The action, such as an `ActionDep`. It may wait, run, or have ended.
-        after: The ``id`` of the event that the client received last (`LOG_ID`), to resume there.
+        after: The ``id`` of the last event that the client has received (`LOG_ID`). The log resumes
+            after this event.
 
     Yields:
-        An event without a name for each message of the log, or for each part of a long message; an
-        event ``attempt`` when a further attempt has begun; and an event ``unavailable`` if Flyte no
-        longer has the log, or the rest of the log, of an attempt that has ended. The iterator ends
-        when the action has ended and the log has been read.
+        Events of three kinds. An event without a name has a message of the log, or a part of a long
+        message. An event ``attempt`` means that a further attempt has begun. An event
+        ``unavailable`` means that an attempt has ended, and Flyte no longer has the log of this
+        attempt, or the rest of the log. The iterator ends when the action has ended and the log has
+        been read.
 
     Raises:
         ConnectError: Flyte refuses the call (401 or 403), or fails (503). After the first event of
@@ -72,7 +74,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 
 class _Log:
-    """The log of one attempt of an action, available when the attempt runs or has ended."""
+    """The log of one attempt of an action. Flyte has the log when the attempt runs or has ended."""
 
     def __init__(self, action: remote.Action, attempt: int) -> None:
         self.attempt = attempt
@@ -101,7 +103,10 @@ class _Log:
             self._is_over = True  # the watch has ended, so the action will not change
 
     async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield events after this number; ``unavailable`` is the last event if there is no log."""
+        """Yield the events whose number is above ``after``.
+
+        If Flyte no longer has the log, the last event is ``unavailable``.
+        """
         place, pause = after, PAUSE_SECONDS
         while True:
             await self.until(self._may_have_begun)
@@ -125,7 +130,7 @@ class _Log:
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
     async def _texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield messages, or parts of long messages, with numbers that begin at ``after`` + 1."""
+        """Yield messages, or parts of long messages, with numbers. The first is ``after`` + 1."""
         texts, place = deque[str](), 0
         request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(request)

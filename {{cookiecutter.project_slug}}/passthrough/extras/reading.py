@@ -23,7 +23,7 @@ from ..calls.sdk import TooLargeError, initialised
 from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
-"""Order of a list, for the ``sort_by`` of the SDK.
+"""Sort order of a list, for the argument ``sort_by`` of the SDK's functions.
 
 Example:
     @router.get("/newest")
@@ -31,8 +31,8 @@ Example:
         runs = remote.Run.listall.aio(sort_by=NEWEST_FIRST, limit=5)
         return [run.name for run in await take(runs, 5)]
 """
-CALLS_AT_ONCE = 10  # concurrent calls for the details of the entries of one list
-MAX_PAUSED_RUNS = 500  # runs in which `fetch_paused_actions` looks for conditions
+CALLS_AT_ONCE = 10  # maximum number of concurrent calls for the entries of one list
+MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ async def take(entries: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
         skip: The number of entries to omit first, for pagination.
 
     Returns:
-        The entries. Pages of the list that are not needed are not fetched.
+        The entries. The function fetches only the pages of the list that it needs.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -73,9 +73,9 @@ async def take(entries: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
 async def call_each(
     function: Callable[[T], Awaitable[Result]], arguments: Iterable[T]
 ) -> list[Result]:
-    """Call a function with each argument, some concurrently, and return the results in order.
+    """Call a function with each argument, up to ten at a time, and return the results in order.
 
-    If one call fails, the others are cancelled.
+    If one call fails, the other calls are cancelled.
     """
     at_once = asyncio.Semaphore(CALLS_AT_ONCE)
 
@@ -104,14 +104,14 @@ def skip_unreadable() -> Generator[None]:
 
 
 def listed_details(action: Any) -> remote.ActionDetails:
-    """Copy those fields of an action that a list contains.
+    """Copy the fields of an action that Flyte returns in a list.
 
     Args:
         action: An action from a list of actions, conditions or runs.
 
     Returns:
-        Details without attempts, error and task. They are a copy, because a reference to one entry
-        would keep the whole page of the list in memory.
+        Details that have no attempts, no error and no task. The details are a copy, because a
+        reference to one entry would keep the whole page of the list in memory.
 
     Example:
         @router.get("/runs/{name}/quick")
@@ -142,7 +142,7 @@ async def read_details(
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
-    result = read(details)  # at once, because details may be large
+    result = read(details)  # read at once, because details may be large
     this_request().release_messages()
     return result
 
@@ -150,12 +150,12 @@ async def read_details(
 async def fetch_details(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, some concurrently.
+    """Fetch the details of listed actions, up to ten at a time.
 
     Args:
-        actions: Actions from a list, or of runs.
+        actions: Actions from a list, or the root actions of runs.
         read: Function that returns the result for the details of one action, such as ``Action.of``.
-            The result must not refer to the details, because details can be large.
+            The result must not keep the details or parts of them, because details can be large.
 
     Returns:
         The results of ``read``, in the order of the actions. `Limits.max_received_bytes` applies to
@@ -208,7 +208,7 @@ async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | 
         run: The run, such as a `RunDep`.
 
     Returns:
-        The inputs and the outputs as JSON by name. The outputs are None unless the run has
+        The inputs and the outputs, as JSON values by name. The outputs are None unless the run has
         succeeded. A value that JSON cannot hold is a reference (docs/values.md).
 
     Raises:
@@ -229,7 +229,7 @@ async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | 
 
 
 async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
-    """Fetch the runs with a condition that waits for an answer.
+    """Fetch the runs that have a condition waiting for an answer.
 
     Args:
         filters: Further arguments of ``remote.Run.listall``, such as ``task_name``.
@@ -254,7 +254,7 @@ async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
 
 
 async def fetch_paused_actions(limit: int) -> list[remote.Action]:
-    """Fetch the actions of conditions that wait for an answer, in the newest 500 such runs.
+    """Fetch the actions of waiting conditions from the newest 500 runs that have such conditions.
 
     Args:
         limit: The maximum number of actions to return.
@@ -273,7 +273,7 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
     """
 
     async def paused(name: str) -> list[remote.Action]:
-        with skip_unreadable():  # a run may have been deleted since the list was made
+        with skip_unreadable():  # a run may have been deleted since Flyte listed it
             actions = remote.Action.listall.aio(
                 name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
             )
@@ -329,20 +329,20 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         states = waiting if state.raw_phase == paused else others
-        states.append(state.pb2.SerializeToString())  # 60 bytes instead of 1,700
+        states.append(state.pb2.SerializeToString())  # takes 60 bytes instead of 1,700
     chosen = (waiting + others)[skip : skip + count]
     return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
 async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
-    """Fetch the details of a condition's action, without large fields that are not needed.
+    """Fetch the details of a condition's action, and remove large fields that no function needs.
 
     Args:
         run: The name of the run.
-        action: The name of the action. It may also be an action of another kind.
+        action: The name of the action. An action that is not a condition raises no error.
 
     Returns:
-        The details, for ``Condition.of``, `is_answered`, `answer_of` and `wait_for_answer`.
+        The details to pass to ``Condition.of``, `is_answered`, `answer_of` or `wait_for_answer`.
 
     Raises:
         ConnectError: Flyte has no such action (404), or the caller may not see it (403).

@@ -35,12 +35,13 @@ from .reading import (
 Result = TypeVar("Result")
 
 ROOT = "a0"  # name of the root action of each run
-MAX_PENDING_BYTES = 256 * 1024  # states in memory that a viewer has not received yet
+MAX_PENDING_BYTES = 256 * 1024  # maximum size of the unsent states of one viewer
 WATCHED_DETAILS = 500  # maximum number of actions whose details `watch_details` fetches
-MERGED_SECONDS = 0.5  # pause between two calls for an action, because Flyte repeats notifications
-WAITING_SECONDS = 10.0  # pause between two calls for the events of an action that waits
-QUIET_SECONDS = 2.0  # a watch ends this long after the run, because Flyte may record answers late
-POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # pause between two calls for an answer to a condition
+MERGED_SECONDS = 0.5  # pause between two calls for an action; Flyte repeats notifications
+WAITING_SECONDS = 10.0  # pause between two calls for an action that waits for the cluster
+# When a run has ended, a watch ends after this time without an update. Answers may arrive late.
+QUIET_SECONDS = 2.0
+POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # first and longest pause before asking for an answer
 REOPEN_SECONDS = 1.0  # pause before an interrupted watch is opened again
 
 
@@ -51,8 +52,8 @@ async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
         run: The run, such as a `RunDep`.
 
     Yields:
-        The run without the details, first at once and then after each change. The iterator ends
-        when the run ends.
+        The run, which has the state but no details. The first value comes at once, and another
+        value comes after each change. The iterator ends when the run ends.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
@@ -86,8 +87,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Args:
         run: The run.
-        seconds: The maximum time to wait; with 0, the function does nothing. ``math.inf`` is
-            allowed, because `FLYTE_TIMEOUT` and the deadline of the request also end the wait.
+        seconds: The maximum time to wait; with 0, the function does nothing. With ``math.inf``,
+            `FLYTE_TIMEOUT` and the deadline of the request limit the wait.
 
     Raises:
         ConnectError: Flyte fails while the function waits; the response has the status 503, for
@@ -122,7 +123,7 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
         condition: The details, from `fetch_condition`.
 
     Returns:
-        The latest details. They have no answer if the condition has ended without an answer.
+        The latest details. If the condition has ended without an answer, the details have none.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -151,8 +152,8 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         seconds: The maximum time for the block.
 
     Yields:
-        Once. The block also ends at an error of Flyte, after ``FLYTE_TIMEOUT``, shortly before the
-        deadline of the request, and when the server shuts down.
+        Once, without a value. The block ends early at an error of Flyte, after ``FLYTE_TIMEOUT``,
+        shortly before the deadline of the request, or when the server shuts down.
 
     Example:
         @router.get("/runs/{name}/outputs")
@@ -168,9 +169,9 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Generator[None]:
-    """End the block after these seconds, or earlier as described in `best_effort`."""
+    """Cancel the block after this number of seconds, or earlier as `best_effort` describes."""
     deadline = this_request().deadline
-    left = 0.9 * deadline.seconds_left()  # a tenth is left to write the response
+    left = 0.9 * deadline.seconds_left()  # a tenth of the time is for the response
     with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
         called_at_stop[limit.cancel] = asyncio.get_running_loop()
         try:
@@ -192,8 +193,8 @@ async def watch_details(
     Yields:
         The result of ``read`` for each action of the run, then for each action that may have
         changed. The function fetches the details of the first 500 actions, and of all actions that
-        fail or wait for an answer. For others, ``read`` gets the fields that a list contains. After
-        the end of the run, the iterator ends when there is no update for two seconds.
+        fail or wait for an answer. For other actions, ``read`` gets the fields that a list
+        contains. The iterator ends when the run has ended and there is no update for two seconds.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
@@ -219,7 +220,7 @@ async def watch_details(
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
                         await viewer.updated.wait()
                     viewer.updated.clear()
-            await listening  # it may have failed
+            await listening  # raises the error if the watch has failed
     finally:
         listening.cancel()
         try:
@@ -229,17 +230,17 @@ async def watch_details(
 
 
 class _Viewer(Generic[Result]):
-    """One viewer of a run, with the actions that have been sent and those that are to be sent."""
+    """One viewer of a run, with the states of sent actions and of actions to send."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
         self.changed = dict[str, bytes]()  # states of the actions to send
         self.updated = asyncio.Event()
         self._read = read
         self._known = KnownStates()
-        self._fetched_at = dict[str, float]()  # for actions whose details are fetched
+        self._fetched_at = dict[str, float]()  # time of the last fetch of details, by action
 
     async def listen(self, run: RunIdentifier) -> None:
-        """Collect changed actions. Stop reading while too many of them wait to be sent."""
+        """Collect changed actions. Pause while the unsent states exceed `MAX_PENDING_BYTES`."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
@@ -270,20 +271,21 @@ class _Viewer(Generic[Result]):
         action = _action(self.changed.pop(name))
         if is_watched := name in self._fetched_at or len(self._fetched_at) < WATCHED_DETAILS:
             self._fetched_at[name] = time.monotonic()
-        # Only the details have the error of an action and the question of a condition.
+        # Only details contain the error of an action and the question of a condition.
         if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             return await read_details(action, self._read)
         return self._read(listed_details(action))
 
 
 class KnownStates:
-    """Hashes of the latest states of actions, which take 16 bytes per action.
+    """The latest state of each action, stored as hashes. An action takes 16 bytes.
 
-    A dict would take 220 bytes per action, a gigabyte for 100 viewers of a run with 50,000 actions.
+    In a dict, an action would take 220 bytes, so 100 viewers of a run with 50,000 actions would
+    take a gigabyte.
     """
 
     def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # hashes, in the order of those of names
+        self._names, self._states = array("q"), array("q")  # hashes, sorted by name
 
     def replace(self, name: str, state: bytes) -> bool:
         """Store the state of an action, and return whether it has changed."""
@@ -306,12 +308,12 @@ def _is_waiting(state: bytes) -> bool:
 
 
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
-    """Yield all actions of a run, or the action ``only``, then the changed actions.
+    """Yield serialised actions by name: all actions of a run, then the actions that have changed.
 
-    The iterator ends when the action ``only`` ends, or soon after the run (`QUIET_SECONDS`). A
-    parent comes before the children. An action has the state, the parent, the group and the short
-    name of the task. Actions are serialised by name, because a part of a message would keep the
-    message in memory.
+    With ``only``, yield only the action of this name. The iterator ends when the action ``only``
+    ends, or soon after the end of the run (`QUIET_SECONDS`). A parent comes before the children. An
+    action has the state, the parent, the group and the short name of the task. Actions are
+    serialised, because a reference to a part of a message would keep the message in memory.
     """
     seconds_left: float | None = None  # the watch ends after this time without an update
 
@@ -345,7 +347,7 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
         except TimeoutError:
             return
         except ConnectError as error:
-            # A proxy may close idle streams. Flyte may notify of a child before the parent.
+            # A proxy may close an idle stream. Flyte may notify of a child before the parent.
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise

@@ -29,17 +29,17 @@ Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON lacks
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON cannot express
 adapter_of = functools.cache(TypeAdapter)
 
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    moment.utctimetuple()  # raises OverflowError for the year 10,000 in UTC
+    moment.utctimetuple()  # raises OverflowError if the year in UTC is 10,000
     return moment
 
 
-# A path is allowed, too, because the local Flyte server stores files in a folder.
+# This pattern also matches a path, because the local Flyte server stores files in a folder.
 URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
@@ -50,10 +50,10 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "uri": (URI, str, "s3://bucket/key"),
     "uuid": (r"[\da-fA-F]{8}(-[\da-fA-F]{4}){3}-[\da-fA-F]{12}", UUID, str(UUID(int=1))),
 }
-"""Pattern, parser and example of each format of texts.
+"""Pattern, parser and example of each text format.
 
-The patterns are needed because Pydantic reads digits as a number of seconds, and Python ignores
-fractions of a microsecond.
+The patterns are needed because Pydantic reads a text of digits as a number of seconds, and Python
+ignores fractions of a microsecond.
 """
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     INTEGER: ("integer", int),
@@ -66,13 +66,16 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
 CONVERTIBLE: Mapping[str, Any]
 CONVERTIBLE = dict.fromkeys(TYPES.values(), ()) | {"array": list | str | dict, "object": dict}
-"""Python types that a dataclass converts to a JSON type, such as a text to a list of characters."""
+"""For each JSON type, the Python types of other values that a dataclass converts to this type.
+
+For example, a dataclass converts a text to a list of characters.
+"""
 NO_TYPE = "matches none of the types"
 OTHER_TYPE = "the task may read it as another type of the union"
 
 
 class InvalidInputs(ValueError):  # noqa: N818
-    """The task cannot be run with these inputs; ``errors`` has locations and messages."""
+    """The task cannot run with these inputs; ``errors`` has pairs of a location and a message."""
 
     def __init__(self, errors: list[Error]) -> None:
         super().__init__(errors)
@@ -80,7 +83,7 @@ class InvalidInputs(ValueError):  # noqa: N818
 
 
 class _UnreadableError(InvalidInputs):
-    """A field is missing or a constant differs, so the task cannot read the value either."""
+    """A field is missing, or a constant has another value, so the task could not read the value."""
 
 
 def to_literals(
@@ -89,7 +92,7 @@ def to_literals(
     optional: Collection[str],
     budget: Budget,
 ) -> dict[str, Literal]:
-    """Convert JSON, or values that Pydantic can write as JSON, to the inputs of a task.
+    """Convert JSON values, or values that Pydantic can write as JSON, to the inputs of a task.
 
     Args:
         values: A mapping of input names to values.
@@ -101,7 +104,8 @@ def to_literals(
         The literals of the given values.
 
     Raises:
-        InvalidInputs: The first error of each input; the response has the status 422.
+        InvalidInputs: An input is invalid. The exception has the first error of each input, and the
+            response has the status 422.
     """
     converter, literals = Converter(budget), dict[str, Literal]()
     unknown = (name for name in values if name not in kinds)
@@ -127,15 +131,18 @@ class Converter:
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
-        self._is_model = False  # whether the values are fields of a model, not of a dataclass
+        self._is_model = False  # whether the values belong to a Pydantic model
 
     def convert(self, value: Any, schema: Schema, place: Location, depth: int = 1) -> Any:
-        """Return the literal of a value or, within a dataclass or a model, the JSON to store."""
+        """Return the literal of a value.
+
+        If the value is part of a dataclass or a model, return the JSON to store instead.
+        """
         value = _as_json(value, schema.kind)
         is_part = schema.kind is Schema.kind
         if not is_part and schema.kind.simple == SimpleType.STRUCT:
             self._is_model = is_model(schema.kind)
-        if "anyOf" not in schema:  # otherwise each variant is charged
+        if "anyOf" not in schema:  # a union spends for each variant instead
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
@@ -156,13 +163,13 @@ class Converter:
         return self._stored(converted, schema.kind)
 
     def _resolved(self, schema: Schema) -> Schema:
-        """Return the schema that a reference points to, which may be a reference again."""
+        """Follow a reference once, so the returned schema may be another reference."""
         if "$ref" in schema:
             return self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
         return schema
 
     def _number(self, value: Any) -> Any:
-        """Return the float that the SDK stores, or the integer if no float is equal to it."""
+        """Return the float that the SDK stores, or the integer itself if no float equals it."""
         if isinstance(value, str):  # such as "NaN", which stays a text in a model
             return value if self._is_model else float(value)
         return float(value) if float(value) == value else value
@@ -171,7 +178,7 @@ class Converter:
         """Choose the variant that the SDK would choose."""
         variants = schema["anyOf"]
         beside_null = [variant for variant in variants[:2] if variant != NULL]
-        # Report the error of the only type besides null, instead of "matches none of the types".
+        # If the union has only one type besides null, report the error of this type, not NO_TYPE.
         if value is not None and len(variants) < 3 and len(beside_null) == 1:
             return self._variant(value, beside_null[0], place, depth + 1)
         if schema.kind.HasField("union_type"):
@@ -182,7 +189,7 @@ class Converter:
         """Choose the variant of the value's exact type, or the only variant that fits.
 
         Flyte stores the type of the variant, but the type of a dataclass or a model has no name. So
-        the task fails if several dataclasses or models can be made of the value.
+        the task fails if several dataclasses or models can be built from the value.
         """
         fitting, convertible = list[tuple[Schema, Any]](), list[str]()
         for variant in variants:
@@ -207,16 +214,17 @@ class Converter:
     def _undeclared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
         """Choose the first variant that fits, unless the task might choose an earlier variant.
 
-        Flyte does not store the type of the variant, so the task chooses. A dataclass takes the
-        first variant to which it can convert the value, but never converts to a number, a boolean,
-        null or a text without a format. A model takes the variant with the most fields.
+        Flyte does not store the type of the variant, so the task chooses a variant. A
+        dataclass chooses the first variant to which it can convert the value. A dataclass never
+        converts a value to a number, a boolean, null or a text without a format. A model chooses
+        the variant with the most fields.
         """
         self._spend(depth, 8 * len(variants))
         plain = [variant.get("type") for variant in variants if "format" not in variant]
         has_text, is_convertible = "string" in plain, False
-        if has_text and "number" in plain and value in NOT_FINITE:  # "NaN" may mean a number
+        if has_text and "number" in plain and value in NOT_FINITE:  # "NaN" may mean both
             raise InvalidInputs([(place, "matches 2 types of the union: ambiguous")])
-        for variant in sorted(variants, key=self._is_enum):  # the schema of an Enum takes any text
+        for variant in sorted(variants, key=self._is_enum):  # the schema of an Enum fits any text
             if type(value) is int and variant.get("type") == "number" and "integer" in plain:
                 continue
             try:
@@ -237,11 +245,11 @@ class Converter:
         return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
 
     def _is_convertible(self, value: Any, schema: Schema, has_text: bool) -> bool:
-        """Return whether the task might convert the value to this type, although it does not fit.
+        """Return whether the task might convert an invalid value to the type of this schema.
 
         This function compares only JSON types, so the result is also true for some values that the
-        task cannot convert. It is false for texts in a union that accepts any text, although the
-        task may convert some of them to dates (docs/values.md).
+        task cannot convert. The result is false for a text if the union accepts any text, although
+        the task may convert some of these texts to dates (docs/values.md).
         """
         schema = self._resolved(schema)
         if "format" in schema:
@@ -256,7 +264,7 @@ class Converter:
         converted = self.convert(value, schema, place, depth)
         if schema.kind is Schema.kind:
             return converted
-        self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
+        self._spend(0, schema.kind.ByteSize())  # the literal contains a copy of the type
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
@@ -274,7 +282,7 @@ class Converter:
             self._spend(depth)
             if name not in fields:
                 raise _UnreadableError([((*place, name), "must be given")])
-        # Only the order of required fields is known. In a dataclass they come first.
+        # The schema has only the order of required fields. In a dataclass, they come first.
         names = {*required}
         if not self._is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
@@ -303,14 +311,14 @@ class Converter:
             case "simple":
                 packed = msgpack.packb(value, default=to_jsonable_python)
                 return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
-        self._spend(0, kind.ByteSize())  # it is copied into the literal
+        self._spend(0, kind.ByteSize())  # the literal contains a copy of the type
         reference = {"uri": value} if isinstance(value, str) else value
         name, stored = reference.get("format", ""), {"uri": reference["uri"]}
         if kind.HasField("blob"):
             blob_type = {"format": name, "dimensionality": kind.blob.dimensionality}
             scalar: Any = {"blob": stored | {"metadata": {"type": blob_type}}}
         else:
-            ending = reference["uri"].rpartition(".")[2]  # the SDK ignores the ending
+            ending = reference["uri"].rpartition(".")[2]  # the SDK ignores the ending of a URI
             table = TableType(format=name or (ending if ending in {"csv", "parquet"} else ""))
             table.MergeFrom(kind.structured_dataset_type)  # a declared format takes precedence
             metadata = {"structured_dataset_type": table}
@@ -318,7 +326,7 @@ class Converter:
         return Literal(scalar=scalar, hash=reference.get("hash"))
 
     def _fault(self, value: Any, schema: Schema) -> str:
-        """Return the error of a value, without looking at items or fields, or an empty text."""
+        """Return the error of a value, or an empty text. Items and fields are not checked here."""
         if "not" in schema:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
         json_type, allowed = TYPES.get(type(value)), schema.get("type")
@@ -369,7 +377,7 @@ def _fault_of_text(text: str, text_format: str) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if type(value) in TYPES or kind.HasField("union_type"):  # variants are converted later
+    if type(value) in TYPES or kind.HasField("union_type"):  # converted by variant
         return value
     if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte stores the names of members
         return value.name

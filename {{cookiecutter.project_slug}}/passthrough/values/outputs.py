@@ -1,9 +1,9 @@
 """Converts literals to JSON.
 
-A value that JSON cannot hold is converted to a reference, an object with a ``kind``. References to
-files and dataframes can be inputs. A key that is no text is written as JSON. A map becomes a
-reference if two keys are then the same, such as 1 and "1", or if a key is a boolean, because a task
-would read the text "false" as true.
+A value that JSON cannot hold becomes a reference, which is an object with a ``kind``. References to
+files and dataframes can be inputs of other runs. A map key that is not a text becomes a JSON text.
+If two keys of a map become the same text, such as 1 and "1", the map becomes a reference. A map
+with a boolean key also becomes a reference, because a task would read the text "false" as true.
 """
 
 import base64
@@ -26,14 +26,15 @@ from ..limits import Budget, TooComplexError
 def to_json(
     literals: Iterable[tuple[str, Literal]], budget: Budget | None = None
 ) -> dict[str, Any]:
-    """Convert a run's inputs or outputs, by name.
+    """Convert the inputs or the outputs of a run.
 
     Args:
         literals: Pairs of a name and a literal.
-        budget: The work that the conversion may take; default: `Limits.max_nodes`.
+        budget: The number of nodes that the conversion may read; default: `Limits.max_nodes`.
 
     Returns:
-        The JSON values. A value beyond the budget is the reference ``{"kind": "too large", …}``.
+        The JSON values by name. A value that exceeds the budget becomes the reference
+        ``{"kind": "too large", …}``.
     """
     reader = Reader(budget or Budget())
     values: dict[str, Any] = {}
@@ -61,7 +62,7 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                # The order of protobuf depends on memory addresses.
+                # The order of keys in a protobuf map depends on memory addresses.
                 items = value.literals
                 return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
@@ -83,8 +84,8 @@ class Reader:
         return _reference("empty" if which in {None, "primitive"} else which)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """Convert a value of msgpack, of a protobuf primitive or of a protobuf struct."""
-        if isinstance(value, Value):  # numbers are floats here; whole numbers become integers
+        """Convert a value from msgpack, a protobuf primitive or a protobuf struct."""
+        if isinstance(value, Value):  # a struct stores integers as floats
             kind = value.WhichOneof("kind")
             value = None if kind in {None, "null_value"} else getattr(value, kind)
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
@@ -102,8 +103,8 @@ class Reader:
                 try:
                     if isinstance(value, Timestamp):
                         return value.ToJsonString()
-                    return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year is 365 days
-                except (ValueError, OverflowError):  # beyond the range of Python
+                    return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year has 365 days
+                except (ValueError, OverflowError):  # Python's types have a smaller range
                     return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
@@ -123,7 +124,7 @@ class Reader:
         value = self.plain(key, depth)
         if isinstance(value, str):
             return value
-        name = json.dumps(value)  # the length doubles at each level of maps in keys
+        name = json.dumps(value)  # nested maps in keys double the length at each level
         self._spend(depth, len(name))
         return name
 
@@ -132,13 +133,13 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return _reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size)  # before msgpack creates the objects
+        self._spend(depth, size)  # spend before msgpack creates objects
         try:
             value = msgpack.unpackb(
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                object_pairs_hook=tuple,  # the keys of a dict can be chosen to have equal hashes
+                object_pairs_hook=tuple,  # keys with equal hashes would make a dict slow
                 ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
@@ -151,7 +152,7 @@ def _reference(kind: str, **details: str | int) -> dict[str, str | int]:
 
 
 def blob_kind(kind: BlobType) -> str:
-    """Return the ``kind`` of a reference."""
+    """Return the ``kind`` of a reference to a blob of this type."""
     if kind.format == "PythonPickle":
         return "pickle"
     return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"

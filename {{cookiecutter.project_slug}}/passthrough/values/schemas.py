@@ -1,9 +1,9 @@
 """Converts literal types to JSON Schema (2020-12).
 
-The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
-input, so only the keywords that are listed here are copied. ``pattern`` is not copied, because
-matching a regular expression can take forever. References stay references, so that the result is
-not larger than the source.
+The type of a dataclass or a model contains a JSON Schema from the task's author. This schema is
+untrusted input, so `SchemaBuilder` copies only the keywords that this module lists. ``pattern`` is
+not copied, because matching a regular expression can take forever. References stay references, so
+that the copy is not larger than the source.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from .outputs import Reader, blob_kind
 
 
 class Schema(dict[str, Any]):
-    """A JSON Schema with the Flyte type that it describes; a part of a model has no type."""
+    """A JSON Schema with the Flyte type. The schema of a part of a model has an empty type."""
 
     kind = LiteralType()
 
@@ -27,7 +27,7 @@ class Schema(dict[str, Any]):
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
-DURATION = Schema(  # without months; for Pydantic a year has 365 days
+DURATION = Schema(  # months are not allowed; for Pydantic, a year has 365 days
     type="string",
     format="duration",
     pattern=r"^-?P(?!$)(\d+Y)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
@@ -42,15 +42,15 @@ TYPES: Mapping[type, str] = {
     list: "array",
     dict: "object",
 }
-"""Names of JSON Schema for the Python types that a JSON parser returns."""
+"""JSON Schema names of the Python types that a JSON parser returns."""
 NOTES = {
     "base64": "in Base64",
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""Descriptions of formats in models and dataclasses."""
-CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that consist of types
-PLAIN = {type(None), bool, int, float, str}  # comparing lists and objects takes long
+"""Notes on the formats of fields in models and dataclasses, for the description of a field."""
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that contain other types
+PLAIN = {type(None), bool, int, float, str}  # it takes long to compare lists and objects
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: Schema(type="null"),
@@ -68,8 +68,8 @@ def inputs_schema(
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs.
 
-    Inputs with a default come last, in the order of the task. For other inputs, Flyte does not keep
-    the order.
+    Inputs with a default come last, in the order of the task's parameters. Flyte does not store the
+    order of the other inputs.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
     for entry in interface.inputs.variables:
@@ -98,20 +98,20 @@ def inputs_schema(
 
 
 class SchemaBuilder:
-    """Builds the schemas of one task's inputs; references in them point to ``definitions``."""
+    """Builds the schemas of one task's inputs; references in schemas point to ``definitions``."""
 
     def __init__(self, budget: Budget) -> None:
         self.definitions: dict[str, Schema] = {}
         self.reader, self._spend, self._is_model = Reader(budget), budget.spend, False
 
     def of_type(self, kind: LiteralType, depth: int = 0) -> Schema:
-        """Return the schema of a value."""
+        """Return the schema for values of this type."""
         self._spend(depth)
         metadata = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if kind.WhichOneof("type") not in CONTAINERS:  # otherwise the parts have been charged
-                self._spend(depth, len(str(schema)))  # a type of two bytes may become 300 bytes
+            if kind.WhichOneof("type") not in CONTAINERS:  # otherwise the parts have spent already
+                self._spend(depth, len(str(schema)))  # two bytes may become a schema of 300 bytes
             _describe(schema, metadata.get("description"))
         elif "pb_type" in metadata:
             schema = _unsupported("a message, whose fields Flyte does not describe")
@@ -153,15 +153,15 @@ class SchemaBuilder:
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
         for number, schema in enumerate(defs.values(), first):
             copy = self._of_schema(schema, names)
-            # The schema of an Enum lists the names of the members. A model takes names and values,
-            # but a dataclass in a model takes only values. So any text or number is valid.
+            # The schema of an Enum lists the names of members. A model accepts names and values. A
+            # dataclass in a model accepts only values. So any text or number is valid.
             is_enum = "enum" in copy
             self.definitions[str(number)] = Schema(anyOf=[copy, VALUE_OF_ENUM]) if is_enum else copy
         return self._of_schema(document, names)
 
     def _of_schema(self, source: Any, names: Mapping[str, str]) -> Schema:
-        """Copy valid keywords of a schema, with new references from ``names``."""
-        if not isinstance(source, dict):  # true allows everything
+        """Copy valid keywords of a schema. ``names`` maps references to new references."""
+        if not isinstance(source, dict):  # the schema `true` allows all values
             return Schema({"not": {}} if source is False else {})
         kept = Schema()
         for keyword, value in source.items():
@@ -172,7 +172,7 @@ class SchemaBuilder:
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format" | "default", str()):
                     kept[keyword] = value
-                # Larger numbers may have been rounded.
+                # A default of 2**53 or more may have been rounded, so it is omitted.
                 case "default", bool() | int() | float() if abs(value) < 2**53:
                     kept[keyword] = value
                 case "additionalProperties", False:
@@ -193,10 +193,10 @@ class SchemaBuilder:
                     kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
                 case "prefixItems", list():
                     kept[keyword] = [self._of_schema(of, names) for of in value]
-                # The SDK writes allOf only with one schema.
+                # The SDK writes allOf with only one schema, so anyOf has the same meaning.
                 case "anyOf" | "oneOf" | "allOf", list() if value:
                     kept["anyOf"] = [self._of_schema(variant, names) for variant in value]
-        if "properties" in kept:  # Pydantic would silently ignore other fields
+        if "properties" in kept:  # otherwise Pydantic silently ignores unknown fields
             kept.setdefault("additionalProperties", False)
             # The SDK stores required fields first, in the order of ``required``.
             fields, first = kept["properties"], kept.get("required", ())
@@ -207,19 +207,19 @@ class SchemaBuilder:
         if note := NOTES.get(kept.get("format", "")):
             about = kept.get("description")
             kept["description"] = f"{about} ({note})" if about else note
-        if "enum" in kept:  # the SDK gives an IntEnum the type "integer" and lists names
+        if "enum" in kept:  # for an IntEnum, the SDK writes the type "integer", but lists names
             kept.pop("type", None)
         return kept
 
 
 def is_masked(default: Literal, kind: LiteralType) -> bool:
-    """Return whether a default has stars instead of a secret, so that the task would get stars."""
+    """Return whether a default has stars in place of a secret, which the task would receive."""
     texts = default.SerializeToString(), kind.SerializeToString()
     return SECRET.encode() in texts[0] and b"password" in texts[1]
 
 
 def is_model(kind: LiteralType) -> bool:
-    """Return whether a type is a Pydantic model, and not a dataclass."""
+    """Return whether a type is a Pydantic model rather than a dataclass."""
     return kind.structure.tag.startswith("Pydantic")
 
 
@@ -237,10 +237,11 @@ def _reference_to(kind: str) -> Schema:
 
 
 def _is_default_unclear(schema: Schema) -> bool:
-    """Return whether the task might read the default, if it were sent, as another value.
+    """Return whether a task that receives this default as an input might read another value.
 
-    The default of a secret is a row of stars. The default of an Enum in a model is a value, which
-    may be the name of another member. The type of the default of a union is unknown.
+    The default of a secret is a row of stars. The default of an Enum in a model is the value of a
+    member, but another member may have this value as a name. The schema of a union does not say to
+    which type the default belongs.
     """
     null = SIMPLE[SimpleType.NONE]
     variants = [variant for variant in schema.get("anyOf", ()) if variant != null]
@@ -249,7 +250,7 @@ def _is_default_unclear(schema: Schema) -> bool:
 
 
 def _describe(schema: Schema, about: Any) -> None:
-    """Replace the description by the author's text, except for the reason of a refusal."""
+    """Set the author's description, unless the schema accepts no value and describes the reason."""
     if isinstance(about, str) and about and "not" not in schema:
         schema["description"] = about
 
