@@ -34,7 +34,8 @@ RunName = Annotated[str, Path(description="Name of the run", examples=["r4f7d1c0
 async def _subject(
     connection: HTTPConnection,
     subject: Annotated[
-        str | None, Query(min_length=1, description="List only entries of this user (Flyte's subject)")
+        str | None,
+        Query(min_length=1, description="List only entries of the user with this subject"),
     ] = None,
     mine: Annotated[bool, Query(description="Whether to list only entries of the caller")] = False,
 ) -> str | None:
@@ -129,7 +130,7 @@ TaskDep = Annotated[Any, Depends(_task)]
 
 The version of the task is the ``version`` in the query, or the latest version. The dependency does
 not fetch the task. ``flyte.run`` fetches the task, and ``await task.fetch.aio()`` returns the
-details. If Flyte has no such task, both raise an error, and the response has the status 404.
+details. If Flyte has no such task, both calls raise an error, and the response has the status 404.
 
 Example:
     @router.get("/tasks/{name}/version")

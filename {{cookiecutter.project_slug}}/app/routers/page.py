@@ -1,6 +1,6 @@
-"""Serves the web UI in ``app/page`` at ``/``, which leads to ``/docs`` without ``index.html``.
+"""Serves the web UI in ``app/page`` at ``/``.
 
-The files are public, because they contain no data.
+If this folder has no ``index.html``, ``/`` leads to ``/docs``. The files are public, because they contain no data.
 """
 
 from pathlib import Path

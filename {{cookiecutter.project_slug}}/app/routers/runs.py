@@ -89,7 +89,10 @@ async def get_run_io(run: RunDep) -> RunData:
 async def rerun(
     name: str, request: Request, response: Response, body: Annotated[Rerun | None, Body()] = None
 ) -> Run:
-    """As the caller, run the same version of the run's task again, optionally with other inputs."""
+    """Start a new run of the same task and version, as the caller.
+
+    Inputs in the body replace inputs of the earlier run.
+    """
     options = body or Rerun()
     run = Run.of(await flyte.rerun.aio(name, recover=options.recover, **options.inputs))
     at = location(request, "runs", run.name, project=run.project, domain=run.domain)

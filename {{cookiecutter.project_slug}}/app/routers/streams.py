@@ -18,7 +18,7 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 EVENT_ID = r"^\d{1,9}-[a-z_]*$"
-LAST_EVENT_ID = "Id of the last event that the client has received; the stream resumes after it"
+LAST_EVENT_ID = "Id of the last received event; the stream resumes after this event"
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
