@@ -1,6 +1,7 @@
 """Serves the web UI in ``app/page`` at ``/``.
 
-If this folder has no ``index.html``, ``/`` leads to ``/docs``. The files are public, because they contain no data.
+If this folder has no ``index.html``, ``/`` leads to ``/docs``. The files are public, because they
+contain no data.
 """
 
 from pathlib import Path
