@@ -12,7 +12,7 @@ from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
 LISTEN_AFTER = 0.5  # seconds; a shorter request saves the listener task, which takes 4 %
-MAX_AHEAD = 256 * 1024  # bytes of a body that the listener receives ahead of the app
+MAX_AHEAD = 64 * 1024  # bytes of a body that the listener receives ahead of the app
 LATE_SECONDS = 0.01  # after a late body, until the server has noticed a disconnect
 STOP_SECONDS = 10.0  # for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
