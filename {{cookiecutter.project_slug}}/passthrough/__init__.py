@@ -1,52 +1,55 @@
-"""The code of the template, which makes the app call Flyte as the caller of each request.
+"""This package makes the app call Flyte as the caller of each request.
 
 Do not edit this package, because updates of the template replace it. ``app/`` and ``deployment.py``
-import only names of this module and, if the app serves agents, of ``passthrough.agents``.
+import names only from this module and, if the app serves agents, from ``passthrough.agents``.
 
 The package has four parts. ``http`` handles requests, ``calls`` handles calls to Flyte, ``values``
 converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 
 To understand the package, read these files in this order: ``passthrough_auth.py``,
 ``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
-``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. They
-are 1,600 lines. For values, read ``calls/json_values.py`` and ``values/``.
+``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. These
+files have 1,600 lines. For values, read ``calls/json_values.py`` and ``values/``.
 
 Three terms are used in all files:
 
-- The *caller* is the user, or the application, with whose credentials a request calls Flyte.
+- The *caller* is a user or an application. A request calls Flyte with the caller's credentials.
 - The *client* is the program that sends the request, such as a browser, a script or an agent.
 - A *subject* is the identifier of a caller in Flyte.
 
 Frequent questions:
 
 - Which paths need no authentication? ``PATHS`` in ``http/public.py``, ``METADATA`` in
-  ``agents/resource_metadata.py``, and the argument ``public`` in ``app/main.py`` list them. A
-  request to such a public path has no caller, and no limit per caller.
+  ``agents/resource_metadata.py``, and the argument ``public`` in ``app/main.py`` list them.
+  Requests to these public paths have no caller, so the app does not limit them per caller.
 - How does the app start and shut down? `App.__call__` in ``application.py`` starts the app. At a
   graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams at once, and other
   requests after ten seconds.
-- Where is a request refused? ``http/middleware.py`` lists all middleware in order, with each
-  status. `App.build_middleware_stack` in ``application.py`` puts them together.
+- Where is a request refused? ``http/middleware.py`` lists all middleware in order, with the
+  statuses of refused requests. `App.build_middleware_stack` in ``application.py`` adds them.
 - Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts them
   into ``flyte.remote.auth_metadata``, and ``calls/interceptor.py`` sends them.
 - Where is the deadline of a request? It is `Deadline` in ``calls/request_state.py``. The response
-  must begin within twice ``FLYTE_TIMEOUT``, or within the `deadline` of the endpoint. Otherwise the
-  app cancels the endpoint and the calls to Flyte, and responds with 504.
-- Who notices that the client has disconnected? `Cancellation` in ``http/cancellation.py`` does, and
-  cancels the endpoint and the calls to Flyte. ``http/response.py`` disconnects slow clients.
-- When does a watch end? ``extras/watching.py`` ends it with the request, two seconds after the last
-  update of a run whose root action has ended, or when the watched action ends.
+  must begin within twice ``FLYTE_TIMEOUT`` or, if the endpoint has a `deadline`, within that time.
+  Otherwise the app cancels the endpoint and the calls to Flyte, and responds with 504.
+- Who notices that the client has disconnected? `Cancellation` in ``http/cancellation.py`` notices
+  the disconnect, and cancels the endpoint and the calls to Flyte. ``http/response.py`` disconnects
+  slow clients.
+- When does a watch end? ``extras/watching.py`` ends each watch when the request ends. The watch of
+  an action also ends when the action ends, and the watch of a run two seconds after the last update
+  if the root action has ended.
 - Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
   more headers with ``App(headers=…)``.
 - How does an event stream resume? The endpoints in ``app/routers/streams.py`` continue after the
-  ``Last-Event-ID`` of the client. ``extras/watching.py`` reopens an interrupted watch of Flyte.
-- Where is the size of a body limited? ``http/bodies.py`` limits it to ``MAX_BODY_SIZE``. A route
-  has its own limit with ``max_body_size=…``, as in ``app/routers/files.py``.
+  event that the client names in ``Last-Event-ID``. ``extras/watching.py`` reopens an interrupted
+  watch of Flyte.
+- Where is the size of a body limited? ``http/bodies.py`` limits the size to ``MAX_BODY_SIZE``. A
+  route with ``max_body_size=…`` has its own limit, as in ``app/routers/files.py``.
 - Which status does an error have? ``http/problems.py`` converts errors to responses. ``limits.py``
   lists the causes of 413 and 422.
-- How is memory limited? With the slots in ``calls/slots.py``, only one request at a time may hold a
-  large message from Flyte.
-- What changes the SDK? ``calls/make_safe.py`` makes all changes, and ``calls/sdk.py`` lists all
+- How is memory limited? ``calls/slots.py`` limits how many requests may hold a large message from
+  Flyte, or a large JSON body, at the same time.
+- Where is the SDK changed? ``calls/make_safe.py`` makes all changes, and ``calls/sdk.py`` lists all
   private names of the SDK. The page docs/flyte-remote.md shows the differences to developers.
 - How does a JSON value become a literal? ``flyte.run`` calls ``calls/json_values.py``, which calls
   ``Converter`` in ``values/inputs.py``. ``values/schemas.py`` makes the JSON Schema of an input.
@@ -108,12 +111,12 @@ OLD_NAMES = {
     "runs_that_ask": "fetch_paused_runs",
     "validated": "validate_env",
 }
-"""Former names of exports with the current names. They work until the next major version."""
+"""Maps former names of exports to current names. Former names work until the next major version."""
 
-if not typing.TYPE_CHECKING:  # a type checker would accept any name
+if not typing.TYPE_CHECKING:  # with this function, a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Return an export by a former name, with a warning."""
+        """Return the export with this former name, and warn about the former name."""
         if name not in OLD_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         new = OLD_NAMES[name]

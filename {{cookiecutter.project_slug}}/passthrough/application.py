@@ -39,9 +39,9 @@ from .http.problems import Problem, respond
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
-COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
+COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # of Flyte's sign-in
 TELEMETRY: TelemetryConfig = {
-    "auto_configure": True,  # if OTEL_EXPORTER_OTLP_ENDPOINT is set
+    "auto_configure": True,  # has an effect if OTEL_EXPORTER_OTLP_ENDPOINT is set
     "logs": False,  # problems.py logs exceptions without credentials
     "operation_spans": False,  # no spans for single steps of FastAPI
 }
@@ -54,7 +54,7 @@ PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     }
     for name in ("project", "domain")
 ]
-"""Parameters of all operations and tools, if the app has `ProjectDomain`."""
+"""Parameters that `ProjectDomain` adds to private operations and to tools."""
 HELP = "See env_vars in deployment.py. `make dev` starts the app with a local Flyte server."
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -116,7 +116,7 @@ def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, s
 
 
 async def connect(settings: Settings) -> None:
-    """Initialise the SDK to call Flyte as the caller of each request. This sends no request yet.
+    """Initialise the SDK to call Flyte as the caller of each request, without calling Flyte yet.
 
     `App` calls this function when it starts. Another app must call it in its lifespan.
 
@@ -124,8 +124,9 @@ async def connect(settings: Settings) -> None:
         settings: The settings with the address of Flyte.
 
     Raises:
-        StartError: There is no address of Flyte, or the connection would have no TLS, so that the
-            SDK would omit credentials silently (github.com/flyteorg/flyte-sdk, pull request 761).
+        StartError: There is no address of Flyte, or the connection would have no TLS and
+            ``allow_anonymous`` is false. Without TLS, the SDK would silently send no credentials
+            (github.com/flyteorg/flyte-sdk, pull request 761).
 
     Example:
         @asynccontextmanager
@@ -151,9 +152,9 @@ async def connect(settings: Settings) -> None:
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
-        batch_size=200,  # the largest page that Flyte returns
+        batch_size=200,  # entries of a page; Flyte returns no larger pages
     )
-    set_up_logging(settings)  # again, to remove the handler of the SDK, which redacts nothing
+    set_up_logging(settings)  # again, because a handler of the SDK would redact no credentials
 
 
 class App(FastAPI):
@@ -163,8 +164,8 @@ class App(FastAPI):
     refuses, with the status of each response. ``flyte deploy`` can pickle the app.
 
     Raises:
-        StartError: The app cannot start, for example because there is no address of Flyte. It is
-            raised by the lifespan, so a server stops with the message.
+        StartError: The app cannot start, for example because there is no address of Flyte. The
+            lifespan raises this error, so a server prints the message and stops.
 
     Example:
         app = App(
@@ -189,10 +190,11 @@ class App(FastAPI):
 
         Args:
             settings: The settings of the app.
-            public: Paths that need no credentials, besides the paths of the documentation.
+            public: Paths that need no credentials, in addition to ``PATHS`` in ``http/public.py``.
             middleware: Middleware for private requests. The first one is the outermost.
-            headers: Headers for all responses, unless an endpoint sets them. They replace headers
-                with the same name in ``http/headers.py``.
+            headers: Headers for all responses. They replace the default headers with the same
+                names (``http/headers.py``). If an endpoint sets a header, the endpoint's value is
+                sent.
             import_name: The module and the variable of the app, such as ``app.main:app``. Without
                 this name, ``flyte deploy`` raises a PicklingError.
             options: Further arguments of ``FastAPI``.
@@ -202,7 +204,7 @@ class App(FastAPI):
         self._inner = [*middleware, Middleware(ConcurrencyLimitMiddleware, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
-            docs_url=None,  # http/public.py serves it
+            docs_url=None,  # http/public.py serves the documentation
             redoc_url=None,
             redirect_slashes=False,  # a redirect would contain the client's Host header
             telemetry=TELEMETRY,
@@ -211,13 +213,14 @@ class App(FastAPI):
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """By path: the function that returns ``WWW-Authenticate`` for a 401, if not ``Bearer``."""
+        """Maps a path to a function. If the status of a request to this path is 401, the function
+        returns the header ``WWW-Authenticate``. For all other paths, the header is ``Bearer``."""
         self.include_router(public_routes.router)
         self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Add middleware. `RequestMiddleware` is outside, to send errors of other middleware."""
-        # Starlette tries routes in order, so put the most frequently used ones first.
+        """Add middleware. `RequestMiddleware` comes early, to send errors of inner middleware."""
+        # Starlette tries routes in order, so move the rarely used public routes to the end.
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
@@ -229,7 +232,7 @@ class App(FastAPI):
         return super().build_middleware_stack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope. Connect to Flyte before the lifespan of the developer."""
+        """Serve one ASGI scope. Connect to Flyte before the developer's lifespan starts."""
         if scope["type"] == "lifespan":
             set_up_logging(self.settings)
             try:
@@ -254,7 +257,7 @@ class App(FastAPI):
         if self.openapi_schema:
             return self.openapi_schema
         document = super().openapi()
-        # If uvicorn has a prefix (--root-path), FastAPI puts the prefix before this server.
+        # If uvicorn has a path prefix (--root-path), FastAPI lists the prefix as the first server.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         document["components"]["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
@@ -277,7 +280,7 @@ def _add_project_and_domain(operation: dict[str, Any]) -> None:
 
 
 def _correct_responses(responses: dict[str, Any]) -> None:
-    """Describe problems and event streams as the app sends them."""
+    """Correct how an operation describes problem responses (RFC 9457) and event streams."""
     for status, response in responses.items():
         content = response.get("content", {})
         if status == "default":
@@ -290,14 +293,14 @@ def prepare_the_process(settings: Settings) -> None:
     """Change the process when the app starts.
 
     - The garbage collector ignores existing objects and runs less often. Otherwise 100 concurrent
-      ``GET /me`` would take a sixth more time.
-    - There are more threads than one caller can use.
+      requests of ``GET /me`` would take a sixth more time.
+    - The thread pools have more threads than the concurrent requests of one caller can use.
 
     Other modules also change the process:
 
     - `make_safe` changes attributes of ``flyte`` and sets the variable ``DO_NOT_TRACK``.
-    - `set_up_logging` changes handlers and levels of loggers, if there are no other handlers.
-    - ``passthrough_auth.py`` changes how the event loop closes abandoned generators.
+    - `set_up_logging` changes handlers and levels of loggers if the root logger has no handler.
+    - ``passthrough_auth.py`` changes how the event loop closes abandoned async generators.
     - ``agents`` changes the log level of ``mcp.server``.
     """
     gc.freeze()

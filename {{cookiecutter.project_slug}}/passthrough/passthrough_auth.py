@@ -8,8 +8,8 @@ around the application, and stores nothing. It replaces the class of the SDK wit
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
 If a request abandons an async generator, the event loop closes the generator later without
-credentials. ``__del__`` methods and plain generators have no such protection, so do not call Flyte
-in them.
+credentials. A ``__del__`` method, or the end of an abandoned plain generator, may run with the
+credentials of another caller, so do not call Flyte there.
 """
 
 from __future__ import annotations  # evaluating annotations of inner functions would be slow
@@ -32,21 +32,24 @@ from starlette.websockets import WebSocketClose
 
 logger = logging.getLogger(__name__)
 HeaderExtractor = Callable[[Any], tuple[str, str] | None]
-"""Takes a ``Request`` (for WebSockets, ``HTTPConnection``). Returns a header for Flyte, or None."""
-_FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
-# Lower-case header names (RFC 9110 5.6.2) except hop-by-hop (7.6.1), framing and RPC headers.
+"""A function that takes a ``Request`` or, for a WebSocket, an ``HTTPConnection``. It returns the
+name and the value of a header for Flyte, or None."""
+# The bytes that a header value may contain (RFC 9110 5.5).
+_FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+# Matches header names in lower case (RFC 9110 5.6.2), but neither hop-by-hop headers (7.6.1) nor
+# headers of framing or of RPC.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
 )
-# RFC 9110 9.2.1. WebSocket scopes have no method.
+# Safe methods (RFC 9110 9.2.1). A WebSocket scope has no method, so it does not count as safe.
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-# RFC 6454 6.2. Browsers send origins in lower case.
+# Matches an origin (RFC 6454 6.2) in lower case, because browsers send origins in lower case.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
-    """Return the context variable with the credentials; raise ImportError if it is ambiguous."""
+    """Return the context variable with the credentials; raise ImportError if it cannot be found."""
     with remote.auth_metadata(("authorization", "probe")):
         variables = list(contextvars.copy_context())
     if (count := len(variables)) != 1:
@@ -54,7 +57,8 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     return variables[0]
 
 
-# The SDK has no public name for this variable. In an empty context, `auth_metadata` sets only this.
+# The SDK has no public name for this variable. In an empty context, `auth_metadata` sets only this
+# variable.
 _METADATA = contextvars.Context().run(_find_metadata_var)
 if getattr(sys.flags, "thread_inherit_context", False):  # pooled threads outlive a request
     raise ImportError("cannot isolate callers: start Python with -X thread_inherit_context=0")
@@ -63,8 +67,8 @@ if getattr(sys.flags, "thread_inherit_context", False):  # pooled threads outliv
 def _close_as_nobody(close: Callable[[Any], None]) -> None:
     """Make the event loop close abandoned async generators in an empty context.
 
-    Garbage collection can run at any time, so ``close``, the hook of the event loop, would run in
-    the context of an unrelated request.
+    Garbage collection can start at any time. Without this function, ``close``, which is the hook of
+    the event loop, might therefore run in the context of an unrelated request.
     """
 
     def close_as_nobody(generator: Any) -> None:
@@ -74,7 +78,7 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
-    """Wrap ``receive`` or ``send`` of the server so that it runs without the caller's credentials.
+    """Wrap the server's ``receive`` or ``send``, so that it runs without the caller's credentials.
 
     Inside ``receive`` or ``send``, a server may start the next request of the connection, for
     example after a large upload (CPython issue 140947). Without this wrapper, the next request
@@ -102,14 +106,14 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header name in lower case; raise ValueError if it must not be set."""
+    """Return a header name in lower case; raise ValueError if calls must not have this header."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
 
 
 class _Header:
-    """An extractor for one header, with a ``__name__`` like a function."""
+    """Extracts one header. An instance has a ``__name__``, as a function has."""
 
     def __init__(self, header: str, name: str) -> None:
         self.key, self.__name__ = _settable(header), name
@@ -130,10 +134,10 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     - with 401 if it has no credentials,
     - with 400 or 431 if the credentials are ambiguous or cannot be forwarded unchanged,
-    - with 403 if another website may have sent it (CSRF), and it is a WebSocket or has an unsafe
-      method (RFC 9110 9.2.1).
+    - with 403 if another website may have sent the request (CSRF), and the request is a WebSocket
+      or has an unsafe method (RFC 9110 9.2.1).
 
-    WebSockets are refused in the handshake. CORS preflights need no credentials.
+    The middleware refuses WebSockets in the handshake. CORS preflights need no credentials.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -156,16 +160,17 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         Args:
             app: The ASGI application.
             header_extractors: Sync functions that return the name and value of a header to forward.
-                The default functions return Authorization and Cookie. If a function raises, or does
-                not return two non-blank strings, the result is ignored.
-            excluded_paths: Paths that bypass this middleware. Each is compared with the complete
+                The default functions return Authorization and Cookie. The middleware ignores a
+                function that raises or does not return two non-blank strings.
+            excluded_paths: Paths that bypass this middleware. Each path must equal the complete
                 ``scope["path"]``. The collection is not copied, so paths can be added later.
             required: Whether to refuse requests without credentials.
             cookie_names: Names of cookies to forward. None forwards the complete header.
-            trusted_origins: Other origins whose pages may send unsafe requests and open WebSockets
-                without a bearer token.
-            assume_ambient: Whether a proxy may convert cookies to bearer tokens. Then the
-                middleware refuses unsafe requests from other origins also with a bearer token.
+            trusted_origins: Other origins whose pages may send requests with unsafe methods and
+                open WebSockets, even if these have no bearer token.
+            assume_ambient: Whether a proxy may convert cookies to bearer tokens. If so, the
+                middleware refuses requests with unsafe methods from other origins even if they have
+                a bearer token.
             refusal_handler: A function that returns the response to a refused request. The default
                 response is JSON with ``detail``.
 
@@ -250,11 +255,11 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         return credentials
 
     def _is_foreign(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Return whether another origin sent the request, like Go's ``CrossOriginProtection``."""
+        """Return whether another origin sent the request. Go's CrossOriginProtection is similar."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # Browsers never add a bearer token, and a page needs a CORS preflight to send a token.
+        # Browsers never add a bearer token, and a page of another origin needs a CORS preflight.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
         # Browsers since 2023 send this header, and pages cannot change it.
@@ -312,12 +317,12 @@ def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, 
 
 
 def _as_bytes(value: str) -> bytes:
-    """Encode a value as Latin-1, because Starlette decodes Latin-1, or as UTF-8 if that fails."""
+    """Encode a value as Latin-1, because Starlette decodes Latin-1; if that fails, as UTF-8."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
 def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
-    """Return the named cookies; refuse two cookies with the same name and different values."""
+    """Return the cookies with these names; refuse a request with two values for one name."""
     cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
     chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
     if len(chosen) > len(set(chosen.values())):
@@ -326,8 +331,8 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 
 def _sendable(value: bytes) -> str:
-    """Return the text that the SDK encodes to exactly ``value`` in UTF-8, or refuse the request."""
-    if len(value) > 65_536:  # servers and proxies in front of Flyte refuse more
+    """Return the text that the SDK encodes as ``value`` in UTF-8; otherwise refuse the request."""
+    if len(value) > 65_536:  # servers and proxies in front of Flyte refuse larger headers
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
     if "\ufffd" in text or value.translate(None, _FIELD_BYTES):

@@ -20,23 +20,25 @@ from .limits import Limits
 from .passthrough_auth import _ORIGIN, _SETTABLE
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-"""The cookies of Flyte's sign-in with access and identity tokens, without the refresh token."""
+"""The cookies in which Flyte's sign-in stores access and identity tokens. The cookie with the
+refresh token is not among them."""
 INJECTED = {
     "flyte_endpoint": "_U_EP_OVERRIDE",
     "flyte_org": "_U_ORG_NAME",
     "flyte_project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
     "flyte_domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
 }
-"""Variables that Flyte injects into a deployed app. They are the defaults of these settings."""
+"""Maps a setting to the variable that Flyte injects into a deployed app. The injected variable has
+no effect if the variable with the name of the setting is set."""
 OLD_NAMES = {
     "max_body_size": "LARGEST_BODY",
     "max_concurrent_requests_per_caller": "OPEN_REQUESTS_PER_CALLER",
 }
-"""Settings with their former variables, which work until the next major version."""
+"""Maps a setting to its former variable, which works until the next major version."""
 
 
 def rule(pattern: str, description: str) -> AfterValidator:
-    """Return a validator that refuses values without a match. Its error does not show the value."""
+    """Return a validator that refuses values that do not match; the error hides the value."""
 
     def follow(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -46,7 +48,7 @@ def rule(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(follow)
 
 
-HOST = r"[^/?#@\s]+"  # with or without a port
+HOST = r"[^/?#@\s]+"  # a host with or without a port
 # An address without a scheme needs a port or a dot, so that misspelt addresses are refused.
 ENDPOINT = rf"((dns:///|https?://){HOST}|{HOST}[.:]{HOST})/?"
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
@@ -71,8 +73,8 @@ CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
 """The type of a setting that is the name of a request header with credentials.
 
 Raises:
-    ValueError: The value is no header name, or names Authorization, Cookie or a header that must
-        not be forwarded. `load_settings` then raises a StartError.
+    ValueError: The value is not a header name, or it is Authorization, Cookie or the name of a
+        header that the app must not forward. `load_settings` then raises a StartError.
 
 Example:
     class MySettings(Settings):
@@ -88,7 +90,7 @@ def _variables_of(name: str) -> AliasChoices:
 
 
 def setting(*variables: str, **kwargs: Any) -> Any:
-    """Declare a setting that has other environment variables than its name in capital letters.
+    """Declare a setting whose environment variables have other names than the setting.
 
     Args:
         variables: The environment variables. The first one that is set gives the value.
@@ -108,7 +110,8 @@ class Settings(BaseModel):
     """The settings of the app.
 
     The value of a setting comes from the environment variable with the same name in capital
-    letters. Subclass it to add a setting or to change a default; `load_settings` makes an instance.
+    letters. Subclass `Settings` to add a setting or to change a default. `load_settings` makes an
+    instance.
 
     Example:
         class MySettings(Settings):
@@ -126,17 +129,19 @@ class Settings(BaseModel):
     )
 
     limits: ClassVar[Limits] = Limits()
-    """The limits of the app. A subclass may have others."""
+    """The limits of the app. A subclass may have different limits."""
 
     flyte_endpoint: Endpoint | None = None
-    """The address of Flyte is ``dns:///host[:port]`` with TLS, or ``http://host:port`` without."""
+    """The address of Flyte is ``dns:///host[:port]`` with TLS, and ``http://host:port`` without
+    TLS."""
 
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
-    """Whether to connect to Flyte without TLS. Then the SDK sends no credentials."""
+    """Whether to connect to Flyte without TLS. Without TLS, the SDK sends no credentials."""
 
     allow_anonymous: bool = False
-    """Whether the app may start without TLS to Flyte. Then there is no authentication. All callers
-    are anonymous, and each web page that reaches the app may call Flyte (DNS rebinding)."""
+    """Whether the app may start if the connection to Flyte has no TLS. Without TLS, there is no
+    authentication. All callers are anonymous, and each web page that reaches the app may call Flyte
+    (DNS rebinding)."""
 
     flyte_org: str | None = None
     """The organization in Flyte. Only Union has organizations."""
@@ -149,7 +154,7 @@ class Settings(BaseModel):
 
     flyte_timeout: float = Field(default=30.0, gt=0, le=86_400)
     """Timeout of a call to Flyte, in seconds. If a response does not begin within twice this time,
-    it is a 504."""
+    the app responds with 504."""
 
     cookie_names: frozenset[CookieName] | None = SIGN_IN_COOKIES
     """The cookies that the app forwards to Flyte as credentials. ``*`` means all cookies."""
@@ -158,17 +163,17 @@ class Settings(BaseModel):
     """Request headers, besides ``Authorization``, that the app forwards to Flyte as credentials."""
 
     token_header: CredentialHeader | None = None
-    """The header in which a reverse proxy sends the OAuth access token (JWT) of the user. Then the
-    app ignores ``Authorization``. Set it only if all requests pass the proxy, and if the proxy
-    removes this header from requests of clients."""
+    """The header in which a reverse proxy sends the OAuth access token (JWT) of the user. With this
+    setting, the app ignores ``Authorization``. Use this setting only if all requests pass the proxy
+    and the proxy removes this header from requests of clients."""
 
     trusted_origins: tuple[Origin, ...] = ()
     """CORS and CSRF: web pages of these origins may call the app with the credentials of the user.
     An origin is ``https://host[:port]``."""
 
     public_url: PublicUrl | None = None
-    """The address of the app for clients, ``https://host[:port][/prefix]``. It is necessary if a
-    reverse proxy changes the header ``Host`` or the path."""
+    """The address of the app for clients, ``https://host[:port][/prefix]``. This setting is
+    necessary if a reverse proxy changes the header ``Host`` or the path."""
 
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
     """Concurrency limit (429): the maximum number of open requests and streams of one caller. There
@@ -176,8 +181,8 @@ class Settings(BaseModel):
     limit. With ``COOKIE_NAMES=*``, users with cookies have no limit."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
-    """Maximum body size of a request, in bytes. A larger body is a 413. Routes of file uploads have
-    a separate limit, `Limits.max_upload_bytes`."""
+    """Maximum body size of a request, in bytes. The app responds to a larger body with
+    413. Routes of file uploads have a separate limit, `Limits.max_upload_bytes`."""
 
     access_log: bool = True
     """Whether the app logs a line for each request."""
@@ -189,13 +194,13 @@ class Settings(BaseModel):
     """The minimum level of the log is ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     sign_in_url: Page | None = None
-    """The URL where users sign in (login, authentication), such as ``/oauth2/start?rd=/``. Each 401
-    of the app contains it. With ``TOKEN_HEADER`` it is necessary if Flyte refuses a user whom the
-    proxy admits."""
+    """The URL where users sign in (login, authentication), such as ``/oauth2/start?rd=/``. Each
+    response with 401 contains this URL. With ``TOKEN_HEADER``, users need this URL if the proxy
+    admits them but Flyte refuses them."""
 
     sign_out_url: Page | None = None
     """The URL where users sign out (logout), such as ``/oauth2/sign_out?rd=/``. The response to
-    ``GET /me`` contains it."""
+    ``GET /me`` contains this URL."""
 
     @model_validator(mode="before")
     @classmethod
@@ -217,7 +222,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a new default for a setting under the former name, which would have no effect."""
+        """Refuse a default under the former name of a setting, because it would have no effect."""
         super().__pydantic_init_subclass__(**kwargs)
         for name, old in OLD_NAMES.items():
             if old.lower() in cls.model_fields:

@@ -1,1 +1,1 @@
-"""Calls to Flyte. `make_safe` changes the SDK once, with the functions of these modules."""
+"""Makes calls to Flyte safe. `make_safe` changes the SDK with functions of these modules."""

@@ -20,10 +20,11 @@ Context = RequestContext[Any, Any]
 
 
 class CallerInterceptor:
-    """Makes each call once, as the caller, and ends it with the request.
+    """Makes each call once, as the caller, and ends the call when the request ends.
 
-    This interceptor replaces the interceptors of the SDK, because these repeat refused calls, calls
-    that may have taken effect, and streams that have already returned messages.
+    This interceptor replaces the interceptors of the SDK, because the SDK's interceptors repeat
+    refused calls, calls that may have taken effect, and streams that have already returned
+    messages.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -63,11 +64,11 @@ class CallerInterceptor:
         stream = call_next(request, _with_handovers(ctx))
 
         async def close() -> None:
-            with suppress(RuntimeError):  # raised if a task is reading, which is then cancelled
+            with suppress(RuntimeError):  # raised if a task is reading; that task is cancelled
                 await stream.aclose()
 
         async with aclosing(stream):
-            # Close the stream even if no task is reading, because then there is no task to cancel.
+            # If no task is reading, there is no task to cancel, so close the stream.
             with state.calls.call_at_end(lambda: create_task(close())):
                 while True:
                     with state.calls.cancel_task_at_end():
@@ -76,7 +77,7 @@ class CallerInterceptor:
                         return
                     yield handover.message.pop()
                     if method.endswith("/TailLogs"):
-                        # The SDK keeps the last message in memory, so replace it by an empty one.
+                        # The SDK keeps the last message in memory, so yield an empty one.
                         yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
@@ -98,9 +99,9 @@ class CallerInterceptor:
 class _Handover:
     """A container for one message of a stream, in place of the message class of protobuf.
 
-    The Connect client keeps the last message until the next message arrives. It keeps this
-    container instead, which is empty when the app has taken the message. Therefore a stream without
-    new messages keeps no message in memory.
+    The Connect client keeps the last object of a stream until the next object arrives. With this
+    class, the object is a container, which is empty after the app has taken the message. Therefore
+    a stream that waits for the next message keeps no message in memory.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -122,10 +123,10 @@ def _with_handovers(ctx: Context) -> Context:
 
 
 async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
-    """Fetch a page of a list, or a smaller page if it is too large. The SDK fetches the rest.
+    """Fetch a page of a list. If it is too large, fetch a smaller page; the SDK fetches the rest.
 
-    An entry that is too large alone is omitted and counted for the header ``X-Omitted-Count``, so
-    that no user can hide a list from all others by storing a large entry.
+    If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
+    Otherwise a user could hide a list from all other users by storing a large entry.
     """
     page = getattr(request, "request", request)
     while True:
@@ -144,7 +145,7 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
 
 
 def _correct(filters: Iterable[Filter]) -> None:
-    """Correct filters of the SDK in place, because Flyte refuses them otherwise.
+    """Correct filters of the SDK in place, because Flyte would refuse the original filters.
 
     Delete this function when the SDK has fixed findings 24 and 26 in docs/sdk-findings.md of the
     template.

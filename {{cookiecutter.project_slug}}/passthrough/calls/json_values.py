@@ -17,11 +17,11 @@ from .sdk import sdk_object
 T = TypeVar("T")
 
 MASKED = "must be given, because the default of the task has stars instead of a secret"
-MAX_NODES_IN_LOOP = 1_000  # the conversion of so many nodes takes 5 ms
+MAX_NODES_IN_LOOP = 1_000  # the translation of this many nodes takes 5 ms
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Translate in the event loop; start again in a thread if the values are too large for that."""
+    """Translate values in the event loop; if there are too many nodes, start again in a thread."""
     try:
         return translate(Budget(MAX_NODES_IN_LOOP, MoreWorkError))
     except MoreWorkError:
@@ -29,20 +29,20 @@ async def translated(translate: Callable[[Budget], T]) -> T:
 
 
 async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:
-    """Return stored inputs or outputs as JSON by name."""
+    """Return stored inputs or outputs as JSON values by name."""
     named = [(literal.name, literal.value) for literal in stored.literals]
     return await translated(lambda budget: to_json(named, budget))
 
 
 @dataclass(eq=False)  # so that an instance can be a key
 class DeclaredType:
-    """A type that a remote task declares, in the place of the Python type that the SDK expects."""
+    """A type that a remote task declares. It replaces the Python type that the SDK would make."""
 
     kind: LiteralType
 
 
 def change_values() -> None:
-    """Convert stored values to JSON only, and open no file to which they refer."""
+    """Make the SDK convert stored values only to JSON, and open no file to which a value refers."""
     # The SDK would make a Python type of each declared type.
     sdk_object("flyte.types:TypeEngine").guess_python_type = DeclaredType
     _change_inputs()
@@ -50,7 +50,7 @@ def change_values() -> None:
 
 
 def _change_inputs() -> None:
-    """Translate all inputs of a task at once."""
+    """Make the SDK translate all inputs of a task at once."""
     convert = sdk_object("flyte._internal.runtime.convert")
     add_defaults = convert._convert_from_native_to_inputs_impl
 
@@ -76,7 +76,7 @@ def _change_inputs() -> None:
 
 
 def _change_outputs() -> None:
-    """Return the inputs of a run as JSON by name, and the outputs as a tuple of JSON."""
+    """Make the SDK return inputs as JSON values by name, and outputs as a tuple of JSON values."""
     convert = sdk_object("flyte._internal.runtime.convert")
 
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
@@ -84,7 +84,7 @@ def _change_outputs() -> None:
 
     async def outputs_to_native(interface: Any, outputs: Any) -> tuple[Any, ...]:
         values = await json_of(outputs.proto_outputs)
-        # The SDK also returns (None,) for a task without outputs.
+        # For a task without outputs, the original function of the SDK also returns (None,).
         return tuple(values.get(name) for name in interface.outputs) if values else (None,)
 
     convert.convert_from_inputs_to_native = inputs_to_native

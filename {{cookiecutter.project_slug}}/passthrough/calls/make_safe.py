@@ -33,7 +33,7 @@ STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
-    # flyte.build, deploy and serve, and flyte.run of a task function, call these three.
+    # flyte.build, flyte.deploy, flyte.serve and flyte.run of a function call these.
     "flyte._deploy:plan_deploy": DEPLOY,
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
     "flyte._run:_Runner._run_local": DEPLOY,
@@ -50,7 +50,7 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Functions of the SDK that the app refuses to call, with their alternatives.
+"""Functions of the SDK that the app refuses to call, with the alternatives.
 
 With the rights of the app, these functions would run, build or upload code of the app, open files
 that other users have named, or load values that other users have stored."""
@@ -58,8 +58,8 @@ that other users have named, or load values that other users have stored."""
 
 @functools.cache
 def make_safe() -> None:
-    """Change the SDK for many callers. Only the first call in a process has an effect."""
-    # Otherwise the SDK sends texts of errors as telemetry.
+    """Make the SDK safe for many callers. Only the first call in a process has an effect."""
+    # Without this variable, the SDK sends texts of errors as telemetry.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     check_names(*REFUSED)
     change_sessions()
@@ -74,9 +74,9 @@ def make_safe() -> None:
 
 
 def _change_loop() -> None:
-    """Run calls of the SDK in the current task and thread, and cancel them with the request.
+    """Make the SDK run calls in the current task and thread, and cancel them with the request.
 
-    The SDK would run them in a separate event loop in a thread, where no request can cancel them.
+    The SDK would run calls in a separate event loop in a thread, where no request can cancel them.
     """
     kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
@@ -86,7 +86,7 @@ def _change_loop() -> None:
             with this_request().calls.cancel_task_at_end():
                 return await coro
         finally:
-            coro.close()  # the coroutine has not started if the request has ended
+            coro.close()  # if the request has ended, the coroutine has not started
 
     def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
         _refuse_to_block(coro)
@@ -124,7 +124,10 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a lazy task for each call. A global one would keep the task of the first caller."""
+    """Make the SDK fetch a lazy task again for each call.
+
+    Otherwise a global lazy task would keep the task that the first caller has fetched.
+    """
     lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
     sdk_fetch = vars(lazy_entity)["fetch"]
 
@@ -137,7 +140,7 @@ def _change_lazy_tasks() -> None:
 
 
 def _change_reruns() -> None:
-    """Respond with 422 if the SDK refuses a rerun, for example with unknown inputs."""
+    """Respond with 422 if the SDK refuses a rerun, for example because of unknown inputs."""
     runner = sdk_object("flyte._run:_Runner")
     sdk_rerun = vars(runner)["rerun"]
 
@@ -156,11 +159,11 @@ def _change_reruns() -> None:
 
 
 def _change_uploads() -> None:
-    """Upload files without a cache of hashes and in large chunks."""
-    # hash_file caches by path, but the path of a temporary file may be reused.
+    """Make the SDK upload files in large chunks, and without a cache of hashes."""
+    # hash_file caches hashes by path, but the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
-    # Without a progress handler, the SDK sends line by line: 10 seconds for a megabyte.
+    # Without a progress handler, the SDK sends a file line by line (10 seconds for a megabyte).
     watcher = dict.fromkeys(("start", "advance", "finish"), lambda *_, **__: None)
     sdk_object("flyte.remote._progress:_Installed").handler = SimpleNamespace(**watcher)
 

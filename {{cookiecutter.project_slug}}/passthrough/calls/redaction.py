@@ -14,22 +14,22 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MAX_SECRETS = 100  # in one request; real credentials contain fewer secrets
+MAX_SECRETS = 100  # maximum in one request; real credentials contain fewer secrets
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # a shorter value is no credential, and may be a word of the text
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
-"""The signature of a request that an object store quotes when it refuses the request."""
+"""Matches the signature of a request, which an object store quotes when it refuses the request."""
 
 
 def redact(text: str, chars: int = sys.maxsize) -> str:
-    """Return a text without credentials of the caller and without queries of URLs.
+    """Remove the credentials of the caller and the queries of URLs from a text.
 
-    The text is truncated to ``chars`` characters first, because the time of a search depends on the
-    length of the text. If the end may be a part of a credential, it is removed as well.
+    The function first truncates the text to ``chars`` characters, because the time of a search
+    depends on the length of the text. It also removes an end that may be a part of a credential.
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
-    if state.secrets[0] != credentials:  # 5 ms: a response may have 300 texts
+    if state.secrets[0] != credentials:  # cached; 300 texts of a response take 5 ms
         state.secrets = credentials, secrets_in(credentials)
     if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all would take too long
         return REDACTED
@@ -44,7 +44,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the secrets in headers, without the scheme of Authorization and names of cookies."""
+    """Return the secrets in headers. Names of cookies and the scheme of a token are no secrets."""
     secrets = set[str]()
     for name, value in credentials:
         if name == "cookie":
@@ -55,14 +55,14 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
             whole = rest if rest and name == "authorization" else value.strip()
             secrets |= {whole, *whole.split(maxsplit=MAX_SECRETS)}
     long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-    return sorted(long_enough, key=len, reverse=True)  # a secret may contain another
+    return sorted(long_enough, key=len, reverse=True)  # a secret may contain a shorter one
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
-    """Make a call. Its errors are short, contain no credentials, and name the called method.
+    """Make a call. Errors of the call are short, contain no credentials, and name the method.
 
-    The Connect client converts a cancellation to an error, and the SDK would continue. Therefore
-    this function raises the cancellation again.
+    The Connect client converts a cancellation to an error, after which the SDK would continue.
+    Therefore this function raises the cancellation again.
     """
     try:
         return await call
@@ -82,9 +82,10 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
         raise cancelled from None
     finally:
         # `raise` sets a context. Replace it by a context without a traceback. If there were no
-        # context, anyio would make a cycle, which keeps all messages of the traceback in memory.
+        # context, anyio would make a reference cycle, which would keep all messages in the frames
+        # of the traceback in memory.
         cancelled.__context__ = cause.with_traceback(None)
-        del cancelled  # this frame is in its traceback
+        del cancelled  # the traceback of `cancelled` contains this frame
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 CALLS_PER_RESPONSE = 2  # a response must begin within the timeout of this many calls to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Maps each function that ends a request or a long wait at a shutdown to its event loop."""
+"""Functions to call at a shutdown, with their event loops. Each ends a request or a long wait."""
 
 
 class Deadline:
     """The time by which the response must begin: twice the timeout of a call to Flyte.
 
-    The time starts again with each part of a body except the last, and when the request starts a
-    run, because the caller must learn the name of the run. The deadline is removed when the
-    response begins. Afterwards there is a deadline only while the request holds a memory slot. If
-    an agent calls a tool, only the inner request has a deadline.
+    The time starts again when a part of a body arrives, unless it is the last part. It also starts
+    again when the request starts a run, because the caller must learn the name of the run. When the
+    response begins, the deadline is removed. Afterwards, there is a deadline only while the request
+    holds a memory slot. If an agent calls a tool, only the inner request has a deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
         """Begin now.
 
         Args:
-            timeout: Seconds until a call to Flyte must return a response, or a watch its first
-                message.
-            end: Called when the deadline passes. Without this function, there is no deadline.
+            timeout: Seconds until a call to Flyte must return a response, or a watch must return
+                the first message.
+            end: The function to call when the deadline passes. Without it, there is no deadline.
         """
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
@@ -49,11 +49,11 @@ class Deadline:
             self._timer = self.loop.call_later(seconds, self._end)
 
     def seconds_left(self) -> float:
-        """Return the seconds until the deadline; without a deadline, infinity."""
+        """Return the seconds until the deadline, or infinity if there is no deadline."""
         return self._timer.when() - self.loop.time() if self._timer and self.loop else math.inf
 
     def extend(self) -> None:
-        """Start the time again, unless the deadline has passed. May be called in any thread."""
+        """Start the time again, unless the deadline has passed. Any thread may call this method."""
         if self.loop:
             self.loop.call_soon_threadsafe(self._extend)
 
@@ -62,7 +62,7 @@ class Deadline:
             self.begin(CALLS_PER_RESPONSE * self.timeout)
 
     def replace(self, seconds: float) -> None:
-        """Start the time again, with these seconds for the response and half for each call."""
+        """Start the time again; allow ``seconds`` for the response, and half of that for a call."""
         self.timeout = seconds / CALLS_PER_RESPONSE
         self.begin(seconds)
 
@@ -80,38 +80,38 @@ class Deadline:
     def end(self) -> None:
         """Remove the deadline, because the request ends."""
         self.remove()
-        self._end = None  # break a cycle, because it refers to the `Cancellation` of this request
+        self._end = None  # break the reference cycle with the `Cancellation` of this request
 
 
 class CallerState:
-    """The caller of a request, as far as the app knows the caller."""
+    """The credentials of a request, and the identity of the caller if the app knows it."""
 
     def __init__(self) -> None:
         self.credentials: tuple[tuple[str, str], ...] = ()  # credential headers of the request
         self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
-        self.identity: Caller | None = None  # None until the request has fetched it
-        self.subject = ""  # empty until this or an earlier request has fetched it
+        self.identity: Caller | None = None  # None until the request has fetched the identity
+        self.subject = ""  # empty until this or an earlier request has fetched the subject
 
 
 class OpenCalls:
     """The open calls to Flyte of one request, which end with the request."""
 
     def __init__(self, deadline: Deadline) -> None:
-        self.seconds = 0.0  # in unary calls
+        self.seconds = 0.0  # total time of unary calls
         self.has_ended = False
         self._deadline = deadline
         self._at_end: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 
     def cancel_task_at_end(self) -> AbstractContextManager[None]:
-        """Cancel the current task if the request ends while the task is in the block."""
+        """Cancel the current task if the request ends while the task is in the ``with`` block."""
         task = asyncio.current_task()
         assert task
         return self.call_at_end(task.cancel)
 
     @contextmanager
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """While the block runs, `end` calls this function, in the event loop of the block.
+        """Make `end` call a function in the current event loop if the ``with`` block is running.
 
         Raises:
             CancelledError: The request has ended.
@@ -128,13 +128,13 @@ class OpenCalls:
     def end(self) -> None:
         """Cancel open calls, and refuse new calls."""
         self.has_ended = True
-        for loop, call in {*self._at_end}:  # a set, because blocks of a task may be nested
+        for loop, call in {*self._at_end}:  # a set, because a task may be in two nested blocks
             with suppress(RuntimeError):  # raised if the loop is closed
                 loop.call_soon_threadsafe(call)
 
 
 class RequestState:
-    """The state of one request, for all modules. `this_request` returns the current one."""
+    """The state of one request, for all modules. `this_request` returns the current state."""
 
     settings: "Settings"  # the settings of the app that serves the request
 
@@ -152,14 +152,14 @@ class RequestState:
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.received = 0  # bytes from Flyte since the app last sent something to the client
-        self.omitted_count = 0  # omitted entries of lists, which are too large
+        self.omitted_count = 0  # number of list entries that were too large and are omitted
         self.run = ""  # the name of the last run that the request has started
 
     def receive(self, size: int) -> None:
         """Count the bytes of a message.
 
         Raises:
-            TooLargeError: The message, or all messages together, are too large.
+            TooLargeError: The message is too large, or all messages together are too large.
         """
         allowed = limits()
         if size > allowed.max_message_bytes:
@@ -176,8 +176,8 @@ class RequestState:
         self.message_slot.release()
 
     def end(self) -> None:
-        """End the request, because the app has returned, also in threads."""
-        self.deadline.end()  # first: a slot that a thread acquires later is then released
+        """End the request, including its calls in threads, because the app has returned."""
+        self.deadline.end()  # first, so that a slot that a thread acquires later is released
         self.calls.end()
         self.message_slot.release()
         self.body_slot.release()
@@ -187,5 +187,5 @@ current_request: ContextVar[RequestState | None] = ContextVar("current_request",
 
 
 def this_request() -> RequestState:
-    """Return the state of the current request, or an empty one if there is none."""
+    """Return the state of the current request, or an empty state outside of a request."""
     return current_request.get() or RequestState()

@@ -15,7 +15,7 @@ from connectrpc.errors import ConnectError
 
 
 class StartError(SystemExit):
-    """The app cannot start. The message contains the reason and the fix, without a traceback."""
+    """The app cannot start. The message contains the reason and the fix; there is no traceback."""
 
 
 class NotForManyCallersError(RuntimeError):
@@ -23,7 +23,7 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not answer in time. After a ``TimeoutError``, the SDK would repeat a watch."""
+    """Flyte did not respond in time. (After a TimeoutError, the SDK would repeat a watch.)"""
 
     def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")
@@ -31,9 +31,9 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 
 
 class TooLargeError(ConnectError):
-    """Messages from Flyte are larger than a limit. The response is a 413."""
+    """Messages from Flyte are larger than a limit. The app responds with 413."""
 
-    problem_code: ClassVar[Any] = "response_too_large"  # in the body of the response
+    problem_code: ClassVar[Any] = "response_too_large"  # the ``code`` in the response
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
@@ -88,14 +88,14 @@ SDK_NAMES = {
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity.fetch": "",
 }
-"""The private names of the SDK, each with the parameters that it must have."""
+"""Maps each private name of the SDK to the parameters that the function must have."""
 
 sdk_object = functools.cache(resolve_name)
-"""Return a part of the SDK by a name of `SDK_NAMES`."""
+"""Return an object of the SDK by a name that has the form of the names in `SDK_NAMES`."""
 
 
 def check_names(*more: str) -> None:
-    """Raise a StartError if the installed flyte lacks a name of `SDK_NAMES`, or one of these."""
+    """Raise a StartError if the installed flyte lacks a name of `SDK_NAMES` or of ``more``."""
     for name, parameters in (SDK_NAMES | dict.fromkeys(more, "")).items():
         try:
             value = resolve_name(name)
@@ -125,7 +125,7 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
         Pairs of a header name in lower case and a value, such as ``authorization``.
 
     Raises:
-        ConnectError: There are no credentials, for example because this is no request (401).
+        ConnectError: There are no credentials, for example because no request is running (401).
 
     Example:
         @router.get("/me-in-other-app")

@@ -19,15 +19,15 @@ from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
 """Calls whose responses are always small, so the transport reads them in one step. A separate step
-for the body would switch threads once more, which takes a tenth of ``GET /me``."""
+for the body would switch threads once more, which takes a tenth of the time of ``GET /me``."""
 
 
 def change_sessions() -> None:
-    """Replace the sessions of the SDK. Each caller fetches the cluster to use from Flyte."""
+    """Replace the sessions of the SDK. For each caller, the SDK asks Flyte for a cluster."""
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    # The key is the address of a cluster and the address of Flyte, which is a cluster itself.
+    # The key is the address of a cluster with the address of Flyte. Flyte itself is also a cluster.
     sessions = dict[tuple[str, str], Any]()
 
     def uncompressed(self: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def change_sessions() -> None:
                 address = flyte
             if session := sessions.get((address, flyte)):
                 return session
-        # The HTTP client of the SDK is for sign-in, and would load certificates for 50 ms.
+        # The SDK needs an HTTP client only for sign-in, and would take 50 ms to load certificates.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         sdk_session = await create(address, **(options | unused))
         is_plaintext = sdk_session.insecure
@@ -62,7 +62,7 @@ def change_sessions() -> None:
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
-        return await factory()  # no cache, because it would be shared by all callers
+        return await factory()  # no cache, because all callers would share it
 
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
@@ -70,7 +70,7 @@ def change_sessions() -> None:
 
 
 class Transport:
-    """Sends requests with TLS, follows no redirects, and refuses late and too large responses.
+    """Sends requests with TLS, follows no redirects, and refuses late or too large responses.
 
     The transport uses HTTP/1.1, so that each open request has a separate connection. In HTTP/2 all
     requests would share one connection and its flow control window, so a few streams that the app
@@ -81,13 +81,13 @@ class Transport:
         """Open no connection yet.
 
         Args:
-            tls_ca_cert: The certificate of a CA to trust, instead of those of the system.
-            is_plaintext: Whether to send requests also without TLS.
+            tls_ca_cert: The certificate of a CA to trust instead of the system's certificates.
+            is_plaintext: Whether to send requests to addresses without TLS.
         """
         self._is_plaintext = is_plaintext
         self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=100,  # by default 2, so most calls would open a connection
+            pool_max_idle_per_host=100,  # with the default, 2, most calls would open a connection
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
             tcp_keepalive_interval=5.0,  # a dead connection is closed after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
@@ -101,8 +101,8 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request, and return the response.
 
-        The timeout is for each part of a response, or for the first message of a stream. The log of
-        a task (``TailLogs``) has no timeout.
+        The timeout limits each part of a unary response, and the first message of a stream. The log
+        of a task (``TailLogs``) has no timeout.
 
         Raises:
             ConnectError: The address has no TLS, or the response is too large.
@@ -148,8 +148,8 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
                         break
                 message += part
                 if len(message) > LARGE_MESSAGE:
-                    # `ResponseSender` or `release_messages` releases the slot. The time of waiting
-                    # is not part of the time that calls take.
+                    # `ResponseSender` or `release_messages` releases the slot. Subtract the time of
+                    # waiting from the time that calls take.
                     state.message_slot.receivers.add(parts)
                     state.calls.seconds -= await state.message_slot.acquire()
         finally:
@@ -162,7 +162,8 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
     """Yield the messages of a stream in the Connect protocol. Only the first one has a timeout.
 
     A message starts with flags (1 byte) and a length (4 bytes). The last message has the flag 2.
-    This function checks that the last message arrives, because the Connect client does not.
+    This function checks that the last message arrives, because the Connect client does not check
+    that.
     """
     async with response:
         state, chunks, buffer, is_last = this_request(), aiter(response.content), bytearray(), False

@@ -22,22 +22,23 @@ _semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Sem
 class MemorySlot:
     """The right of one request to hold large messages from Flyte, or a large JSON body.
 
-    A decoded message takes up to 80 times the memory of the message, and a parsed body 40 times.
-    Therefore a request acquires a slot before it decodes a message above `LARGE_MESSAGE`, and a
-    slot of another kind before it parses a body above `LARGE_BODY` or with more than `MANY_VALUES`.
-    Requests without large messages and bodies never wait. All calls of a request share one slot. A
-    request that needs both kinds acquires the slot for the body first, so there is no deadlock.
+    A decoded message takes up to 80 times the memory of the encoded message, and a parsed body up
+    to 40 times the memory of the body. Therefore a request acquires a slot before it decodes a
+    message above `LARGE_MESSAGE`, and a slot of another kind before it parses a body above
+    `LARGE_BODY` or with more than `MANY_VALUES`. A request with neither a large message nor a large
+    body never waits. All calls of a request share one slot. A request that needs both kinds
+    acquires the slot for the body first, so there is no deadlock.
 
     `ResponseSender` releases both slots when the response begins, and `RequestState.end` when the
     request ends. The slot for messages is also released when the app has copied the parts that it
     needs (`RequestState.release_messages`), and when the app reads the next message of a stream,
-    because it has used all earlier messages by then. It is kept while another call of the request
-    receives a large message, because the parts of the message are in memory.
+    because the app has used all earlier messages by then. The slot is not released while another
+    call of the request receives a large message, because the parts of that message are in memory.
 
     No other request gets a slot that is held, so memory is bounded, even if Flyte or a client is
-    slow. The time is bounded, too: until the response begins by the deadline of the request, and
-    afterwards by `HOLD_SECONDS`. If these pass, for example because the client of an event stream
-    reads slowly, the app ends the stream, and the client reconnects.
+    slow. The time is bounded by the deadline of the request until the response begins, and by
+    `HOLD_SECONDS` afterwards. If `HOLD_SECONDS` pass, for example because the client of an event
+    stream reads slowly, the app ends the stream, and the client reconnects.
     """
 
     def __init__(self, limit: str, deadline: "Deadline") -> None:
@@ -45,14 +46,14 @@ class MemorySlot:
 
         Args:
             limit: The field of `Limits` with the number of slots of this kind.
-            deadline: The deadline of the request, which has the event loop of the server. Outside
-                of a request there is no event loop, and no slot is needed.
+            deadline: The deadline of the request. Its ``loop`` is the event loop of the server.
+                Outside of a request, ``loop`` is None, and no slot is needed.
         """
         self._limit, self._deadline = limit, deadline
         self._acquiring = asyncio.Lock()  # several calls may need the slot at the same time
         self.receivers = set[object]()  # calls that receive a large message
         self._held: asyncio.Semaphore | None = None
-        self._has_set_deadline = False  # `HOLD_SECONDS`, because the response has begun
+        self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
     async def acquire(self) -> float:
         """Wait for a slot, unless the request holds one. Return the seconds of waiting.
@@ -73,14 +74,14 @@ class MemorySlot:
             if not self._held:
                 await semaphores[self._limit].acquire()
                 self._held = semaphores[self._limit]
-            if self._deadline.has_ended:  # while a thread of the request was waiting
+            if self._deadline.has_ended:  # the request ended while one of its threads was waiting
                 self._release()
             elif self._deadline.seconds_left() == math.inf:
                 self._has_set_deadline = True
                 self._deadline.begin(HOLD_SECONDS)
 
     def release(self) -> None:
-        """Release the slot, if the request holds one. May be called in any thread."""
+        """Release the slot, if the request holds one. Any thread may call this method."""
         is_needed = self.receivers and not self._deadline.has_ended
         if self._held and self._deadline.loop and not is_needed:
             self._deadline.loop.call_soon_threadsafe(self._release)

@@ -1,1 +1,1 @@
-"""Incoming requests. ``middleware.py`` has the outermost middleware, and a list of all others."""
+"""Handles incoming requests. ``middleware.py`` lists all middleware in order."""

@@ -17,7 +17,7 @@ from .callers import find_caller
 
 MAX_UNAUTHENTICATED_BODY = 4 * 1024
 """Maximum size of a body, in bytes, that the app reads before Flyte has verified the caller."""
-BEFORE_VALUES = b"[", b"{", b",", b":"  # in JSON, to count values without parsing
+BEFORE_VALUES = b"[", b"{", b",", b":"  # count JSON values by these bytes, without parsing
 
 
 def size_of_body(scope: Scope) -> float:
@@ -29,10 +29,12 @@ def size_of_body(scope: Scope) -> float:
 class RequestBodyMiddleware:
     """Reads large bodies only from callers whom Flyte knows, and only a few at the same time.
 
-    From other callers, it reads up to `MAX_UNAUTHENTICATED_BODY`. A body is read after routing, up
-    to the ``max_body_size`` of the route. When a large JSON body has arrived, the request acquires
-    a memory slot (``calls/slots.py``), because FastAPI parses the body next. The inner request of a
-    tool call has no ``Content-Length``, so it needs no slot: the message of the agent holds one.
+    From other callers, this middleware reads only bodies up to `MAX_UNAUTHENTICATED_BODY`. It reads
+    a body after routing, up to the ``max_body_size`` of the route. When a large JSON body has
+    arrived, the request acquires a memory slot (``calls/slots.py``), because FastAPI parses the
+    body next. The inner request of a tool call has no ``Content-Length``, so this middleware
+    ignores it. Instead, the agent's message, which contains the tool call, acquires a slot if the
+    message is large.
     """
 
     def __init__(self, app: ASGIApp, max_body_size: int) -> None:
@@ -60,7 +62,7 @@ class RequestBodyMiddleware:
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
             if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
-                await state.body_slot.acquire()  # `ResponseSender` releases it
+                await state.body_slot.acquire()  # `ResponseSender` releases the slot
             return message
 
         uploads = self._uploads.setdefault(caller, asyncio.Semaphore(limits().max_uploads_per_user))

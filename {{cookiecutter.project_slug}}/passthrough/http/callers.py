@@ -23,16 +23,17 @@ from .problems import CodedError, route_of
 logger = logging.getLogger(__name__)
 
 IS_INNER = "passthrough.is_inner"
-"""A key in the ASGI scope of tool calls. The message of the agent counts, not the tool call."""
-MAX_REMEMBERED = 10_000  # credentials with a known subject
-_get_user = remote.User.get  # looked up once, because the SDK builds it on each access
+"""A key in the ASGI scope of the inner request of a tool call. The concurrency limit counts only
+the agent's message, not the inner request."""
+MAX_REMEMBERED = 10_000  # maximum number of credentials whose subject is remembered
+_get_user = remote.User.get  # stored, because the SDK builds this function on each access
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:  # noqa: ARG001 - public signature
     """Return the identity of the caller. Only the first call in a request calls Flyte.
 
     Args:
-        connection: The request. It is unused, because the current request is known.
+        connection: The request. This function ignores it, because it knows the current request.
 
     Returns:
         The caller. If Flyte does not verify tokens, the identity is empty.
@@ -64,8 +65,8 @@ async def _fetch_caller(settings: Settings) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified them
-        # but does not send the identity to Flyte. In the second case, other calls succeed.
+        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified the
+        # credentials but does not send the identity to Flyte. In the second case, other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**links)
@@ -75,28 +76,29 @@ async def _fetch_caller(settings: Settings) -> Caller:
 
 
 class ConcurrencyLimitMiddleware:
-    """Limits the open requests of one caller, including event streams.
+    """Limits the number of open requests of each caller, including event streams.
 
-    This middleware is inside the passthrough middleware, which has selected the credentials. A
-    request counts for each token and each selected cookie, so that another cookie does not avoid
-    the limit. If a request has neither, it counts for the combination of all its forwarded headers.
-    If the subject of one of the credentials is known, the request also counts for the subject, so
-    that a user with several tokens is one caller.
+    The passthrough middleware has selected the credentials before. This middleware counts the open
+    requests of each credential. A credential is a token or a selected cookie. A request increases
+    the counts of all its credentials, so a caller cannot avoid the limit by adding another cookie.
+    If a request has neither a token nor a selected cookie, the combination of all its forwarded
+    headers has a count. If the app knows the subject of a credential, the request also increases
+    the count of the subject, so a user with several tokens is one caller.
 
-    The keys of the counts are hashes, with a secret that is new at each start, so that the log does
-    not disclose credentials. The log has a subject only if all credentials of a request belong to
-    this subject.
+    The keys of the counts are hashes of the credentials. Each start of the app makes a new secret
+    for the hashes, so that the hashes in the log do not disclose credentials. The log contains a
+    subject only if all credentials of a request belong to this subject.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # Without TLS to Flyte, all callers are anonymous, so there is no limit per caller.
         limit = settings.max_concurrent_requests_per_caller
         self._app, self._max_requests = app, math.inf if settings.flyte_plaintext else limit
-        # If all cookies are forwarded, some cookies have the same value for many users.
+        # If all cookies are forwarded, do not count by cookie, because users share some values.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = dict[str, dict[RequestState, Scope]]()  # open requests by hash
-        self._subjects = dict[str, str]()  # by the hashes of credentials
+        self._subjects = dict[str, str]()  # subjects by the hashes of credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -111,7 +113,8 @@ class ConcurrencyLimitMiddleware:
         if len(subjects) == 1:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
-        # The highest count decides, and its hash is logged; if counts are equal, the subject.
+        # The limit applies to the highest count, and the log contains the hash of this count. If
+        # counts are equal, `max` returns the first one, which is the subject.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )
@@ -159,19 +162,19 @@ class ConcurrencyLimitMiddleware:
         return digest.hexdigest()
 
     def _remember(self, hashes: list[str], subject: str) -> None:
-        """Remember the subject of credentials. It is used only to count requests."""
+        """Remember the subject of credentials. The app uses it only to count requests."""
         for hash_ in hashes:
-            self._subjects.pop(hash_, None)  # so that it is the newest entry
+            self._subjects.pop(hash_, None)  # so that the new entry is the last one
             self._subjects[hash_] = subject
         while len(self._subjects) > MAX_REMEMBERED:
             del self._subjects[next(iter(self._subjects))]
 
 
 def _without_spelling(token: str) -> str:
-    """Return a JWT without the last character, which base64url can spell in 16 ways.
+    """Return a JWT without the last character, which has 16 spellings in base64url.
 
-    The rest of the signature stays in the text that is hashed. Otherwise a caller who knows the
-    public parts of the JWT of a user could exhaust the limit of this user. Other texts are returned
-    unchanged.
+    The returned text contains all other characters of the JWT's signature. Without the signature, a
+    caller who knows only the public parts of the JWT of a user could exhaust the limit of this
+    user. The function returns texts that are no JWT unchanged.
     """
     return token[:-1] if token.count(".") == 2 else token

@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
-LISTEN_AFTER = 0.5  # seconds; a shorter request saves the listener task, which takes 4 %
-MAX_AHEAD = 64 * 1024  # bytes of a body that the listener receives ahead of the app
-LATE_SECONDS = 0.01  # after a late body, until the server has noticed a disconnect
-STOP_SECONDS = 10.0  # for open requests at a stop; half of ``timeout_graceful_shutdown``
+LISTEN_AFTER = 0.5  # seconds; shorter requests need no listener task, which would take 4 % of time
+MAX_AHEAD = 64 * 1024  # bytes of a body that the listener may receive before the app reads them
+LATE_SECONDS = 0.01  # pause after a late body, so that the server can notice a disconnect
+STOP_SECONDS = 10.0  # time for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
     ClientDisconnect,
     asyncio.CancelledError,
     futures.CancelledError,
     anyio.BrokenResourceError,
 )
-"""The errors that an app may raise after a cancellation, also of calls to Flyte in threads."""
+"""The errors that an app may raise after a cancellation, including those of calls in threads."""
 
 
 class StoppingError(Exception):
@@ -29,18 +29,18 @@ class StoppingError(Exception):
 
 
 class Cancellation:
-    """Runs the app for one request, and cancels the app and the calls to Flyte.
+    """Runs the app for one request, and may cancel the app and its calls to Flyte.
 
-    The request is cancelled when the client disconnects, when the deadline passes, or when the
-    server stops. At a stop, event streams are cancelled at once, and other requests after
-    `STOP_SECONDS`. A request with a complete response is not cancelled, because it may still have
-    background tasks.
+    `Cancellation` cancels the request when the client disconnects, when the deadline passes, or
+    when the server stops. When the server stops, event streams are cancelled at once, and other
+    requests after `STOP_SECONDS`. A request with a complete response is never cancelled, because
+    the request may still have background tasks.
 
     A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
-    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. The
-    listener stops at `MAX_AHEAD` bytes of a body that the app does not read. Then the disconnect is
-    not noticed, and the request ends by itself or by the deadline. For the body of a GET, or of a
-    pipelined request, ``server.Protocol`` closes the connection instead.
+    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. If the
+    app does not read a body, the listener stops receiving at `MAX_AHEAD` bytes. From then on, it
+    cannot notice a disconnect, so the request ends when the app returns or the deadline passes. If
+    the body belongs to a GET or to a pipelined request, ``server.Protocol`` closes the connection.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -51,10 +51,10 @@ class Cancellation:
         self.state = RequestState(deadline, request_id, settings)
         self._receive = receive
         self._cancel_scope = anyio.CancelScope()
-        self._timer: asyncio.TimerHandle | None = None  # until `_start_listening`
+        self._timer: asyncio.TimerHandle | None = None  # calls `_start_listening`
         self._is_receiving = False  # whether the app waits for a message without a listener
         self._listener: asyncio.Task[None] | None = None
-        self._messages: asyncio.Queue[Message]  # received by the listener
+        self._messages: asyncio.Queue[Message]  # messages that the listener has received
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
         """Call the app. Return the error to send to the client or to log, if any."""
@@ -66,7 +66,8 @@ class Cancellation:
                 try:
                     await app(scope, self.receive, send)
                 except BaseException as error:
-                    # Free variables, because a frame that awaits a thread is in a reference cycle.
+                    # Free the variables of frames, because a frame that awaits a thread is in a
+                    # reference cycle.
                     clear_frames(error.__traceback__)
                     raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - sent or logged
@@ -95,7 +96,8 @@ class Cancellation:
         elif message.get("more_body"):
             self.state.deadline.extend()  # a large body may take longer to arrive
         elif self._listener:
-            # If the client has disconnected while the body was unread, do not start the endpoint.
+            # The client may have disconnected while the body was unread. Let the listener notice
+            # this before the endpoint starts.
             await asyncio.wait([self._listener], timeout=LATE_SECONDS)
         return message
 
@@ -122,7 +124,7 @@ class Cancellation:
                 self._messages.task_done()
             self._messages.put_nowait({**message, "body": body})
             if len(body) > MAX_AHEAD:
-                await self._messages.join()  # until the app has received the message
+                await self._messages.join()  # wait until the app has received the message
         self.leave()
         self._messages.put_nowait(message)
 
@@ -138,14 +140,14 @@ class Cancellation:
         if self.is_complete:
             return
         self.reason = self.reason or reason
-        # Cancel the scope first. Otherwise FastAPI would mistake the cancellation of a call for its
-        # own cancellation.
+        # Cancel the scope first. Otherwise FastAPI would mistake the cancellation of a call to
+        # Flyte for a cancellation by FastAPI.
         self._cancel_scope.cancel()
         # End the calls now, because the request cannot end while a thread waits for a call.
         self.state.calls.end()
 
     def _error_to_send(self, error: BaseException | None) -> BaseException | None:
-        """Return the error to send after the app has returned, or has raised this error."""
+        """Return the error to send, if any. ``error`` is the error that the app has raised."""
         if error and (failure := _first_failure(error)):
             return failure
         if self.reason:
@@ -161,7 +163,8 @@ class Cancellation:
 def _first_failure(error: BaseException) -> BaseException | None:
     """Return the first error that is no cancellation.
 
-    An app with several tasks raises a group with the error and the cancellations of other tasks.
+    If an app has several tasks, it raises an exception group, which contains the error of one task
+    and the cancellations of the other tasks.
     """
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_first_failure, error.exceptions)), None)

@@ -16,17 +16,18 @@ from .problems import problem_response
 
 
 class CallerMiddleware(PassthroughAuth):
-    """Refuses cross-site requests also if the method is safe, unless the user follows a link.
+    """Refuses cross-site requests even if their method is safe, such as GET.
 
-    The duration of a GET could disclose information about the user to another website.
+    The duration of a GET could disclose information about the user to another website. A request is
+    not refused if the user follows a link of another website.
     """
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return the credentials of a request by header; raise HTTPException to refuse it."""
+        """Return the credentials by header name; raise HTTPException to refuse the request."""
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # A request with neither header is not from a browser.
+            # A request with neither of these headers is not from a browser.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):
@@ -45,10 +46,11 @@ def _in_project_and_domain(app: ASGIApp) -> ASGIApp:
 
 
 ProjectDomain = Middleware(_in_project_and_domain)
-"""Middleware that adds the parameters ``project`` and ``domain`` to the query of all endpoints.
+"""Middleware that adds the query parameters ``project`` and ``domain`` to all endpoints.
 
-Calls to Flyte then use this project and domain. Without this middleware, all calls use the project
-and domain of the settings. Put it after (inside) the passthrough middleware.
+Calls to Flyte then use the project and the domain of the query. Without this middleware, all calls
+use the project and the domain of the settings. List this middleware after the passthrough
+middleware, so that it is inside of the passthrough middleware.
 
 Example:
     app = App(settings, middleware=[passthrough_middleware(settings), ProjectDomain])
@@ -58,10 +60,10 @@ Example:
 def passthrough_middleware(settings: Settings) -> Middleware:
     """Return the middleware with which each request calls Flyte as its caller.
 
-    The middleware refuses a request with 401 without credentials, with 400 or 431 if credentials
-    are ambiguous or too large, and with 403 if another website has sent it (CSRF). If
-    ``token_header`` is set, the middleware ignores Authorization in all requests, because a client
-    could send this header.
+    The middleware refuses a request with 401 if the request has no credentials, with 400 or 431 if
+    the credentials are ambiguous or too large, and with 403 if another website has sent the request
+    (CSRF). If ``token_header`` is set, the middleware ignores ``Authorization`` in all requests,
+    because a client, and not the proxy, could have sent it.
 
     Args:
         settings: The settings of the app.
@@ -80,9 +82,9 @@ def passthrough_middleware(settings: Settings) -> Middleware:
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        # All callers are anonymous, because the SDK sends no credentials without TLS. With this
-        # placeholder, the middleware refuses cross-site requests; with ``required=False`` it would
-        # not.
+        # All callers are anonymous, because the SDK sends no credentials without TLS. The
+        # middleware refuses cross-site requests only if they have credentials, so this placeholder
+        # stands for credentials.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,
@@ -96,8 +98,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 def _extract_token(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
     """Return the bearer token from the header of the proxy."""
-    # If there are two tokens, the client may have sent one of them. Then join the tokens by a line
-    # break, because the middleware refuses it. A comma separates tokens in one header (RFC 9110
-    # 5.3).
+    # If there are two tokens, the client may have sent one of them. Join the tokens with a line
+    # break, because the middleware refuses a value with a line break. One header may also contain
+    # two tokens, separated by a comma (RFC 9110 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

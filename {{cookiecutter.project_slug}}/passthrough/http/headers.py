@@ -6,11 +6,11 @@ from starlette.types import Message
 
 from ..calls.request_state import RequestState
 
-EVENT_STREAM = b"text/event-stream"  # the content type
+EVENT_STREAM = b"text/event-stream"  # the content type of an event stream
 HEADERS = {
     # A response is only for one caller, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
-    # Pages load only the app's files and cannot be framed.
+    # Pages load only files of the app, and other sites cannot show them in a frame.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -28,19 +28,19 @@ HEADERS = {
 
 
 class ResponseHeaders:
-    """Adds the default headers, the request identifier and the number of omitted entries."""
+    """Adds default headers, the request identifier and the number of omitted entries."""
 
     def __init__(self, changed: Mapping[str, str]) -> None:
-        """Replace defaults by headers of the developer with the same name."""
+        """Add the developer's headers to the defaults, and replace defaults with the same names."""
         headers = HEADERS | {name.lower(): value for name, value in changed.items()}
         self._defaults = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def add(self, start: Message, state: RequestState) -> Message:
-        """Return the start of a response with more headers. Headers of the endpoint stay."""
+        """Return the start of a response with added headers; keep the headers of the endpoint."""
         own = start.get("headers", ())
         names = dict(own)
         if names.get(b"content-type", b"").startswith(EVENT_STREAM):
-            # FastAPI sets "no-cache", with which a cache may store the stream.
+            # FastAPI sets "no-cache", which allows a cache to store the stream.
             own = [pair for pair in own if pair[0] != b"cache-control"]
             names = dict(own)
         more = [*self._defaults, (b"x-request-id", state.request_id.encode())]

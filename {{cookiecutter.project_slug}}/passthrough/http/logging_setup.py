@@ -15,15 +15,15 @@ from ..calls.redaction import redact
 from ..settings import Settings
 
 PAUSE = 0.05  # seconds between two writes
-MAX_RECORD_CHARS = 10_000  # with the traceback; the middle of a longer record is omitted
+MAX_RECORD_CHARS = 10_000  # including the traceback; the middle of a longer record is omitted
 
 
 class Writer(QueueListener):
     """A thread that writes texts to standard error."""
 
     def handle(self, record: Any) -> None:
-        """Write a text. If the queue is empty, pause, because frequent wake-ups take more time."""
-        with suppress(OSError, ValueError):  # closed
+        """Write a text. If the queue is then empty, pause, because frequent wake-ups cost time."""
+        with suppress(OSError, ValueError):  # standard error is closed
             sys.stderr.write(record)
         if self.queue.empty():  # type: ignore[attr-defined]
             time.sleep(PAUSE)
@@ -40,7 +40,7 @@ class Console(QueueHandler):
         self._writer: Writer | None = None
 
     def start(self) -> None:
-        """Start the thread. At the end of the process, it writes the last records."""
+        """Start the thread, which also writes the last records at the end of the process."""
         if not self._writer:
             self._writer = Writer(self.queue)
             self._writer.start()
@@ -55,7 +55,7 @@ CONSOLE = Console()
 
 
 class LogFormatter(logging.Formatter):
-    """Formats log records without credentials of the caller.
+    """Formats log records and redacts the credentials of the caller.
 
     As JSON, a record is one line with ``time`` (UTC), ``level``, ``logger``, and either ``message``
     or the fields of the access log. As text, further lines of a record are indented and unprintable
@@ -100,12 +100,12 @@ def _printable(text: str) -> str:
 
 
 def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
-    """Omit the record of uvicorn about an incomplete response, because the app logs such a bug."""
+    """Refuse uvicorn's record of an incomplete response, because the app logs this bug."""
     return record.msg != "ASGI callable returned without completing response."
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Print the log of the app and warnings of libraries, unless the root logger has a handler."""
+    """Print the app's log and warnings of libraries, unless the root logger has another handler."""
     logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()
     if not root.handlers:

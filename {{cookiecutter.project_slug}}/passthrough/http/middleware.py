@@ -3,20 +3,20 @@
 A request passes the following middleware from top to bottom. The first one that refuses the request
 determines the status:
 
-1. Starlette's CORS middleware, if there are trusted origins: 400 for a preflight of other origins.
-2. `RequestMiddleware`: 414 for a long query, 431 for many cookies, 403 for a WebSocket.
+1. Starlette's CORS middleware, if there are trusted origins: 400 for a preflight of another origin.
+2. `RequestMiddleware`: 414 if the query is too long, 431 if there are too many cookies, 403 for a
+   WebSocket.
 3. Middleware of the developer that is added with ``app.add_middleware``.
-4. `PrivateRoutesMiddleware`, which passes private requests through these, and public requests past
-   them:
+4. `PrivateRoutesMiddleware`, which passes only private requests through the following middleware:
 
-   - `CallerMiddleware` (``forwarding.py``): 401 without credentials, 400 or 431 for ambiguous or
-     large credentials, 403 for a cross-site request.
+   - `CallerMiddleware` (``forwarding.py``): 401 if there are no credentials, 400 or 431 if the
+     credentials are ambiguous or too large, 403 for a cross-site request.
    - Other middleware of the developer in ``App(middleware=…)``.
    - `ConcurrencyLimitMiddleware` (``callers.py``): 429 if the caller has too many open requests.
 
 5. `RequestBodyMiddleware` (``bodies.py``): 401 for a large body if Flyte does not know the caller.
 6. Starlette and FastAPI: 404, 405, 413 for a large body, and 422 for invalid values.
-7. The endpoint and Flyte: any status (``problems.py``). ``limits.py`` lists all causes of 413, 422.
+7. The endpoint and Flyte: any status (``problems.py``). ``limits.py`` lists causes of 413 and 422.
 """
 
 import logging
@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 
 from opentelemetry import trace
-from starlette._utils import get_route_path  # Starlette's own routing uses it
+from starlette._utils import get_route_path  # Starlette's own routing uses this
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -46,14 +46,14 @@ from .response import SSE_RETRY, ResponseSender
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Omitted-Count", "X-Request-ID")
-MAX_QUERY_BYTES = 8 * 1024  # also the maximum of most proxies
+MAX_QUERY_BYTES = 8 * 1024  # most proxies have the same maximum
 MAX_QUERY_NAMES = 200  # 500 queries of 4,000 names would block the event loop for 3 seconds
 MAX_COOKIES = 300  # 500 requests with 29,000 cookies would block the event loop for 2 seconds
-_numbers = Random()  # noqa: S311 - no secrets; `secrets` would take 20 us
+_numbers = Random()  # noqa: S311 - identifiers are not secret; `secrets` would take 20 us
 
 
 def is_public(path: str, public: Collection[str]) -> bool:
-    """Return whether a path, without the prefix of the server, needs no credentials.
+    """Return whether a path (without the path prefix of the server) needs no credentials.
 
     ``/page/*`` in ``public`` stands for each path directly below ``/page/``.
     """
@@ -61,7 +61,7 @@ def is_public(path: str, public: Collection[str]) -> bool:
 
 
 def for_trusted_origins(settings: Settings) -> list[Middleware]:
-    """Return the CORS middleware, if there are trusted origins."""
+    """Return the CORS middleware, or an empty list if there are no trusted origins."""
     options: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"]}
     options |= {"allow_credentials": True, "expose_headers": EXPOSED}
     origins = settings.trusted_origins
@@ -71,9 +71,9 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
 class RequestMiddleware:
     """Sets the request identifier and state, calls the app, sends errors, and logs the request.
 
-    The header ``X-Request-ID`` of the request is the identifier if it is well-formed; otherwise the
-    middleware makes a new one. The response, the calls to Flyte and the span of OpenTelemetry have
-    this identifier. WebSockets are refused.
+    The identifier is the header ``X-Request-ID`` of the request. If this header is missing or
+    malformed, the middleware makes a new identifier. The response, the calls to Flyte and the span
+    of OpenTelemetry contain the identifier. The middleware refuses WebSockets.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, headers: Mapping[str, str]) -> None:
@@ -122,8 +122,8 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         if sum(cookies) > MAX_COOKIES:
             return HTTPException(431, f"a request may have up to {MAX_COOKIES} cookies")
     if b"websocket" in headers.get(b"upgrade", b"").lower():
-        # uvicorn serves the handshake as a GET. For a page of the same site, Chromium sends cookies
-        # and no Sec-Fetch-Site, so `CallerMiddleware` would not refuse it.
+        # uvicorn serves the handshake as a GET. If a page of the same site opens a WebSocket,
+        # Chromium sends cookies but no Sec-Fetch-Site, so `CallerMiddleware` would not refuse it.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     return None
 
@@ -136,9 +136,9 @@ async def _finish(
 ) -> None:
     """Send the error or the end of an event stream, unless the client has disconnected.
 
-    If an event stream has begun, it ends with the problem (RFC 9457) as an event or, after a
-    deadline or a stop, with the time until clients reconnect. Any other response that has begun
-    stays incomplete, so the server closes the connection, and the client notices the error.
+    If an event stream has begun, the last event is a problem (RFC 9457). After a deadline or a
+    stop, the stream instead ends with the time until clients reconnect. Any other response that has
+    begun stays incomplete, so the server closes the connection, and the client notices the error.
     """
     is_as_usual = not error and cancellation.is_complete and not response.events
     if is_as_usual or isinstance(error, ClientDisconnect):
@@ -179,7 +179,7 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
 
 
 class PrivateRoutesMiddleware:
-    """Wraps the app in middleware for all requests except those to public paths.
+    """Passes all requests through a list of middleware, except requests to public paths.
 
     The first middleware is the outermost. (``excluded_paths`` of the passthrough middleware would
     exclude paths only from that middleware.)

@@ -1,9 +1,9 @@
-"""Converts errors to responses. The body of the response is a problem (RFC 9457).
+"""Converts errors to problem responses (RFC 9457).
 
 Endpoints do not catch exceptions of the SDK, because this module converts all exceptions. It logs
-an exception once, unless the caller has caused it. A 500 is a bug of the app, a 502 or 503 is a
-fault of Flyte, and a 504 means that the deadline has passed (`Deadline`). The page docs/limits.md
-describes 413, 422, 429 and 431.
+an exception once, unless the caller has caused the exception. A 500 is a bug of the app, a 502 or
+503 is a fault of Flyte, and a 504 means that the deadline has passed (`Deadline`). The page
+docs/limits.md describes 413, 422, 429 and 431.
 """
 
 import json
@@ -32,7 +32,7 @@ from ..values.inputs import InvalidInputs
 from .cancellation import StoppingError
 
 logger = logging.getLogger(__name__)
-MAX_ERRORS = 100  # in one response
+MAX_ERRORS = 100  # maximum number of invalid values in one response
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -48,7 +48,7 @@ STATUS_OF_CODE = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-"""The statuses for error codes of Flyte. Any other code is a fault of Flyte, so it is a 502."""
+"""Maps error codes of Flyte to statuses. Any other code is a fault of Flyte with the status 502."""
 
 STATUS_OF_SDK_ERROR = {
     "DeadlineExceeded": 504,
@@ -57,7 +57,7 @@ STATUS_OF_SDK_ERROR = {
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
 }
-"""The statuses for errors of the SDK, by ``code``."""
+"""Maps the ``code`` of an SDK error to a status. For any other code, the status is 502."""
 
 
 TooLarge = Literal["body_too_large", "message_too_large", "response_too_large", "outputs_too_large"]
@@ -75,12 +75,12 @@ CODES: dict[ProblemCode, str] = {
     "deadline": "504: the response did not begin in time",
     "flyte": "any status: Flyte refused or failed",
 }
-"""The causes of problems if a status has several causes. A code is never renamed."""
+"""The codes in problem responses whose status can have several causes. A code is never renamed."""
 RETRY_AFTER = "5"  # seconds
 
 
 class CodedError(HTTPException):
-    """A refusal with a code, which distinguishes it from other refusals with the same status."""
+    """A refusal of a request. The code tells apart refusals that have the same status."""
 
     def __init__(self, status: int, code: ProblemCode, detail: str) -> None:
         super().__init__(status, detail)
@@ -118,7 +118,7 @@ class Problem(BaseModel):
 
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
-        """Return the problem for an exception from Flyte, FastAPI or Python."""
+        """Return the problem (RFC 9457) for an exception from Flyte, FastAPI or Python."""
         status, detail, wrong = 500, None, list[tuple[Iterable[Any], str]]()
         code: ProblemCode | None = None
         match error:  # subclasses come before base classes, because the first match counts
@@ -151,14 +151,15 @@ class Problem(BaseModel):
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 code = "flyte"
-                # The SDK knows only a project that is an argument of the call.
+                # The SDK writes None if the project is not an argument of the call.
                 detail = detail.replace(" in project None, domain None", "")
-            case httpx.TransportError():  # for example of an upload
+            case httpx.TransportError():  # raised by an upload, for example
                 status = 502
             case TimeoutError():
                 status, detail, code = 504, "this took too long", "deadline"
             case StoppingError():
-                # The text does not advise to repeat a request, because it may have started a run.
+                # The text does not advise to repeat the request, because the request may have
+                # started a run.
                 status, detail, code = 503, "this replica stops", "stopping"
         title = responses.get(status, "Error")  # required for about:blank (RFC 9457 4.2.1)
         errors = wrong[:MAX_ERRORS]
@@ -181,9 +182,9 @@ class Problem(BaseModel):
 def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem for an error, and log the error unless the caller has caused it.
 
-    With 500, 501, 502 and 503, the text of the error is only logged, because it describes a fault
-    of the app or of Flyte. The text of an HTTPException is always sent, and a stop of the server is
-    not logged, because it is no fault.
+    If the status is 500, 501, 502 or 503, the app logs the text of the error but does not send it,
+    because the text describes a fault of the app or of Flyte. The app always sends the text of an
+    HTTPException. It does not log a stop of the server, because a stop is no fault.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
@@ -200,7 +201,8 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # Only an HTTPException has headers for this response. Errors of HTTP clients have others.
+    # Only an HTTPException has headers for this response. Errors of HTTP clients have the headers
+    # of other responses.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
     if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
@@ -226,7 +228,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     for cause in (error, error.__cause__):
         if isinstance(cause, ConnectError):
             name = cause.code.name
-        if method := getattr(cause, "method", None):  # of Flyte, set by `with_safe_errors`
+        if method := getattr(cause, "method", None):  # `with_safe_errors` has set it
             name += f" from {method}"
             break
     request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
@@ -237,6 +239,6 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 
 
 def route_of(scope: Scope) -> str:
-    """Return the path of the route, such as ``/runs/{name}``. Other paths may contain tokens."""
+    """Return the path of the route, such as ``/runs/{name}``. Request paths may contain tokens."""
     route = scope.get("route")  # a mount has no `path_format`
     return getattr(route, "path_format", None) or getattr(route, "path", None) or "-"

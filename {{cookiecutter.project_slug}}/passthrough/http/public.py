@@ -15,7 +15,7 @@ from starlette.types import Scope
 from .headers import HEADERS
 
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
-"""Paths that need no credentials, because they reveal no more than the source code of the app."""
+"""Paths that need no credentials, because the responses reveal no more than the source code."""
 POLICY = HEADERS["content-security-policy"]
 # Trusted Types stop scripts from turning text into markup.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -55,7 +55,7 @@ async def docs(request: Request) -> Response:
 
 
 class Files(StaticFiles):
-    """Serves files. Browsers cache them, and ask the app before each use."""
+    """Serves files. Browsers cache a file, and before each use ask the app if it has changed."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         """Return a file with the headers of the web UI."""
@@ -65,7 +65,8 @@ class Files(StaticFiles):
         return response
 
 
-router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))  # only its files are used
+# The app uses no code of fastapi_offline, only the files.
+router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))
 
 
 class PageFiles(Files):
@@ -80,7 +81,7 @@ class PageFiles(Files):
         """Serve the files of a folder.
 
         Args:
-            folder: The folder. A path without a file in it is a 404.
+            folder: The folder. If it has no file for a path, the response is a 404.
         """
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder

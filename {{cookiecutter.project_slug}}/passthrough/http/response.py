@@ -1,4 +1,4 @@
-"""Sends responses: delays the start of event streams, and disconnects slow clients."""
+"""Sends responses, delays the start of event streams, and disconnects slow clients."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,15 +14,16 @@ from .headers import EVENT_STREAM, ResponseHeaders
 UNREAD_SECONDS = 10.0  # a client that reads nothing for this time is disconnected
 PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
 SSE_RETRY = b"retry: 1000\n\n"
-"""The end of an incomplete event stream. The client reconnects after these milliseconds."""
+"""The end of an incomplete event stream. The client reconnects after this time, in milliseconds."""
 
 
 class EventStream:
     """An event stream (SSE) as a response.
 
-    The start of the response is sent with the first event. If an endpoint fails before the first
-    event, for example because there is no such run, the response has the status of the error. The
-    stream ends with `end`, not when the app returns, so that the last event can be an error.
+    `EventStream` sends the start of the response together with the first event. If an endpoint
+    fails before the first event, for example because the run does not exist, the response can
+    therefore have the status of the error. The stream ends when `end` is called, not when the app
+    returns, so that the last event can be an error.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
@@ -48,7 +49,8 @@ class EventStream:
 class ResponseSender:
     """Sends a response to the client.
 
-    A large body is sent in pieces. A client that does not read a piece in time is disconnected.
+    This class sends a large body in pieces, and disconnects a client that does not read a piece in
+    time.
     """
 
     def __init__(self, send: Send, headers: ResponseHeaders, cancellation: Cancellation) -> None:
@@ -57,11 +59,12 @@ class ResponseSender:
         self._send, self._headers, self._cancellation = send, headers, cancellation
 
     async def send(self, message: Message) -> None:
-        """Send a message of the app.
+        """Send an ASGI message of the app.
 
         Raises:
             ClientDisconnect: The client has disconnected.
-            HTTPException: Starlette responds with 413. The client gets a problem instead.
+            HTTPException: Starlette has made a response with 413, which the app must replace by a
+                problem response (RFC 9457).
         """
         self._cancellation.state.received = 0
         if message["type"] == "http.response.start":
@@ -85,7 +88,7 @@ class ResponseSender:
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
-        # The app has used all messages and the body to make the response.
+        # The app has made the response, so it needs neither messages from Flyte nor the body.
         state.message_slot.release()
         state.body_slot.release()
         self.events = None
@@ -112,7 +115,7 @@ class ResponseSender:
 
 
 def _pieces(message: Message) -> Iterator[Message]:
-    """Split a message with a large body into messages of `PIECE_BYTES`."""
+    """Split a message with a large body into messages of at most `PIECE_BYTES`."""
     body, more_body = message.get("body", b""), message.get("more_body", False)
     if len(body) <= PIECE_BYTES:
         yield message

@@ -1,4 +1,4 @@
-"""Serves the app with uvicorn: corrects disconnects, pipelining and graceful shutdown."""
+"""Corrects how uvicorn handles disconnects, pipelining and graceful shutdown."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ..calls.request_state import called_at_stop
 
-MAX_PIPELINED = 10  # waiting requests on a connection; with more, the connection is closed
+MAX_PIPELINED = 10  # waiting requests on a connection; more requests close the connection
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection of uvicorn, with corrections of disconnects and of graceful shutdown."""
+    """A connection of uvicorn that handles disconnects and graceful shutdown correctly."""
 
     _running: RequestResponseCycle | None = None
-    _unread_bytes = 0  # of the body of the last request, if the app does not read it
+    _unread_bytes = 0  # size of the body of the last request, if the app does not read the body
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
-        """Continue to read after a pipelined request, to notice a disconnect."""
+        """Continue to read from the connection after a pipelined request, to notice disconnects."""
         super().on_headers_complete()
         self._unread_bytes = 0
         if len(self.pipeline) > MAX_PIPELINED:
@@ -32,8 +32,8 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Close the connection if the app does not read a large body, to notice a disconnect.
 
-        The body of a pipelined request, or of a GET, is not read. Without this method, uvicorn
-        would stop to read from the connection.
+        The app does not read the body of a GET, or of a pipelined request that waits. Without this
+        method, uvicorn would stop reading from the connection, and notice no disconnect.
         """
         if self.pipeline or self.scope["method"] in {"GET", "HEAD"}:
             self._unread_bytes += len(body)
@@ -45,9 +45,9 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the running request of the disconnect, and free the last request.
 
-        uvicorn notifies only the last received request. After a reset, uvicorn keeps the last
-        request with credentials until ``timeout_keep_alive`` is over, so that six unknown clients
-        could fill 38 MB of memory per second.
+        uvicorn itself notifies only the last received request. After a reset, uvicorn would keep
+        the last request, including its credentials, until ``timeout_keep_alive`` is over. Therefore
+        six unauthenticated clients could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:
@@ -64,7 +64,7 @@ class Protocol(HttpToolsProtocol):
         """Stop open requests, because uvicorn waits for them."""
         super().shutdown()
         for call, loop in list(called_at_stop.items()):
-            if loop is self.loop:  # another thread may have another server
+            if loop is self.loop:  # another thread may run another server
                 del called_at_stop[call]
                 call()
 
@@ -75,12 +75,12 @@ UVICORN: dict[str, Any] = {
     "proxy_headers": False,  # the app does not use the address of the client
     "access_log": False,  # http/middleware.py writes the access log
     "reset_contextvars": True,  # separate the requests of a connection
-    # This must be longer than proxies keep idle connections, usually 60 or 90 seconds. Otherwise
-    # the app may close a connection while a proxy sends a request.
+    # Seconds. Proxies usually keep idle connections for 60 or 90 seconds. The app must keep them
+    # longer; otherwise it may close a connection while a proxy sends a request.
     "timeout_keep_alive": 120,
     "timeout_graceful_shutdown": 20,
 }
-"""Options of ``uvicorn.Config`` that the app needs, also for graceful shutdown.
+"""Options of ``uvicorn.Config`` that the app needs, for example for graceful shutdown.
 
 Example:
     server = uvicorn.Server(uvicorn.Config("app.main:app", port=8000, **UVICORN))
