@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 GUARANTEES = "tests/test_guarantees.py"
 PATHS = {route.path for route in shared_state.router.routes if isinstance(route, APIRoute)}
 MISTAKES = {path for path in PATHS if path.startswith("/mistakes/")}
-FOUND_BY = "second_caller|without_rights|concurrent_callers_get"
+FOUND_BY = "second_caller|caller_without_rights|concurrent_callers_get"
 RELEVANT = f"{FOUND_BY}|container|invalid_credentials".replace("|", " or ")
 CONCURRENT = {"/mistakes/overwritten-global", "/mistakes/runs/{name}/stream"}
 """Mistakes that only concurrent callers show."""
