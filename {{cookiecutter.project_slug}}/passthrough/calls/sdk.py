@@ -23,7 +23,7 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not respond in time. (After a TimeoutError, the SDK would repeat a watch.)"""
+    """Flyte did not respond in time. After a TimeoutError, the SDK would repeat a watch."""
 
     def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")

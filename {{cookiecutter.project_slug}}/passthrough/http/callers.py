@@ -65,8 +65,8 @@ async def _fetch_caller(settings: Settings) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified the
-        # credentials but does not send the identity to Flyte. In the second case, other calls succeed.
+        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified them
+        # but does not send the identity to Flyte. In the second case, other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**links)
