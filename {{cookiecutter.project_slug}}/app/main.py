@@ -24,7 +24,7 @@ ROUTERS: list[ModuleType] = [
     streams,
     files,
 ]
-"""The modules of ``app/routers`` whose endpoints need credentials. Add your modules here."""
+"""The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
 
 def create_app(settings: Settings) -> App:
