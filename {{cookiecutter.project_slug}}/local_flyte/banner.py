@@ -79,7 +79,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
 
 
 def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) -> str:
-    """Return the banner of an app that uses the Flyte server in a config file."""
+    """Return the banner of an app that uses the Flyte server named in a config file."""
     to_open = choice(url, secret) if remote.has_authentication else url
     about = f"Open       {to_open}\nAPI docs   {url}/docs\nFlyte      {remote.endpoint}"
     note = AS_YOU if remote.has_authentication else "All callers are anonymous there."

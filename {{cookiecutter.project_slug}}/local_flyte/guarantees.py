@@ -126,7 +126,7 @@ def test_second_caller_gets_nothing_kept_from_the_first(
         if leak := second.leak_of(first):
             pytest.fail(describe(f"{leak}. {KEPT}", first, second), pytrace=False)
         calls = second.call_counts
-        # The tests read only the first event of a stream, so some of its calls may not have begun.
+        # The tests read only the first event of a stream, so the app may make further calls later.
         fewer = not calls if operation in STREAMS else first.call_counts - calls
         if fewer and first.status == second.status:
             problem = f"the second caller causes fewer calls to Flyte than the first. {KEPT}"
@@ -223,7 +223,7 @@ def test_public_paths_never_act_for_a_caller(
 def test_concurrent_callers_are_never_mixed_up(
     alice: httpx.Client, bob: httpx.Client, endpoints: Endpoints
 ) -> None:
-    """This test also runs on a real Flyte, unlike the tests that hold the calls of two callers."""
+    """This test also runs on a real Flyte, because Flyte need not delay any calls."""
     requests = [(client, operation) for client in (alice, bob) for operation in READING]
     alone = {request: endpoints.call(*request) for request in requests}
     failed = [

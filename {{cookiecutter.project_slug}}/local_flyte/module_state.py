@@ -53,7 +53,7 @@ def _is_container(value: ast.expr | None) -> bool:
 
 
 def _names(node: ast.expr) -> list[str]:
-    """Return the names by which an expression may refer to a container of a module or class."""
+    """Return the names of a variable or attribute, such as ``Class.NAME`` and ``NAME``."""
     while isinstance(node, ast.Subscript):
         node = node.value
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

@@ -72,7 +72,7 @@ class Endpoints:
     """Name of the task that ``run`` executes."""
 
     def path(self, operation: Operation) -> str:
-        """Return the path, in which the name of an existing run or task replaces the parameter."""
+        """Return the path with the name of an existing run or task instead of the parameter."""
         name = self.task if operation[1].startswith("/tasks") else self.run
         filled = re.sub(r"{\w+}", str(name), operation[1])
         return str(self.examples.get(operation, {}).get("path", filled))

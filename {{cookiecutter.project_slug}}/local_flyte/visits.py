@@ -103,8 +103,9 @@ class Visits:
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return the ways to call an operation. If callers may share data, return no way.
+        """Return the ways in which the tests call an operation: as an endpoint, as a tool.
 
+        The list is empty if an example allows all callers to share the data of the operation.
         Tests do not call a stream as a tool, because the result would wait for the stream's end.
         """
         if "shared" in self.endpoints.examples.get(operation, {}):
@@ -145,8 +146,9 @@ class Visits:
         return first, second
 
     def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
-        """Call all operations as one user, and then as another user. Return pairs of exchanges.
+        """Call all operations as one user, and then as another user.
 
+        Return a pair for each operation: the exchange of the first user, and of the second user.
         Each user calls GET operations first, because other operations may replace kept data.
         """
         reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")

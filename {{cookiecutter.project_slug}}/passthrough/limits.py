@@ -19,8 +19,8 @@ The app responds with 422 in these cases:
 - FastAPI finds invalid values in a request.
 - Inputs of a task are invalid, too many, or nested too deeply (``values/inputs.py``).
 - The SDK refuses a rerun (``calls/make_safe.py``).
-- A query has ``mine``, but Flyte does not know the caller, or ``subject`` names another user
-  (``dependencies.py``).
+- A query has ``mine``, but Flyte does not know the caller (``dependencies.py``).
+- A query has both ``mine`` and the ``subject`` of another user (``dependencies.py``).
 
 The app responds to a query that is too long with 414 (``http/middleware.py``).
 """
@@ -71,9 +71,10 @@ class Limits:
     """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that one user
     may upload at the same time. Further uploads wait, because uploads take disk space."""
     max_nodes: int = 500_000
-    """Maximum number of values in inputs, outputs or a type. A value of a union counts once for
-    each type that the app tries, and a text counts once per 32 characters. The app responds to
-    inputs with more values with 422, and shows an output with more values as a reference."""
+    """Maximum number of values in inputs or outputs, and of parts in a type. A value of a union
+    counts once for each type that the app tries, and a text counts once per 32 characters. The app
+    responds to inputs with more values with 422, and shows an output with more values as a
+    reference."""
     max_depth: int = 30
     """Maximum nesting depth of a value or a type, in levels. The app responds to inputs
     with more levels with 422, and shows an output with more levels as a reference."""

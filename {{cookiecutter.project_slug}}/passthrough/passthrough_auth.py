@@ -219,7 +219,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Serve one HTTP request. Only subclasses and direct callers use this method."""
+        """Serve one HTTP request, for a subclass or other code that calls this method."""
         try:
             credentials = self.credentials(request.scope)
         except HTTPException as refusal:

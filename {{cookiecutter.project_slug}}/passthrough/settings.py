@@ -70,7 +70,7 @@ Example:
 """
 CookieName = Annotated[str, rule(r"[^*=;\s]+", "* or names such as flyte_at, flyte_idt")]
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
-"""The type of a setting that is the name of a request header with credentials.
+"""The type for a header name in a setting. This request header contains credentials.
 
 Raises:
     ValueError: The value is not a header name, or it is Authorization, Cookie or the name of a

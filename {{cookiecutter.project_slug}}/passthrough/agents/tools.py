@@ -111,7 +111,8 @@ def _note_at_end(stream: str, *, is_complete: bool) -> str:
 def _texts_of(stream: str) -> list[str]:
     """Return the data of a stream, such as the lines of a log, as texts.
 
-    Events with a name are separate texts, so that a line of a log cannot imitate such an event.
+    A text never contains both events with a name and events without a name, so a line of a log
+    cannot imitate an event with a name.
     """
     lines = list[tuple[str, str]]()
     for event in stream.split("\n\n"):

@@ -50,7 +50,7 @@ def change_values() -> None:
 
 
 def _change_inputs() -> None:
-    """Make the SDK translate all inputs of a task at once."""
+    """Make the SDK translate all inputs of a task in one step."""
     convert = sdk_object("flyte._internal.runtime.convert")
     add_defaults = convert._convert_from_native_to_inputs_impl
 

@@ -16,7 +16,7 @@ from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarde
 REDACTED = "***"
 MAX_SECRETS = 100  # maximum in one request; real credentials contain fewer secrets
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
-MIN_SECRET_CHARS = 8  # a shorter value is no credential, and may be a word of the text
+MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """Matches the signature of a request, which an object store quotes when it refuses the request."""
 
@@ -81,9 +81,9 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
     try:
         raise cancelled from None
     finally:
-        # `raise` sets a context. Replace it by a context without a traceback. If there were no
-        # context, anyio would make a reference cycle, which would keep all messages in the frames
-        # of the traceback in memory.
+        # `raise` sets `__context__`. Replace its value by `cause`, without the traceback. If
+        # `__context__` were None, anyio would make a reference cycle, which would keep all messages
+        # in the frames of the traceback in memory.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # the traceback of `cancelled` contains this frame
 

@@ -111,7 +111,9 @@ class OpenCalls:
 
     @contextmanager
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """Make `end` call a function in the current event loop if the ``with`` block is running.
+        """Register a function, which `end` calls if the ``with`` block is still running.
+
+        The function runs in the event loop of the block.
 
         Raises:
             CancelledError: The request has ended.
@@ -177,7 +179,8 @@ class RequestState:
 
     def end(self) -> None:
         """End the request, including its calls in threads, because the app has returned."""
-        self.deadline.end()  # first, so that a slot that a thread acquires later is released
+        # End the deadline first. If a thread acquires a slot later, `MemorySlot` then releases it.
+        self.deadline.end()
         self.calls.end()
         self.message_slot.release()
         self.body_slot.release()

@@ -23,7 +23,10 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not respond in time. After a TimeoutError, the SDK would repeat a watch."""
+    """Flyte did not respond in time.
+
+    This class is not a TimeoutError, because the SDK repeats a watch after a TimeoutError.
+    """
 
     def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")

@@ -19,7 +19,7 @@ from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
 """Calls whose responses are always small, so the transport reads them in one step. A separate step
-for the body would switch threads once more, which takes a tenth of the time of ``GET /me``."""
+for the body would add a switch of threads. This switch takes 10 % of the time of ``GET /me``."""
 
 
 def change_sessions() -> None:

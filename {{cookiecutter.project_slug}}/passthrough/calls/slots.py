@@ -20,7 +20,7 @@ _semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Sem
 
 
 class MemorySlot:
-    """The right of one request to hold large messages from Flyte, or a large JSON body.
+    """A slot that a request needs to keep large messages or a large JSON body in memory.
 
     A decoded message takes up to 80 times the memory of the encoded message, and a parsed body up
     to 40 times the memory of the body. Therefore a request acquires a slot before it decodes a
@@ -35,10 +35,10 @@ class MemorySlot:
     because the app has used all earlier messages by then. The slot is not released while another
     call of the request receives a large message, because the parts of that message are in memory.
 
-    No other request gets a slot that is held, so memory is bounded, even if Flyte or a client is
-    slow. The time is bounded by the deadline of the request until the response begins, and by
-    `HOLD_SECONDS` afterwards. If `HOLD_SECONDS` pass, for example because the client of an event
-    stream reads slowly, the app ends the stream, and the client reconnects.
+    While a request holds a slot, no other request gets this slot. Therefore memory is bounded, even
+    if Flyte or a client is slow. The time is bounded by the deadline of the request until the
+    response begins, and by `HOLD_SECONDS` afterwards. If `HOLD_SECONDS` pass, for example because
+    the client of an event stream reads slowly, the app ends the stream, and the client reconnects.
     """
 
     def __init__(self, limit: str, deadline: "Deadline") -> None:
@@ -56,7 +56,7 @@ class MemorySlot:
         self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
     async def acquire(self) -> float:
-        """Wait for a slot, unless the request holds one. Return the seconds of waiting.
+        """Wait for a slot, unless the request holds one. Return the waiting time in seconds.
 
         This method may be called in any event loop, because endpoints may call Flyte in threads.
         """

@@ -256,7 +256,7 @@ class _Viewer(Generic[Result]):
         """Return the names of the next actions to fetch.
 
         Args:
-            at_once: Whether to ignore the pause after the last fetch of an action.
+            at_once: Whether to include actions that were fetched only a short time ago.
         """
         now = time.monotonic()
 
@@ -310,7 +310,7 @@ def _is_waiting(state: bytes) -> bool:
 async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str, bytes]]:
     """Yield serialised actions by name: all actions of a run, then the actions that have changed.
 
-    With ``only``, yield only the action of this name. The iterator ends when the action ``only``
+    If ``only`` is the name of an action, yield only this action. The iterator ends when this action
     ends, or soon after the end of the run (`QUIET_SECONDS`). A parent comes before the children. An
     action has the state, the parent, the group and the short name of the task. Actions are
     serialised, because a reference to a part of a message would keep the message in memory.

@@ -81,9 +81,9 @@ class ConcurrencyLimitMiddleware:
     The passthrough middleware has selected the credentials before. This middleware counts the open
     requests of each credential. A credential is a token or a selected cookie. A request increases
     the counts of all its credentials, so a caller cannot avoid the limit by adding another cookie.
-    If a request has neither a token nor a selected cookie, the combination of all its forwarded
-    headers has a count. If the app knows the subject of a credential, the request also increases
-    the count of the subject, so a user with several tokens is one caller.
+    If a request has neither a token nor a selected cookie, the middleware counts the open requests
+    with the same forwarded headers. If the app knows the subject of a credential, the request also
+    increases the count of the subject, so a user with several tokens is one caller.
 
     The keys of the counts are hashes of the credentials. Each start of the app makes a new secret
     for the hashes, so that the hashes in the log do not disclose credentials. The log contains a
@@ -103,7 +103,7 @@ class ConcurrencyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
-        # An Authorization header is secret even if it is not forwarded (`token_header`).
+        # If `token_header` is set, the app does not forward Authorization, which is secret anyway.
         tokens = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
         more = [("authorization", value.decode("latin-1")) for value in tokens]

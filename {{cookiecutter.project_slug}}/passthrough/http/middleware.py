@@ -137,8 +137,9 @@ async def _finish(
     """Send the error or the end of an event stream, unless the client has disconnected.
 
     If an event stream has begun, the last event is a problem (RFC 9457). After a deadline or a
-    stop, the stream instead ends with the time until clients reconnect. Any other response that has
-    begun stays incomplete, so the server closes the connection, and the client notices the error.
+    stop, the stream instead ends with the time until clients reconnect. If a response of
+    another kind has begun, it stays incomplete. The server then closes the connection, so the
+    client notices the error.
     """
     is_as_usual = not error and cancellation.is_complete and not response.events
     if is_as_usual or isinstance(error, ClientDisconnect):

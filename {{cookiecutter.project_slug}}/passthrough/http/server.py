@@ -43,11 +43,11 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the running request of the disconnect, and free the last request.
+        """Notify the running request of the disconnect, and free the memory of the newest request.
 
-        uvicorn itself notifies only the last received request. After a reset, uvicorn would keep
-        the last request, including its credentials, until ``timeout_keep_alive`` is over. Therefore
-        six unauthenticated clients could fill 38 MB of memory per second.
+        uvicorn itself notifies only the newest request. After a reset, uvicorn would keep the
+        newest request in memory, including its credentials, until ``timeout_keep_alive`` is over.
+        Therefore six unauthenticated clients could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:

@@ -212,7 +212,7 @@ class Converter:
         return converted
 
     def _undeclared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
-        """Choose the first variant that fits, unless the task might choose an earlier variant.
+        """Choose the first variant that fits. Refuse a value if the task might choose another.
 
         Flyte does not store the type of the variant, so the task chooses a variant. A
         dataclass chooses the first variant to which it can convert the value. A dataclass never
@@ -282,7 +282,8 @@ class Converter:
             self._spend(depth)
             if name not in fields:
                 raise _UnreadableError([((*place, name), "must be given")])
-        # The schema has only the order of required fields. In a dataclass, they come first.
+        # The schema keeps the order of the required fields, but not of the other fields. In a
+        # dataclass, the required fields come first.
         names = {*required}
         if not self._is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}

@@ -48,7 +48,9 @@ NOTES = {
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""Notes on the formats of fields in models and dataclasses, for the description of a field."""
+"""Notes by format. A field of a model or dataclass gets the note of its format.
+
+The note is added to the description of the field."""
 CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that contain other types
 PLAIN = {type(None), bool, int, float, str}  # it takes long to compare lists and objects
 
