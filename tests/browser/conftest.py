@@ -14,7 +14,7 @@ from local_flyte import sign_in
 from local_flyte.testing import client_of
 
 from ..served import SECRET, App
-from .visiting import TYPES, Visit, go
+from .page_fixtures import TYPES, Visit, go
 
 # A new process for each page takes a quarter of the CPU.
 FLAGS = ["--disable-gpu", "--renderer-process-limit=1"]

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from local_flyte.testing import wait_until
 
 from ..served import TASKS, App
-from .visiting import MARKUP, Visit, check_harmless, go, question, send_actions, started
+from .page_fixtures import MARKUP, Visit, check_harmless, go, question, send_actions, started
 
 FETCH = """async ([target, options]) => {
     try {

@@ -11,7 +11,7 @@ from template import ROOT
 from local_flyte import LocalFlyte, sign_in
 
 from ..served import SECRET, TASKS, App
-from .visiting import Visit, go, make, started
+from .page_fixtures import Visit, go, make, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from .visiting import make
+from .page_fixtures import make
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .visiting import make, question
+from .page_fixtures import make, question
 
 SHOW = """({ questionsPanel }, conditions, options) => {
     window.panel = questionsPanel("Questions", options);

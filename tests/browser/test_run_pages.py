@@ -13,7 +13,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
 from ..served import TASKS
-from .visiting import Visit, finished, go, look_again, started
+from .page_fixtures import Visit, finished, go, look_again, started
 
 
 def hide(page: Page, is_hidden: str) -> None:

@@ -12,7 +12,7 @@ from local_flyte.testing import wait_until
 from passthrough.limits import Limits
 
 from ..served import SECRET, TASKS, App
-from .visiting import Visit, finished, go, look_again, started
+from .page_fixtures import Visit, finished, go, look_again, started
 
 
 def test_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:

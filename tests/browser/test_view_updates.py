@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .visiting import look_again, make
+from .page_fixtures import look_again, make
 
 VIEW = """({ runsView }) => {
     const view = document.createElement("div");

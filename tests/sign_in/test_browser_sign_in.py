@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from local_flyte.testing import events, wait_until
 
 from ..baking import BIN, ended
-from ..browser.visiting import look_again
+from ..browser.page_fixtures import look_again
 from ..served import TASKS
 from .conftest import Chain
 
