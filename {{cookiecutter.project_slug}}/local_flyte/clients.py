@@ -260,8 +260,10 @@ class RemoteFlyte:
         environment = {**inherited_environment(), "DO_NOT_TRACK": "1"}
         try:
             process = subprocess.run(
-                command, env=environment, stdout=stdout, stderr=stderr, check=True, text=True
+                command, env=environment, stdout=stdout, stderr=stderr, check=False, text=True
             )
+            if process.returncode not in DONE:
+                process.check_returncode()
         except (OSError, subprocess.CalledProcessError) as error:
             reason = f"{Path(command[0]).name} failed ({error})"
             raise RuntimeError(NOT_SIGNED_IN.format(self._host, reason)) from None
