@@ -27,7 +27,7 @@ def test_sdk_finding_is_reproducible(script: Path) -> None:
     done = ended([sys.executable, script], ROOT, DO_NOT_TRACK="1")
     assert done.returncode == 0, (
         "the defect is fixed, or the script is broken. If the defect is fixed, delete the code that"
-        f" docs/sdk-findings.md names.\n{done.stdout}"
+        f" docs/tables/sdk_findings.toml names.\n{done.stdout}"
     )
 
 

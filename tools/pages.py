@@ -171,8 +171,8 @@ def sdk_findings() -> str:
     rows = []
     for number, row in enumerate(data("sdk_findings")["rows"], 1):
         script = f"[{number}](sdk-findings/{row['script']})"
-        rows.append((script, row["what"], row["severity"], row["delete"]))
-    return table("| | Defect | Severity | Code to delete after a fix |", rows)
+        rows.append((script, row["what"], row["severity"]))
+    return table("| | Defect | Severity |", rows)
 
 
 def works_with() -> str:
