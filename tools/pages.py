@@ -64,7 +64,10 @@ def settings() -> str:
         if isinstance(value, ast.Call):
             (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
         text = OWN_DEFAULTS.get(field) or default_of(default)
-        rows.append((f"`{field.upper()}`", cell(docstring), text))
+        meaning = cell(docstring)
+        if field in LIMITS_AMONG_SETTINGS:  # the page on limits has the rest
+            meaning = f"{meaning.partition('. ')[0]}. See [limits](limits.md#all-limits)."
+        rows.append((f"`{field.upper()}`", meaning, text))
     return table("| Variable | Meaning | Default |", rows)
 
 
@@ -108,14 +111,14 @@ def code(text: str) -> str:
 
 
 def calls() -> str:
-    """Return the table of calls to Flyte for each request."""
-    requests: dict[str, list[str]] = {}
+    """Return the table of requests by the number of calls to Flyte."""
+    requests: dict[int, list[str]] = {}
     for row in data("calls")["rows"]:
         state = ": ".join(row[key] for key in ("run", "with") if key in row)
-        request = code(row["request"]) + (f", {state}" if state else "")
-        requests.setdefault(", ".join(row["calls"]) or "none", []).append(request)
-    rows = (("; ".join(texts), calls_made) for calls_made, texts in requests.items())
-    return table("| request | calls |", rows)
+        request = code(row["request"]) + (f" ({state})" if state else "")
+        requests.setdefault(len(row["calls"]), []).append(request)
+    rows = ((str(number), ", ".join(texts)) for number, texts in sorted(requests.items()))
+    return table("| calls | requests |", rows)
 
 
 def faults() -> str:
