@@ -111,11 +111,6 @@ async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-a
     return Gift(), secret, inside, deep, float("nan")
 
 
-@env.task
-async def look_at(file: File) -> str:
-    return file.path
-
-
 class Half(enum.Enum):
     HALF = 0.5
     MORE = 1.5
