@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import pkgutil
 import textwrap
 from collections.abc import Iterator
 from types import ModuleType
@@ -17,17 +18,13 @@ import passthrough
 from app.routers import me
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, start, wait_until
-from passthrough import agents, application, dependencies, limits, models, settings
-from passthrough.agents import resource_metadata
-from passthrough.calls import sdk
-from passthrough.extras import following, reading, watching
-from passthrough.http import callers, forwarding, logging_setup, public, server
 
 from ..support import build_app
 
-MODULES: list[ModuleType] = [agents, application, callers, dependencies, following, forwarding]
-MODULES += [limits, logging_setup, models, public, reading, resource_metadata, sdk, settings]
-MODULES += [server, watching]
+MODULES = [
+    importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(passthrough.__path__, "passthrough.")
+]
 IMPORTS = """
 import logging
 from collections.abc import AsyncGenerator
