@@ -46,7 +46,7 @@ def test_make_targets_are_listed_and_documented(default_project: Path) -> None:
             assert {a or b for a, b in names} <= all_targets, page
 
 
-def test_app_imports_only_the_public_package(default_project: Path) -> None:
+def test_generated_app_imports_only_public_package(default_project: Path) -> None:
     """Only `passthrough` and the removable `passthrough.agents` are public."""
     theirs = [default_project / "deployment.py", *default_project.rglob("*.md")]
     theirs += [*(default_project / "app").rglob("*.py"), *(default_project / "tests").rglob("*.py")]
@@ -87,7 +87,7 @@ def test_each_passthrough_module_has_a_test_file() -> None:
     assert {path.parts[0] for path in files - named} == {"routers", "whole_app"}
 
 
-def test_names_of_test_files_are_unique() -> None:
+def test_file_names_of_tests_are_unique() -> None:
     folders = (ROOT / "tests", ROOT / PROJECT / "tests")
     names = Counter(path.name for folder in folders for path in tracked_files(folder))
     several = {"__init__.py", "conftest.py", "README.md"}

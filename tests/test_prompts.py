@@ -78,7 +78,7 @@ def test_prompt_texts_state_validation_rules() -> None:
     ("key", "value"),
     [(key, value) for key, values in REFUSED.items() for value in values.split("|")],
 )
-def test_refusal_shows_name_value_and_rule(key: str, value: str) -> None:
+def test_refused_answer_is_reported_with_rule(key: str, value: str) -> None:
     [(refused, message)] = problems(**{key: value})
     assert refused == key
     assert message.startswith(f"  {key}: {value[:60]!r}")

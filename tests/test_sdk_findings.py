@@ -45,5 +45,5 @@ def test_findings_table_has_each_script() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["script"])
-def test_findings_table_names_existing_code(row: dict[str, str]) -> None:
+def test_findings_table_refers_to_existing_code(row: dict[str, str]) -> None:
     assert unknown_names(row["delete"]) == []

@@ -61,8 +61,8 @@ def make(page: Page, script: str, *given: object) -> None:
     )
 
 
-def question(name: str, **facts: object) -> dict[str, Any]:
-    """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
+def condition(name: str, **facts: object) -> dict[str, Any]:
+    """Return a condition as the API does, by default one that waits for Yes or No."""
     unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
     base = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_truncated": False}
     return {**unknown, **base, "phase": "paused", "type": "boolean", **facts}

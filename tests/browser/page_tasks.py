@@ -108,9 +108,9 @@ async def publish(text: str) -> str:
 @env.task
 async def ask() -> int:
     total = 0
-    for name, prompt in (("question", "How many?"), ("another", "How many more?")):
-        question = await flyte.new_condition.aio(name, prompt=prompt, data_type=int)
-        total += int(await question.wait.aio())
+    for name, prompt in (("one", "How many?"), ("another", "How many more?")):
+        condition = await flyte.new_condition.aio(name, prompt=prompt, data_type=int)
+        total += int(await condition.wait.aio())
     return total
 
 
@@ -135,12 +135,12 @@ async def note(number: int) -> int:
 
 @env.task(report=True)
 async def family(folder: str) -> list[str]:
-    """Be a run of 13 actions: eight traces, three children, one of whom fails once, a question."""
+    """Make 13 actions: the root, eight traces, a condition, and three children; one fails once."""
     await flyte.report.replace.aio("<h1>A family of three</h1>", do_flush=True)
     for number in range(8):
         await note(number)
-    question = await flyte.new_condition.aio("permission", prompt="May they end?")
+    condition = await flyte.new_condition.aio("permission", prompt="May they end?")
     with flyte.group("children"):
         children = asyncio.gather(*(child.aio(label, folder) for label in "abc"))
-        assert await question.wait.aio()
+        assert await condition.wait.aio()
         return list(await children)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from local_flyte.testing import wait_until
 
 from ..served import TASKS, App
-from .page_fixtures import MARKUP, Visit, check_harmless, go, question, send_actions, started
+from .page_fixtures import MARKUP, Visit, check_harmless, condition, go, send_actions, started
 
 FETCH = """async ([target, options]) => {
     try {
@@ -79,7 +79,7 @@ def test_markup_in_inputs_errors_and_logs_is_escaped(visit: Visit, api: httpx.Cl
     check_harmless(page)
 
 
-def test_markup_in_actions_and_questions_is_escaped(visit: Visit, api: httpx.Client) -> None:
+def test_markup_in_actions_and_conditions_is_escaped(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     page = visit("alice")
     asked: list[str] = []
@@ -100,13 +100,13 @@ def test_markup_in_actions_and_questions_is_escaped(visit: Visit, api: httpx.Cli
     expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
     expect(page.get_by_role("link", name="Report")).to_have_count(0)
     assert not [url for url in asked if "/logs" in url or "/report" in url]
-    asks = {"type": "condition", "condition": question("a1", prompt=MARKUP)}
+    asks = {"type": "condition", "condition": condition("a1", prompt=MARKUP)}
     send_actions(page, {"phase": "failed"}, asks)
     go(page, f"runs/{name}")
-    questions = page.get_by_role("region", name="Questions")
-    expect(questions.locator(".question-prompt")).to_have_text(MARKUP)
-    expect(questions).to_contain_text("The run has ended without an answer")
-    expect(questions.get_by_role("button")).to_have_count(0)
+    panel = page.get_by_role("region", name="Questions")
+    expect(panel.locator(".question-prompt")).to_have_text(MARKUP)
+    expect(panel).to_contain_text("The run has ended without an answer")
+    expect(panel.get_by_role("button")).to_have_count(0)
 
 
 def test_malicious_url_of_web_ui_is_harmless(visit: Visit) -> None:

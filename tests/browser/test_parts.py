@@ -68,12 +68,15 @@ def test_form_of_hostile_schema_stays_small_and_usable(
     expect(last.get_by_role("textbox")).to_be_editable()
 
 
-def test_table_distinguishes_null_and_links_only_http_urls(page: Page) -> None:
+def test_output_table_distinguishes_null_from_text(page: Page) -> None:
     rows = [{"a": ""}, {"a": "null"}, {"a": None}, {}]
     wide = [{f"column {number}": number for number in range(20_000)}]
     make(page, "({ values }, all) => values(all)", {"table": rows, "none": [{}], "wide": wide})
     expect(page.locator("td")).to_have_text(['""', '"null"', "null", ""])
     expect(page.locator("pre.code").first).to_have_text(re.compile(r"\[\s*\{\}\s*\]"))
+
+
+def test_only_http_urls_become_links(page: Page) -> None:
     links = ["https://flyte.example.com/v2", None, "javascript:alert(1)", "data:text/html,x", "//"]
     make(page, "({ webLink }, all) => all.map((url) => `${webLink(url)} `)", links)
     assert page.locator("main").inner_text().split() == [links[0], *["null"] * 4]

@@ -1,4 +1,4 @@
-"""Runs on the page: their list, what they ask, what they consist of, and their logs."""
+"""Runs in the web UI: the list, conditions, actions and logs."""
 
 import re
 import time
@@ -34,7 +34,7 @@ def shorten(page: Page, file: str, limit: str, shorter: str) -> None:
     page.route(f"**/page/{file}", change)
 
 
-def test_list_of_all_runs_updates_filters_and_paginates(visit: Visit, api: httpx.Client) -> None:
+def test_run_list_shows_filtered_runs_in_pages(visit: Visit, api: httpx.Client) -> None:
     oldest = started(api, "count", to=0)
     second = int(time.time())
     wait_until(lambda: int(time.time()) > second)  # Flyte rounds the start time of a run
@@ -135,7 +135,7 @@ def test_run_is_aborted_after_confirmation(visit: Visit, api: httpx.Client) -> N
     expect(refusal).to_have_count(0)  # the run has ended
 
 
-def test_answer_of_bob_is_shown_to_alice(visit: Visit, api: httpx.Client) -> None:
+def test_answer_of_one_user_is_shown_to_another(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="the news")
     alice = visit("alice", f"runs/{name}")
     asked = alice.get_by_role("region", name="Questions")
@@ -169,10 +169,10 @@ END = """all => Math.max(
 )"""
 
 
-def test_run_of_13_actions_needs_two_streams(
+def test_page_of_large_run_opens_two_streams(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    """One action fails once, another asks a question; bob is disconnected while alice answers."""
+    """The run has 13 actions, of which one fails once. Bob is offline while Alice answers."""
     name = started(api, "family", folder=str(tmp_path))
     alice, bob = visit("alice"), visit("bob")
     for page in (alice, bob):

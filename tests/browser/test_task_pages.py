@@ -15,7 +15,7 @@ from ..served import SECRET, TASKS, App
 from .page_fixtures import Visit, finished, go, look_again, started
 
 
-def test_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:
+def test_task_can_be_run_with_keyboard_alone(visit: Visit, app: App) -> None:
     page = visit("alice")
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -179,7 +179,7 @@ def test_old_browser_is_told_to_update(visit: Visit) -> None:
     expect(page.get_by_text("This page needs a newer browser: Chrome")).to_be_visible()
 
 
-def test_form_takes_every_type_and_shows_errors(visit: Visit) -> None:
+def test_form_accepts_every_type_and_reports_errors(visit: Visit) -> None:
     page = visit("alice", f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given

@@ -125,7 +125,7 @@ def test_list_tasks_returns_latest_versions(flyte: Flyte, alice: Person, unique:
     assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
 
 
-def test_list_with_invalid_limit_token_or_field_fails(alice: Person) -> None:
+def test_list_with_invalid_page_or_filter_fails(alice: Person) -> None:
     pages: list[dict[str, Any]] = [{"limit": 201}, {"token": "x"}]
     for page in pages:
         assert code_of(list_tasks, alice, **page) == "invalid_argument"
@@ -134,7 +134,7 @@ def test_list_with_invalid_limit_token_or_field_fails(alice: Person) -> None:
 
 
 @pytest.mark.only("open-source", "devbox")
-def test_phase_filter_uses_equal_for_single_value(alice: Person) -> None:
+def test_value_in_filter_with_single_phase_fails(alice: Person) -> None:
     """The filter accepts several values with VALUE_IN."""
     assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
     recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10

@@ -34,7 +34,7 @@ FINDINGS += ["test_failed_extractor_is_logged_without_message"]
 FINDINGS += ["test_credentials_are_forwarded_unchanged"]
 
 
-def test_sdk_class_fails_exactly_the_tests_in_findings() -> None:
+def test_sdk_class_fails_all_listed_tests() -> None:
     suite = ["-q", "--tb=no", "-pno:cacheprovider", "tests/middleware", "-k", " or ".join(FINDINGS)]
     # Generators that one test abandons must not fail other tests.
     suite += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]

@@ -70,7 +70,7 @@ def test_plaintext_connection_is_refused(variables: dict[str, str], problem: str
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-async def test_start_error_is_single_lifespan_message() -> None:
+async def test_start_error_is_reported_in_lifespan_message() -> None:
     """The server prints this message without a traceback."""
     sent: list[Message] = []
 

@@ -55,7 +55,7 @@ def test_list_of_100000_numbers_is_within_limits() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
-def test_former_names_of_limits_work_with_a_warning(old: str, new: str) -> None:
+def test_former_name_of_limit_causes_warning(old: str, new: str) -> None:
     with pytest.warns(FutureWarning, match=f"'{old}' has been renamed: use '{new}'"):
         limits = Limits(**{old: 5})
     assert getattr(limits, new) == 5
@@ -63,7 +63,7 @@ def test_former_names_of_limits_work_with_a_warning(old: str, new: str) -> None:
         assert getattr(limits, old) == 5
 
 
-def test_an_unknown_limit_is_refused() -> None:
+def test_unknown_limit_is_refused() -> None:
     with pytest.raises(TypeError, match=r"no 'most_bytes': it has .*'max_message_bytes'"):
         Limits(most_bytes=5)
     assert not hasattr(Limits(), "most_bytes")

@@ -23,7 +23,7 @@ def attempt(number: int, *messages: str, **more: Any) -> pb.ActionAttempt:
     return pb.ActionAttempt(attempt=number, cluster_events=events, **more)
 
 
-def test_an_action_shows_its_last_phases() -> None:
+def test_action_contains_only_last_20_phases() -> None:
     phase = pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING)
     phase.start_time.seconds = 1
     attempts = [attempt(number, phase_transitions=[phase] * 2) for number in range(1, 13)]
@@ -52,7 +52,7 @@ def test_truncated_text_is_marked() -> None:
     assert message == "x" * (20_000 - len(end)) + end
 
 
-def test_answer_of_unknown_type_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_of_unknown_type_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = details("ACTION_PHASE_SUCCEEDED", condition=pb.ConditionAction(prompt="May I?"))
     output = answered.pb2.signal_info.output
     output.scalar.primitive.boolean = True

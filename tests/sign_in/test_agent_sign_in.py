@@ -138,7 +138,7 @@ async def test_agent_refreshes_its_token_before_expiry(chain: Chain, provider: P
     assert (len(provider.authorizations), grace.requests("/token")) == (1, 2)
 
 
-async def test_resource_audience_must_be_accepted_by_both_proxies(
+async def test_token_audience_must_be_accepted_by_both_proxies(
     chain: Chain, provider: Provider
 ) -> None:
     provider.audiences_by_resource = ()

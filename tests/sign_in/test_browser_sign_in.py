@@ -56,7 +56,7 @@ def test_two_browsers_run_tasks_as_their_own_users(browser: Browser, chain: Chai
         assert {run["executed_by"]["subject"] for run in mine} == {sub}
 
 
-def test_tab_shows_user_changed_in_another_tab(browser: Browser, chain: Chain) -> None:
+def test_sign_in_in_other_tab_updates_shown_user(browser: Browser, chain: Chain) -> None:
     tab = tab_of(browser, chain, "alice")
     other = tab.context.new_page()
     other.goto("/oauth2/start?rd=/")
@@ -74,7 +74,7 @@ def test_tab_shows_user_changed_in_another_tab(browser: Browser, chain: Chain) -
 
 
 @pytest.mark.parametrize(("store", "served"), [("redis", 8), ("cookie", 1)])
-def test_parallel_requests_at_refresh_need_session_store(
+def test_parallel_requests_during_token_refresh_need_redis(
     chain: Chain, store: str, served: int
 ) -> None:
     """The provider accepts a refresh token once, and only Redis has a lock."""

@@ -118,7 +118,7 @@ def test_entrance_refuses_unverified_and_ambiguous_callers(
     assert (subject or response.status_code) == expected, response.text
 
 
-def test_token_in_url_or_flytes_cookie_is_ignored(chain: Chain, tokens: dict[str, str]) -> None:
+def test_token_in_url_or_cookie_is_ignored(chain: Chain, tokens: dict[str, str]) -> None:
     with chain.client() as client:
         url = f"{chain.envoy}{USER_INFO}?access_token={tokens['valid']}"
         assert client.post(url, json={}).status_code == 401
@@ -129,7 +129,7 @@ def test_token_in_url_or_flytes_cookie_is_ignored(chain: Chain, tokens: dict[str
 @pytest.mark.parametrize(
     "path", ["/mcp/../me", "/mcp%2f..%2fme", "//me", "/MCP", "/mcp%0a", "/page/../me"]
 )
-def test_skipped_route_variant_does_not_bypass_sign_in(chain: Chain, path: str) -> None:
+def test_variant_of_public_path_requires_sign_in(chain: Chain, path: str) -> None:
     with chain.client() as client:
         assert client.get(f"{chain.url}{path}").status_code in {301, 302, 401}
 

@@ -115,7 +115,7 @@ def test_repeated_answer_waits_until_first_answer_is_recorded(
     assert "otherwise" in other.json()["detail"]
 
 
-def test_late_answer_is_conflict(
+def test_answer_to_timed_out_condition_is_409(
     alice: httpx.Client, local_flyte: LocalFlyte, called: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
@@ -160,7 +160,7 @@ def test_conditions_list_skips_unreadable_and_ended_runs(
     wait_until(lambda: aborted not in waiting())
 
 
-def test_waiting_conditions_come_first(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+def test_waiting_conditions_are_listed_first(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     own = asked(alice, count=3)
     for condition in own[:2]:
         answer(alice, condition, True)

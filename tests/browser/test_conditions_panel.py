@@ -1,4 +1,4 @@
-"""The questions of runs, without an app."""
+"""The panel that shows conditions of runs, without an app."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .page_fixtures import make, question
+from .page_fixtures import condition, make
 
 SHOW = """({ questionsPanel }, conditions, options) => {
     window.panel = questionsPanel("Questions", options);
@@ -34,12 +34,12 @@ def test_condition_list_keeps_order_when_updated(page: Page) -> None:
     texts |= {True: "Yes", False: "No", 2: "2"}
     dan = {"subject": "dan-subject", "name": "Dan"}
     answers = [
-        question(str(number), value=value, asked_at=at(number), answered_by=dan)
+        condition(str(number), value=value, asked_at=at(number), answered_by=dan)
         for number, value in enumerate(texts)
     ]
     older, newest = (
-        question("older", asked_at="2026-01-31T09:30:08Z"),
-        question("newest", asked_at=at(8.847), description="Asked 1 min ago · Run x of Alice"),
+        condition("older", asked_at="2026-01-31T09:30:08Z"),
+        condition("newest", asked_at=at(8.847), description="Asked 1 min ago · Run x of Alice"),
     )
     asked = ask(page, *answers, newest, older)
     names = ["newest", "older", "4", "3", "2", "1", "0"]
@@ -47,16 +47,16 @@ def test_condition_list_keeps_order_when_updated(page: Page) -> None:
     words = [f"Dan dan-subject answered: {value}" for value in reversed(texts.values())]
     expect(asked.locator("p[data-key=result]")).to_have_text(words)
     expect(asked.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
-    draw(page, question("later", asked_at=at(9)), question("older", value=True, answered_by=dan))
+    draw(page, condition("later", asked_at=at(9)), condition("older", value=True, answered_by=dan))
     expect(asked.locator(".question-prompt")).to_have_text([*names, "later"])
     expect(asked.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
 
 
-def test_expired_question_stays_visible(page: Page) -> None:
-    asked = ask(page, question("1"), question("2"), everywhere=True, most=2)
-    draw(page, question("2"), question("3"))  # as many as are listed: 1 may be among the others
+def test_expired_condition_stays_visible(page: Page) -> None:
+    asked = ask(page, condition("1"), condition("2"), everywhere=True, most=2)
+    draw(page, condition("2"), condition("3"))  # as many as are listed: 1 may be among the others
     expect(asked.first.get_by_role("button")).to_have_count(2)
-    draw(page, question("3"))
+    draw(page, condition("3"))
     expect(asked.locator(".question-prompt")).to_have_text(["1", "2", "3"])
     expect(asked.locator("p[data-key=result]")).to_have_text(
         ["This no longer waits for an answer"] * 2
@@ -64,7 +64,7 @@ def test_expired_question_stays_visible(page: Page) -> None:
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
 
 
-def test_recently_moved_or_new_button_ignores_clicks(page: Page) -> None:
+def test_click_on_recently_moved_button_is_ignored(page: Page) -> None:
     page = page.context.new_page()
     page.clock.install()
     page.goto("http://form.example/")
@@ -73,10 +73,10 @@ def test_recently_moved_or_new_button_ignores_clicks(page: Page) -> None:
 
     def answer(route: Route) -> None:
         sent.append(route.request.url.rpartition("/")[2])
-        route.fulfill(json=question(sent[-1], value=True))
+        route.fulfill(json=condition(sent[-1], value=True))
 
     page.route("**/runs/r/conditions/*", answer)
-    asked = ask(page, question("delete"), question("restart"))
+    asked = ask(page, condition("delete"), condition("restart"))
     yes = asked.filter(has_text="restart").get_by_role("button", name="Yes")
 
     def click(milliseconds: int) -> None:
@@ -101,22 +101,22 @@ def test_recently_moved_or_new_button_ignores_clicks(page: Page) -> None:
     page.close()
 
 
-def test_newest_100_questions_are_shown(page: Page) -> None:
-    many = [question(str(number), asked_at=at(number / 10)) for number in range(121)]
+def test_only_newest_100_conditions_are_shown(page: Page) -> None:
+    many = [condition(str(number), asked_at=at(number / 10)) for number in range(121)]
     asked = ask(page, *many[:50])
     draw(page, *many[50:])
     expect(asked).to_have_count(100)
     expect(asked.filter(has_text=re.compile("^50"))).to_have_count(0)
     note = page.get_by_text("The newest 100 are shown. The others follow as these are answered.")
     expect(note).to_be_visible()
-    draw(page, *[question(str(number), phase="aborted") for number in range(30)])
+    draw(page, *[condition(str(number), phase="aborted") for number in range(30)])
     expect(asked).to_have_count(121)
     expect(note).to_have_count(0)
 
 
 def test_refused_answer_can_be_sent_again(page: Page) -> None:
     wanted = {"name": "How many?", "type": "number"}
-    asked = ask(page, question(**wanted))
+    asked = ask(page, condition(**wanted))
     send = asked.get_by_role("button", name="Send the answer")
     asked.get_by_label("Answer").fill("x")
     send.click()
@@ -127,7 +127,7 @@ def test_refused_answer_can_be_sent_again(page: Page) -> None:
     send.press("Enter")
     expect(asked.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
     expect(send).to_be_focused()
-    made = question(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
+    made = condition(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
     page.route("**/runs/r/conditions/*", lambda route: route.fulfill(json=made))
     with page.expect_request("**/conditions/*") as sent:
         send.click()
@@ -136,17 +136,17 @@ def test_refused_answer_can_be_sent_again(page: Page) -> None:
     page.unroute_all()
 
 
-def test_unanswerable_question_has_no_controls(page: Page) -> None:
+def test_unanswerable_condition_has_no_buttons(page: Page) -> None:
     for facts, why in (
         ({"type": None}, "type is unknown"),
         ({"prompt_truncated": True}, "too long"),
     ):
-        asked = ask(page, question("a1", **facts))
+        asked = ask(page, condition("a1", **facts))
         expect(asked).to_contain_text(why)
         expect(asked.get_by_role("button")).to_have_count(0)
-    asked = ask(page, question("a1"))
+    asked = ask(page, condition("a1"))
     asked.get_by_role("button", name="Yes").focus()
-    draw(page, question("a1", phase="aborted"))
+    draw(page, condition("a1", phase="aborted"))
     expect(asked).to_contain_text("Aborted without an answer")
     expect(asked.get_by_role("button")).to_have_count(0)
     assert page.evaluate("document.activeElement.role") == "status"  # where it is told
