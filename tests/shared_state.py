@@ -7,8 +7,9 @@ import asyncio
 import functools
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -16,7 +17,7 @@ from flyte import remote
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from passthrough import Caller, CallerDep, callers_credentials
+from passthrough import Caller, CallerDep, callers_credentials, find_caller
 
 router = APIRouter()
 
@@ -65,6 +66,16 @@ async def app_state(request: Request, caller: CallerDep) -> Any:
     return state.seen
 
 
+class Stats:
+    subjects: ClassVar[list[str]] = []
+
+
+@router.get("/mistakes/class-attribute")
+async def class_attribute(caller: CallerDep) -> list[str]:
+    Stats.subjects.append(str(caller.subject))
+    return Stats.subjects
+
+
 current = ""
 
 
@@ -74,6 +85,21 @@ async def overwritten_global(caller: CallerDep) -> str:
     current = str(caller.subject)
     await fetch_runs()
     return f"This is for {current}"
+
+
+class TTLCache(dict[str, int]):
+    until = 0.0
+
+
+TTL = TTLCache()
+
+
+@router.get("/mistakes/ttl-cache")
+async def ttl_cache(_: CallerDep) -> int:
+    if TTL.until < time.monotonic():
+        TTL["count"] = len(await fetch_runs())
+        TTL.until = time.monotonic() + 300
+    return TTL["count"]
 
 
 @functools.lru_cache
@@ -149,6 +175,21 @@ async def printed(caller: CallerDep) -> None:
 
 
 # In dependencies
+
+memo: dict[str, Caller] = {}
+
+
+async def memoised(request: Request) -> Caller:
+    if "caller" not in memo:
+        memo["caller"] = await find_caller(request)
+    await find_caller(request)
+    return memo["caller"]
+
+
+@router.get("/mistakes/dependency")
+async def dependency(caller: Annotated[Caller, Depends(memoised)]) -> str:
+    return str(caller.subject)
+
 
 credentials: list[tuple[str, str]] = []
 
@@ -259,6 +300,14 @@ async def rates(_: CallerDep) -> dict[str, float]:
     if not RATES:
         RATES["EUR"] = random.random()
     return RATES
+
+
+CONFIGURATION = {"team": "ours", "limits": [1, 2, 3]}
+
+
+@router.get("/innocent/configuration")
+async def configuration(_: CallerDep) -> dict[str, Any]:
+    return CONFIGURATION | {"time": time.time()}
 
 
 BY_SUBJECT: dict[str, list[str]] = {}  # shared: the key is the subject of the caller

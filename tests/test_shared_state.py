@@ -53,7 +53,7 @@ def test_guarantees_fail_only_for_endpoints_with_planted_mistakes(planted: Path)
     assert re.search(r"The tool of GET /mistakes/tool: ben-\w+'s response contains ann-", output)
     assert "Add the parameter `_: CallerDep`" not in output
     assert re.search(r"app/routers/shared_state\.py:\d+: RECENT\n", output)
-    assert not re.search(r"shared_state\.py:\d+: (RATES|BY_SUBJECT|VISITORS)", output)
+    assert not re.search(r"shared_state\.py:\d+: (RATES|BY_SUBJECT|VISITORS|CONFIG)", output)
 
 
 def test_ruff_reports_globals_caches_and_mutable_defaults(planted: Path) -> None:
