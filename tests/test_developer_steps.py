@@ -8,11 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pages
 import pytest
-from flyte.app.extras import _webhook_app
 from template import ROOT
 
 from .baking import BIN, PROJECT, Baker, edit, files_in, run
@@ -198,12 +196,6 @@ def test_gradio_recipe_passes_its_test(project: Path, tmp_path: Path) -> None:
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
     run([*install, "--target", packages], project)
     run([*PYTEST, "tests/test_ui.py"], project, PYTHONPATH=f"{project}:{packages}")
-
-
-@pytest.mark.weekly  # the SDK may add operations
-def test_webhook_table_lists_every_operation() -> None:
-    named = [name for row in pages.data("webhook")["rows"] for name in row["operations"]]
-    assert sorted(named) == sorted(get_args(_webhook_app.WebhookEndpoint))
 
 
 def remove_features(project: Path, *features: str) -> None:

@@ -170,11 +170,12 @@ def copies() -> str:
 
 
 def sdk_findings() -> str:
-    """Return the table of findings about the SDK, each with a script."""
+    """Return the table of the worst findings about the SDK, each with a script."""
     rows = []
     for number, row in enumerate(data("sdk_findings")["rows"], 1):
-        script = f"[{number}](sdk-findings/{row['script']})"
-        rows.append((script, row["what"], row["severity"]))
+        if row["severity"] in {"critical", "high"}:
+            script = f"[{number}](sdk-findings/{row['script']})"
+            rows.append((script, row["what"], row["severity"]))
     return table("| | Defect | Severity |", rows)
 
 
@@ -190,17 +191,9 @@ def versions() -> str:
     return table("| Version | SHA-256 |", rows)
 
 
-def webhook() -> str:
-    """Return the table of the SDK's webhook operations, with their equivalents in this app."""
-    rows = (
-        (", ".join(map(code, row["operations"])), row["here"]) for row in data("webhook")["rows"]
-    )
-    return table("| Operations | In this app |", rows)
-
-
 FROM_CODE = [settings, limits]
 FROM_DATA = [calls, copies, faults, first_deployment, flyte_remote, removing_features, sdk_findings]
-FROM_DATA += [values, versions, webhook, works_with]
+FROM_DATA += [values, versions, works_with]
 TABLES = {function.__name__: function for function in FROM_CODE + FROM_DATA}
 TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAGES = [path for path in tracked_files() if path.suffix == ".md"]
