@@ -123,10 +123,8 @@ def calls() -> str:
 
 def faults() -> str:
     """Return the table of responses while Flyte has a fault."""
-    header = (
-        "| Fault of Flyte or the connection | Status | Requests still served | Start of a run |"
-    )
-    return table(header, (tuple(map(str, row.values())) for row in data("faults")["rows"]))
+    rows = ((row["fault"], str(row["answer"])) for row in data("faults")["rows"])
+    return table("| Fault of Flyte or the connection | Status |", rows)
 
 
 def values() -> str:
