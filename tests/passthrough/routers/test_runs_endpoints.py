@@ -11,8 +11,9 @@ import pytest
 from app.routers import conditions, runs, streams
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import client_of, ended, serving, start, wait_until
+from passthrough.limits import Limits
 
-from ..support import build_app, router_of
+from ..support import build_app, router_of, run_of
 
 pytestmark = pytest.mark.usefixtures("certificate")
 router = router_of(conditions, runs, streams)
@@ -64,6 +65,16 @@ def test_rerun_with_unknown_input_is_refused(alice: httpx.Client, greeting: str)
     assert refused.status_code == 422
     unknown = {"location": ["inputs", "nobody"], "detail": "the task has no such input"}
     assert refused.json()["errors"] == [unknown]
+
+
+def test_rerun_of_too_large_task_is_refused(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+    run = ended(start("tests.greet", name="Ada"))
+    task = run_of(local_flyte, run).root.details.task
+    task.task_template.container.args.append(Limits.max_message_bytes // 5 * "x")
+    refused = alice.post(f"/runs/{run}/rerun")
+    assert (refused.status_code, refused.json()["code"]) == (413, "message_too_large")
+    assert alice.get(f"/runs/{run}").is_success
+    assert alice.get(f"/runs/{run}/actions").json()[0]["title"] == "greet"
 
 
 def test_location_header_includes_proxy_prefix(local_flyte: LocalFlyte, greeting: str) -> None:

@@ -140,11 +140,13 @@ def _change_lazy_tasks() -> None:
 
 
 def _change_reruns() -> None:
-    """Respond with 422 if the SDK refuses a rerun, for example because of unknown inputs."""
+    """Limit the size of a rerun, and respond with 422 if the SDK refuses it."""
     runner = sdk_object("flyte._run:_Runner")
     sdk_rerun = vars(runner)["rerun"]
 
     async def rerun(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        state = this_request()
+        state.is_rerun = True
         try:
             return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
@@ -154,6 +156,8 @@ def _change_reruns() -> None:
             unknown = [name for name in kwargs if repr(name) in names]
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
             raise InvalidInputs(errors or [((), str(error))]) from None
+        finally:
+            state.is_rerun = False
 
     runner.rerun = syncify(rerun)
 

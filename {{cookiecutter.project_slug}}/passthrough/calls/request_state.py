@@ -154,22 +154,20 @@ class RequestState:
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.received = 0  # bytes from Flyte since the app last sent something to the client
+        self.is_rerun = False  # whether the SDK makes a rerun
         self.omitted_count = 0  # number of list entries that were too large and are omitted
         self.run = ""  # the name of the last run that the request has started
 
-    def receive(self, size: int) -> None:
-        """Count the bytes of a message.
+    def receive(self, size: int, max_bytes: int) -> None:
+        """Count the bytes of a message, which may have up to ``max_bytes``.
 
         Raises:
             TooLargeError: The message is too large, or all messages together are too large.
         """
-        allowed = limits()
-        if size > allowed.max_message_bytes:
-            raise MessageTooLargeError(f"a message has more than {allowed.max_message_bytes} bytes")
-        if self.received + size > allowed.max_received_bytes:
-            raise TooLargeError(
-                f"the messages from Flyte have more than {allowed.max_received_bytes} bytes"
-            )
+        if size > max_bytes:
+            raise MessageTooLargeError(f"a message has more than {max_bytes} bytes")
+        if self.received + size > (max_received := limits().max_received_bytes):
+            raise TooLargeError(f"the messages from Flyte have more than {max_received} bytes")
         self.received += size
 
     def release_messages(self) -> None:

@@ -20,6 +20,9 @@ from .slots import LARGE_MESSAGE
 SMALL = ("/UserInfo", "/SelectCluster")
 """Calls whose responses are always small, so the transport reads them in one step. A separate step
 for the body would add a switch of threads. This switch takes 10 % of the time of ``GET /me``."""
+RERUN_DIVISOR = 5
+"""During a rerun, the details of the earlier run may have a fifth of ``max_message_bytes``, because
+the SDK keeps three copies of the task at the same time."""
 
 
 def change_sessions() -> None:
@@ -125,19 +128,25 @@ class Transport:
                 )
             response = await self._http.execute(request)
             kind = response.headers.get("content-type", "")
-        is_stream = response.status == 200 and kind.startswith("application/connect+")
+        max_bytes = limits().max_message_bytes
+        if this_request().is_rerun and request.url.endswith("Details"):
+            max_bytes //= RERUN_DIVISOR
+        if response.status == 200 and kind.startswith("application/connect+"):
+            content: Any = _messages(response, seconds, max_bytes)
+        else:
+            content = await _whole(response, seconds, max_bytes)
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=_messages(response, seconds) if is_stream else await _whole(response, seconds),
+            content=content,
             trailers=response.trailers,
         )
 
 
-async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
+async def _whole(response: pyqwest.Response, seconds: float | None, max_bytes: int) -> bytes:
     """Return the body of a unary response; wait for a memory slot if the body is large."""
     async with response:
-        state, message, max_bytes = this_request(), bytearray(), limits().max_message_bytes
+        state, message = this_request(), bytearray()
         length = response.headers.get("content-length")
         parts = aiter(response.content)
         try:
@@ -154,11 +163,13 @@ async def _whole(response: pyqwest.Response, seconds: float | None) -> bytes:
                     state.calls.seconds -= await state.message_slot.acquire()
         finally:
             state.message_slot.receivers.discard(parts)
-        state.receive(len(message))
+        state.receive(len(message), max_bytes)
         return bytes(message)
 
 
-async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncGenerator[bytes]:
+async def _messages(
+    response: pyqwest.Response, seconds: float | None, max_bytes: int
+) -> AsyncGenerator[bytes]:
     """Yield the messages of a stream in the Connect protocol. Only the first one has a timeout.
 
     A message starts with flags (1 byte) and a length (4 bytes). The last message has the flag 2.
@@ -181,7 +192,7 @@ async def _messages(response: pyqwest.Response, seconds: float | None) -> AsyncG
             async with asyncio.timeout(seconds):
                 message = await read(5)
             size = 5 + int.from_bytes(message[1:])
-            state.receive(size)
+            state.receive(size, max_bytes)
             if size > LARGE_MESSAGE:
                 await state.message_slot.acquire()
             async with asyncio.timeout(seconds):
