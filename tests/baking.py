@@ -106,9 +106,8 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
 def find_python(version: str) -> str | None:
     """Return the path of an installed Python with this version ("3.12"), or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for path in pyenv.glob(
-        f"versions/{version}.*/bin/python"
-    ):  # uv finds only interpreters on PATH
+    # uv finds only interpreters on PATH.
+    for path in pyenv.glob(f"versions/{version}.*/bin/python"):
         return str(path)
     finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
     found = subprocess.run(finder, capture_output=True, text=True, check=False)

@@ -21,6 +21,7 @@ from local_flyte.processes import DONE  # the SDK sometimes aborts after its wor
 from local_flyte.testing import bearer
 from passthrough.http.problems import STATUS_OF_CODE, STATUS_OF_SDK_ERROR
 
+from .local_flyte.test_command import JOBS
 from .walkthrough import code_blocks
 
 PAGE = ROOT / "docs" / "copying-the-middleware.md"
@@ -100,16 +101,6 @@ with TestClient(app, raise_server_exceptions=False) as client:
         response = client.request(method, path, headers={"Authorization": authorization})
         print(response.status_code)
 """
-TASKS = """
-import flyte
-
-env = flyte.TaskEnvironment("copied", image="auto")
-
-
-@env.task
-async def double(x: int) -> int:
-    return 2 * x
-"""
 
 
 @pytest.fixture
@@ -137,16 +128,16 @@ def test_refused_token_without_handler_is_500(answers: Callable[..., list[str]])
 def test_documented_handler_maps_flyte_codes_to_statuses(
     answers: Callable[..., list[str]], local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    (tmp_path / "tasks.py").write_text(TASKS)
-    local_flyte.deploy(tmp_path, "tasks.py", None)
+    (tmp_path / "jobs.py").write_text(JOBS)
+    local_flyte.deploy(tmp_path, "jobs.py", None)
     expected = {
         ("GET", "/", bearer("alice")): "200",
         ("GET", "/", "Bearer no-such-token"): "401",
         ("GET", "/runs", bearer("carol")): "403",
-        ("POST", "/tasks/copied.double", bearer("victor")): "403",
+        ("POST", "/tasks/jobs.double", bearer("victor")): "403",
         ("GET", "/runs/none", bearer("alice")): "404",
         ("POST", "/tasks/none", bearer("alice")): "404",
-        ("POST", "/tasks/copied.double", bearer("alice")): "200",
+        ("POST", "/tasks/jobs.double", bearer("alice")): "200",
     }
     assert dict(zip(expected, answers(*expected), strict=True)) == expected
 

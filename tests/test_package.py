@@ -3,7 +3,7 @@
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import Distribution
@@ -47,6 +47,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
+def versions(requirements: Iterable[str]) -> dict[str, str]:
+    """Return the version specifiers of requirements by package."""
+    return {item.name: str(item.specifier) for item in map(Requirement, requirements)}
+
+
 def test_wheel_has_files_and_requirements_of_project(
     wheel: Path, default_project: Path, tmp_path: Path
 ) -> None:
@@ -57,20 +62,11 @@ def test_wheel_has_files_and_requirements_of_project(
     (metadata,) = tmp_path.glob("*.dist-info")
     package = Distribution.at(metadata)
     project_config = tomllib.loads((default_project / "pyproject.toml").read_text("utf-8"))
-    requires = [Requirement(text) for text in package.requires or []]
-    needed = {
-        (requirement.name, str(requirement.specifier))
-        for requirement in requires
-        if "local" not in str(requirement)
-    }
-    dependencies = map(Requirement, project_config["project"]["dependencies"])
-    assert needed == {
-        (requirement.name, str(requirement.specifier)) for requirement in dependencies
-    }
-    local = {requirement.name for requirement in requires if "local" in str(requirement)}
-    assert local <= {
-        Requirement(requirement).name for requirement in project_config["dependency-groups"]["dev"]
-    }
+    requires = package.requires or []
+    needed = versions(text for text in requires if "local" not in text)
+    assert needed == versions(project_config["project"]["dependencies"])
+    local = versions(text for text in requires if "local" in text)
+    assert local.keys() <= versions(project_config["dependency-groups"]["dev"]).keys()
     dependency, _ = code_blocks(PAGE, "Use the package in an app", "toml")
     assert Requirement(dependency.strip(' ",\n')).specifier.contains(package.version)
 

@@ -46,9 +46,8 @@ def test_printed_next_steps_match_readme(generated: Project) -> None:
 
 def test_make_test_leaves_clean_git_status(generated: Project) -> None:
     output = generated.run("make", "test")
-    assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", output, re.M), (
-        output
-    )
+    passed = r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$"
+    assert re.search(passed, output, re.MULTILINE), output
     assert generated.run("git", "status", "--porcelain") == ""
 
 

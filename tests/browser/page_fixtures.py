@@ -32,16 +32,18 @@ def look_again(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+def action(number: int, **facts: Any) -> dict[str, Any]:
+    """Return an action as the API does, by default the root, or one of its children."""
+    action = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition"))
+    action |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False, "phases": []}
+    action |= {"events": [], "has_report": False, "name": f"a{number}", "title": f"a{number}"}
+    return action | {"task": "x.y", "parent": "a0" if number else None} | facts
+
+
 def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
     """Let the page get these actions, the root first, and a last event instead of a run's own."""
-    default = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition"))
-    default |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False}
-    default |= {"phases": [], "events": [], "has_report": False}
-    body = ""
-    for number, action in enumerate(actions):
-        own = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
-        data = json.dumps(default | own | {"parent": "a0" if number else None} | action)
-        body += f"event: action\ndata: {data}\n\n"
+    events = (json.dumps(action(number, **facts)) for number, facts in enumerate(actions))
+    body = "".join(f"event: action\ndata: {event}\n\n" for event in events)
     page.route(
         "**/actions/events*",
         lambda route: route.fulfill(body=body + ends, content_type="text/event-stream"),

@@ -37,10 +37,9 @@ def test_condition_list_keeps_order_when_updated(page: Page) -> None:
         condition(str(number), value=value, asked_at=at(number), answered_by=dan)
         for number, value in enumerate(texts)
     ]
-    older, newest = (
-        condition("older", asked_at="2026-01-31T09:30:08Z"),
-        condition("newest", asked_at=at(8.847), description="Asked 1 min ago · Run x of Alice"),
-    )
+    older = condition("older", asked_at="2026-01-31T09:30:08Z")
+    misleading = "Asked 1 min ago · Run x of Alice"
+    newest = condition("newest", asked_at=at(8.847), description=misleading)
     asked = ask(page, *answers, newest, older)
     names = ["newest", "older", "4", "3", "2", "1", "0"]
     expect(asked.locator(".question-prompt")).to_have_text(names)

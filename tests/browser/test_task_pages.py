@@ -296,10 +296,8 @@ def test_chosen_or_dropped_20_mb_file_is_uploaded(files: Page, tmp_path: Path) -
 def test_failed_or_unfinished_upload_is_reported(
     files: Page, visit: Visit, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    text, progress = (
-        files.get_by_label("text file"),
-        files.get_by_role("progressbar", name="Upload"),
-    )
+    text = files.get_by_label("text file")
+    progress = files.get_by_role("progressbar", name="Upload")
 
     def says(words: str, field: Locator = text) -> None:
         expect(field).to_have_accessible_description(re.compile(words))

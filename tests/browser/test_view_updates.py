@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .page_fixtures import look_again, make
+from .page_fixtures import action, look_again, make
 
 VIEW = """({ runsView }) => {
     const view = document.createElement("div");
@@ -21,6 +21,7 @@ TREE = """({ actionsPanel }, actions) => {
     panel.draw(actions);
     return panel.node;
 }"""
+DRAW = "(actions) => panel.draw(actions)"
 SELECT = "node => getSelection().selectAllChildren(node)"
 SELECTED = "getSelection().toString()"
 
@@ -28,12 +29,6 @@ SELECTED = "getSelection().toString()"
 def run(name: str, phase: str = "succeeded") -> dict[str, Any]:
     run = dict.fromkeys(("executed_by", "ended_at", "error"), None)
     return run | {"name": name, "phase": phase, "task": f"x.{name}", "started_at": "2026-01-31"}
-
-
-def action(name: str, **facts: Any) -> dict[str, Any]:
-    action = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition", "parent"))
-    action |= {"type": "task", "phase": "running", "attempts": 1, "cached": False, "phases": []}
-    return action | {"events": [], "has_report": False, "name": name, "title": name} | facts
 
 
 class Runs:
@@ -69,22 +64,18 @@ def runs(page: Page) -> Iterator[Runs]:
 
 
 @pytest.mark.parametrize("browser_moves", [True, False], ids=["moveBefore", "without"])
-def test_run_list_update_keeps_focus(runs: Runs, *, browser_moves: bool) -> None:
+def test_run_list_update_keeps_focus_and_selection(runs: Runs, *, browser_moves: bool) -> None:
     """A browser without moveBefore takes the focus from an element that moves."""
     if not browser_moves:
         runs.page.evaluate("() => { Element.prototype.moveBefore = undefined }")
     link = runs.row("r02").get_by_role("link")
     link.focus()
-    runs.change(run("new"), *runs.all)
-    expect(link).to_be_focused()
-    runs.change(runs.all[3], *runs.all[:3], *runs.all[4:])  # its place changes
-    expect(link).to_be_focused()
-
-
-def test_run_list_update_keeps_selected_text(runs: Runs) -> None:
     runs.row("r02").locator("code").evaluate(SELECT)
     runs.change(run("new"), *runs.all)
+    expect(link).to_be_focused()
     assert runs.page.evaluate(SELECTED) == "r02"
+    runs.change(runs.all[3], *runs.all[:3], *runs.all[4:])  # its place changes
+    expect(link).to_be_focused()
 
 
 def test_new_run_does_not_move_rows_under_pointer(runs: Runs) -> None:
@@ -121,13 +112,12 @@ def test_run_list_refresh_updates_only_changed_rows(runs: Runs) -> None:
 
 def test_action_update_keeps_focus_in_error_text(page: Page) -> None:
     error = "\n".join(f"line {number}" for number in range(100))
-    make(page, TREE, [action("a0"), action("a1", parent="a0", error=error)])
+    make(page, TREE, [action(0), action(1, error=error)])
     shown = page.locator("pre")
     shown.focus()
     shown.evaluate("node => { node.scrollTop = 300 }")
     shown.evaluate(SELECT)
-    failed = action("a1", parent="a0", error=error, phase="failed", attempts=2)
-    page.evaluate("(changed) => panel.draw(changed)", [failed])
+    page.evaluate(DRAW, [action(1, error=error, phase="failed", attempts=2)])
     expect(page.get_by_text("2 attempts")).to_be_visible()
     expect(shown).to_be_focused()
     assert shown.evaluate("node => node.scrollTop") == 300
@@ -135,16 +125,15 @@ def test_action_update_keeps_focus_in_error_text(page: Page) -> None:
 
 
 def test_action_update_keeps_focus_of_its_button(page: Page) -> None:
-    make(page, TREE, [action("a0"), action("a1", parent="a0"), action("a2", parent="a1")])
+    make(page, TREE, [action(0), action(1), action(2, parent="a1")])
     button = page.get_by_role("button", name="a1", exact=True)
     button.click()
-    page.evaluate("(changed) => panel.draw(changed)", [action("a1", parent="a0", phase="failed")])
+    page.evaluate(DRAW, [action(1, phase="failed")])
     expect(page.get_by_text("Failed")).to_be_visible()
     expect(button).to_be_focused()
     expect(button).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_role("button", name="a0", exact=True)).to_have_attribute(
-        "aria-pressed", "false"
-    )
+    root = page.get_by_role("button", name="a0", exact=True)
+    expect(root).to_have_attribute("aria-pressed", "false")
 
 
 def test_focus_moves_to_heading_if_focused_element_disappears(page: Page) -> None:

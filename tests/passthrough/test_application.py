@@ -1,13 +1,13 @@
 """How the app starts and is served, and what it refuses to start with."""
 
 import asyncio
+import logging
 import pickle
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import APIRouter, Request
-from starlette.types import Message
 from template import ROOT
 
 from passthrough import UVICORN, Settings, connect, validate_env
@@ -70,28 +70,27 @@ def test_plaintext_connection_is_refused(variables: dict[str, str], problem: str
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-async def test_start_error_is_reported_in_lifespan_message() -> None:
-    """The server prints this message without a traceback."""
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def receive() -> Message:
-        return {"type": "lifespan.startup"}
-
-    app = build_app(flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True)
-    with pytest.raises(StartError):
-        await app({"type": "lifespan", "app": app}, receive, send)
-    ((kind, message),) = (message.values() for message in sent)
-    assert kind == "lifespan.startup.failed"
-    assert message.startswith("cannot start: the connection to Flyte would be plaintext")
-
-
-@pytest.mark.usefixtures("_safe_sdk")
-async def test_app_that_cannot_connect_does_not_start() -> None:
-    config = uvicorn.Config(build_app(flyte_endpoint="https://["), log_config=None, **UVICORN)
+@pytest.mark.parametrize(
+    ("endpoint", "printed", "has_traceback"),
+    [
+        ("http://127.0.0.1:1", "cannot start: the connection to Flyte would be plaintext", False),
+        ("https://[", "ValueError: Invalid IPv6 URL", True),  # an error of the SDK
+    ],
+)
+async def test_server_stops_if_app_cannot_connect(
+    *,
+    endpoint: str,
+    printed: str,
+    has_traceback: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
+    app = build_app(flyte_endpoint=endpoint, flyte_plaintext=endpoint.startswith("http:"))
+    config = uvicorn.Config(app, log_config=None, **UVICORN)
     config.load()
     lifespan = config.lifespan_class(config)
     await lifespan.startup()
     assert lifespan.should_exit
+    assert printed in caplog.text
+    assert ("Traceback" in caplog.text) is has_traceback

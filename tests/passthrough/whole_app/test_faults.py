@@ -118,9 +118,8 @@ def way(local_flyte: LocalFlyte, certificate: Path) -> Iterator[Way]:
 def test_app_responds_during_fault_and_recovers(
     way: Way, called: Called, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        request_state, "CALLS_PER_RESPONSE", 900
-    )  # the call itself has to end, not its request
+    # The deadline of the call passes long before that of the request.
+    monkeypatch.setattr(request_state, "CALLS_PER_RESPONSE", 900)
     app = build_app(router, flyte_timeout=2.0, flyte_endpoint=f"dns:///{HOST}:{way.port}")
     with (
         serving(app) as url,
