@@ -15,6 +15,7 @@ import httpx
 import pytest
 from flyte import remote
 from flyte.app import AppEnvironment
+from flyteidl2.artifact import artifact_pb2
 
 from app.routers import streams
 from local_flyte import LocalFlyte
@@ -112,6 +113,14 @@ def test_refused_sdk_call_error_names_alternative(name: str) -> None:
             call(None)
         assert name in str(raised.value)
         assert REFUSED[name] in str(raised.value)
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+@pytest.mark.parametrize("method", ["coerce_to_literal", "to_python"])
+def test_artifact_is_never_loaded(method: str) -> None:
+    artifact = remote.Artifact(artifact_pb2.Artifact())
+    with pytest.raises(NotForManyCallersError, match=r"to_python_value.*URL of an artifact"):
+        asyncio.run(getattr(artifact, method)(int))
 
 
 def run_greet(**options: Any) -> Any:

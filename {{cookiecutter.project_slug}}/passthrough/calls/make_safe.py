@@ -23,11 +23,13 @@ from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
 
-ARTIFACT = "an artifact is not loaded here: show artifact.url, and let a task load it"
 CODE = "serve code from its own source, such as its repository"
 DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
 FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
-OTHERS = "it may run code that others have stored: use the JSON of inputs and outputs"
+OTHERS = (
+    "it may run code that others have stored: use the JSON of inputs and outputs, or the URL of an"
+    " artifact"
+)
 REPORT = "redirect the browser to await passthrough.fetch_report_url(action)"
 STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
@@ -44,11 +46,9 @@ REFUSED = {
     "flyte.io:File.download_sync": FILES,
     "flyte.remote:Action.download_code": CODE,  # Run.download_code calls it
     "flyte.remote:Action.get_report": REPORT,  # Run.get_report calls it
-    "flyte.remote:Artifact.coerce_to_literal": ARTIFACT,
-    "flyte.remote:Artifact.to_python": ARTIFACT,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
-    "flyte.types:TypeEngine.to_python_value": OTHERS,
+    "flyte.types:TypeEngine.to_python_value": OTHERS,  # Artifact.to_python calls it
 }
 """Functions of the SDK that the app refuses to call, with the alternatives.
 

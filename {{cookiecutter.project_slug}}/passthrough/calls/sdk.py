@@ -4,6 +4,7 @@ Other modules use private names only through `sdk_object`. `check_names` checks 
 app starts.
 """
 
+import dataclasses
 import functools
 import inspect
 from pkgutil import resolve_name
@@ -68,11 +69,13 @@ SDK_NAMES = {
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
     # calls/sdk.py reads the credentials, and sets the project and the domain.
-    "flyte._initialize:_InitConfig.replace": "",
+    "flyte._initialize:_InitConfig": "client domain project",
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte.remote._auth_metadata:get_auth_metadata": "",
     # calls/json_values.py converts inputs and outputs from and to JSON.
+    "flyte._internal.runtime.convert:Inputs": "proto_inputs",
+    "flyte._internal.runtime.convert:Outputs": "proto_outputs",
     "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
     " custom_context kwargs preconverted",
     "flyte._internal.runtime.convert:convert_from_inputs_to_native": "native_interface inputs",
@@ -156,5 +159,6 @@ def initialised() -> Any:
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
     """Use this configuration for all further calls to Flyte in the current context."""
     if project or domain:
-        config = config.replace(project=project or config.project, domain=domain or config.domain)
+        project, domain = project or config.project, domain or config.domain
+        config = dataclasses.replace(config, project=project, domain=domain)
     sdk_object("flyte._initialize:_context_init_config").set(config)
