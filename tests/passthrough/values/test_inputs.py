@@ -193,19 +193,25 @@ def test_dict_may_contain_pydantic_values() -> None:
 LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
 DURATIONS = "P", "P1DT", "PT1.5H", "1 h 30", "P1000000000D", "PT0.0000001S", "PT1S\n", "PT\u0661S"
 NO_TIME = "must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
+NO_DATE = "must be of the format date, such as 2026-01-31"
+NO_UUID = "must be of the format uuid, such as 00000000-0000-0000-0000-000000000001"
 NO_DURATION = "must be of the format duration, such as P1DT2H30M"
+NO_FLOAT = "must be a number that a float can express exactly"
 NO_FIELD = "there is no such field"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_TYPE = "matches none of the types"
 OTHER_TYPE = "the task may read it as another type of the union"
 STARS = "must be the secret itself: these stars are shown instead of a secret"
-TWO_TYPES = "matches 2 types of the union: ambiguous"
+NO_DELTA = "must be a whole number of microseconds, at most 86399999999999.999999 seconds"
+SEVERAL_TYPES = "matches several of the types of the union"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
+    (float, 2**53 + 1, {(): NO_FLOAT}),
+    (Point, {"x": 1, "y": -(2**53) - 1}, {("y",): NO_FLOAT}),
     (float, 10**20, {(): "must be an integer of 64 bits"}),
     (dt.datetime, LATE, {(): NO_TIME}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),
-    (Due, {"day": "20240102"}, {("day",): NO_TYPE}),
+    (Due, {"day": "20240102"}, {("day",): NO_DATE}),
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
     (Point, {"y": "a", "z": 1}, {("x",): "must be given"}),
@@ -218,11 +224,11 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Wall, {"color": "RED", "painted": {"color": "red", "swapped": "A", "size": 1}},
         {("painted", "size"): NO_FIELD}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
-    (Wait, {"wait": 1e-7}, {("wait",): "must be a whole number of microseconds"}),
-    (Wait, {"wait": 1e15}, {("wait",): "must be at most 86399999999999.999999 seconds"}),
+    (Wait, {"wait": 1e-7}, {("wait",): NO_DELTA}),
+    (Wait, {"wait": 1e15}, {("wait",): NO_DELTA}),
     (Secret, {"password": "**********", "port": 2}, {("password",): STARS}),
-    (with_union(uuid.UUID | int), {"u": "12"}, {("u",): NO_TYPE}),
-    (with_union(float | str), {"u": "NaN"}, {("u",): TWO_TYPES}),
+    (with_union(uuid.UUID | int), {"u": "12"}, {("u",): NO_UUID}),
+    (with_union(float | str), {"u": "NaN"}, {("u",): OTHER_TYPE}),
     # A task would read another value than was sent:
     (with_union(One | Two), {"u": {"a": 1.5}}, {("u",): OTHER_TYPE}),
     (with_union(One | Two), {"u": {"a": 1, "b": "x"}}, {("u",): OTHER_TYPE}),
@@ -235,10 +241,10 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (model_with_union(dt.datetime | dt.date), {"u": "2024-01-02"}, {("u",): OTHER_TYPE}),
     (model_with_union(One | dict[str, Any]), {"u": {"a": 1, "b": 2}}, {("u",): OTHER_TYPE}),
     # The SDK finds several variants, and the task fails:
-    (One | Two, {"a": 1, "b": "x"}, {(): TWO_TYPES}),
-    (ModelOne | ModelTwo | None, {"a": 1, "b": "x"}, {(): TWO_TYPES}),
+    (One | Two, {"a": 1, "b": "x"}, {(): SEVERAL_TYPES}),
+    (ModelOne | ModelTwo | None, {"a": 1, "b": "x"}, {(): SEVERAL_TYPES}),
     # Values of the app's own:
-    (Color | str, Color.RED, {(): TWO_TYPES}),
+    (Color | str, Color.RED, {(): SEVERAL_TYPES}),
     (dict, {"k": [object()]}, {("k", 0): "must be of type JSON"}),
 ]  # fmt: skip
 

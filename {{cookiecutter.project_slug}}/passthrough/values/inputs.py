@@ -4,14 +4,13 @@ The app refuses a value that the task would read as another value, such as "2024
 docs/values.md lists the exceptions.
 """
 
-import functools
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from itertools import chain, count, repeat
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +29,7 @@ Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON cannot express
-adapter_of = functools.cache(TypeAdapter)
+_duration = TypeAdapter(timedelta).validate_python
 
 
 def _moment(text: str) -> datetime:
@@ -46,7 +45,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
     "date": (DAY, date.fromisoformat, "2026-01-31"),
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
-    "duration": (DURATION["pattern"], adapter_of(timedelta).validate_python, "P1DT2H30M"),
+    "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
     "uri": (URI, str, "s3://bucket/key"),
     "uuid": (r"[\da-fA-F]{8}(-[\da-fA-F]{4}){3}-[\da-fA-F]{12}", UUID, str(UUID(int=1))),
 }
@@ -61,17 +60,8 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     STRING: ("string_value", str),
     BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", _moment),
-    SimpleType.DURATION: ("duration", adapter_of(timedelta).validate_python),
+    SimpleType.DURATION: ("duration", _duration),
 }
-EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
-CONVERTIBLE: Mapping[str, Any]
-CONVERTIBLE = dict.fromkeys(TYPES.values(), ()) | {"array": list | str | dict, "object": dict}
-"""For each JSON type, the Python types of other values that a dataclass converts to this type.
-
-For example, a dataclass converts a text to a list of characters.
-"""
-NO_TYPE = "matches none of the types"
-OTHER_TYPE = "the task may read it as another type of the union"
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -80,10 +70,6 @@ class InvalidInputs(ValueError):  # noqa: N818
     def __init__(self, errors: list[Error]) -> None:
         super().__init__(errors)
         self.errors = errors
-
-
-class _UnreadableError(InvalidInputs):
-    """A field is missing, or a constant has another value, so the task could not read the value."""
 
 
 def to_literals(
@@ -142,7 +128,7 @@ class Converter:
         is_part = schema.kind is Schema.kind
         if not is_part and schema.kind.simple == SimpleType.STRUCT:
             self._is_model = is_model(schema.kind)
-        if "anyOf" not in schema:  # a union spends for each variant instead
+        if "anyOf" not in schema:  # a union spends for its variants instead
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
@@ -150,14 +136,13 @@ class Converter:
         elif "$ref" in schema:
             converted = self.convert(value, self._resolved(schema), place, depth + 1)
         elif fault := self._fault(value, schema):
-            is_member = value in schema.get("enum", [value])  # True equals 1
-            raise (InvalidInputs if is_member else _UnreadableError)([(place, fault)])
+            raise InvalidInputs([(place, fault)])
         elif isinstance(value, list):
             converted = self._items(value, schema, place, depth)
         elif isinstance(value, dict):
             converted = self._fields(value, schema, place, depth)
-        elif schema.get("type") == "number":
-            converted = self._number(value)
+        elif schema.get("type") == "number" and not (self._is_model and value in NOT_FINITE):
+            converted = float(value)  # the SDK also stores the integer 2 as the float 2.0
         if is_part or schema.kind.HasField("union_type"):
             return converted
         return self._stored(converted, schema.kind)
@@ -168,97 +153,90 @@ class Converter:
             return self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
         return schema
 
-    def _number(self, value: Any) -> Any:
-        """Return the float that the SDK stores, or the integer itself if no float equals it."""
-        if isinstance(value, str):  # such as "NaN", which stays a text in a model
-            return value if self._is_model else float(value)
-        return float(value) if float(value) == value else value
-
     def _union(self, value: Any, schema: Schema, place: Location, depth: int) -> Any:
-        """Choose the variant that the SDK would choose."""
-        variants = schema["anyOf"]
-        beside_null = [variant for variant in variants[:2] if variant != NULL]
-        # If the union has only one type besides null, report the error of this type, not NO_TYPE.
-        if value is not None and len(variants) < 3 and len(beside_null) == 1:
-            return self._variant(value, beside_null[0], place, depth + 1)
+        """Convert a value to the type of the union that the task will read."""
+        candidates = self._candidates(value, schema["anyOf"], depth)
+        if not candidates:
+            raise InvalidInputs([(place, "matches none of the types")])
+        if len(candidates) == 1:
+            return self._variant(value, candidates[0], place, depth + 1)
         if schema.kind.HasField("union_type"):
-            return self._declared(value, variants, place, depth)
-        return self._undeclared(value, variants, place, depth)
+            return self._declared(value, candidates, place, depth)
+        return self._undeclared(value, candidates, place, depth)
 
-    def _declared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
-        """Choose the variant of the value's exact type, or the only variant that fits.
+    def _declared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
+        """Convert a value to the only type that fits. Flyte stores this type with the value.
 
-        Flyte stores the type of the variant, but the type of a dataclass or a model has no name. So
-        the task fails if several dataclasses or models can be built from the value.
+        The types of dataclasses and models have no names. So the task fails if several dataclasses
+        or models of the union can be built from the value.
         """
-        fitting, convertible = list[tuple[Schema, Any]](), list[str]()
-        for variant in variants:
-            try:
-                fitting.append((variant, self._variant(value, variant, place, depth + 1)))
-            except _UnreadableError:
-                continue
-            except InvalidInputs:
-                convertible.append(variant.kind.structure.tag)
-            else:
-                if EXACT.get(type(value)) == variant.kind.simple and value not in NOT_FINITE:
-                    return fitting[-1][1]
-        if not fitting:
-            raise InvalidInputs([(place, NO_TYPE)])
-        chosen, converted = fitting[0]
-        tag = chosen.kind.structure.tag
-        total = len(fitting) + (convertible.count(tag) if tag else 0)
-        if total > 1:
-            raise InvalidInputs([(place, f"matches {total} types of the union: ambiguous")])
-        return converted
+        fitting = list[Any]()
+        for variant in candidates:
+            with suppress(InvalidInputs):
+                fitting.append(self._variant(value, variant, place, depth + 1))
+        unnamed = [variant for variant in candidates if variant.kind.simple == SimpleType.STRUCT]
+        if len(fitting) == 1 and len(unnamed) < 2:
+            return fitting[0]
+        number = "several" if fitting else "none"
+        raise InvalidInputs([(place, f"matches {number} of the types of the union")])
 
-    def _undeclared(self, value: Any, variants: list[Schema], place: Location, depth: int) -> Any:
-        """Choose the first variant that fits. Refuse a value if the task might choose another.
+    def _undeclared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
+        """Convert a value within a dataclass or a model. Flyte stores no type with this value.
 
-        Flyte does not store the type of the variant, so the task chooses a variant. A
-        dataclass chooses the first variant to which it can convert the value. A dataclass never
-        converts a value to a number, a boolean, null or a text without a format. A model chooses
-        the variant with the most fields.
+        A dataclass chooses the first type to which it can convert the value, and a model chooses
+        the type with the most fields. So the app refuses a value that fits only another type.
+        """
+        if self._is_model and isinstance(value, dict):
+            fields = [self._resolved(variant).get("properties", {}) for variant in candidates]
+            counts = [len(value.keys() & names.keys()) for names in fields]
+            candidates = [candidates[counts.index(max(counts))]]
+        types = [variant.get("type") for variant in candidates]
+        with suppress(InvalidInputs):
+            if "number" not in types or value not in NOT_FINITE:  # "NaN" may be a number or a text
+                return self._variant(value, candidates[0], place, depth + 1)
+        raise InvalidInputs([(place, "the task may read it as another type of the union")])
+
+    def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
+        """Return the variants that the task might choose, judged without items of the value.
+
+        If a union has integers, an integer is no float. If it has texts, a text is no date or file.
         """
         self._spend(depth, 8 * len(variants))
-        plain = [variant.get("type") for variant in variants if "format" not in variant]
-        has_text, is_convertible = "string" in plain, False
-        if has_text and "number" in plain and value in NOT_FINITE:  # "NaN" may mean both
-            raise InvalidInputs([(place, "matches 2 types of the union: ambiguous")])
-        for variant in sorted(variants, key=self._is_enum):  # the schema of an Enum fits any text
-            if type(value) is int and variant.get("type") == "number" and "integer" in plain:
-                continue
-            try:
-                converted = self._variant(value, variant, place, depth + 1)
-            except _UnreadableError:
-                continue
-            except InvalidInputs:
-                is_convertible |= self._is_convertible(value, variant, has_text)
-                continue
-            if is_convertible and not (self._is_model and "properties" in self._resolved(variant)):
-                raise InvalidInputs([(place, OTHER_TYPE)])
-            return converted
-        raise InvalidInputs([(place, NO_TYPE)])
+        beside_null = [variant for variant in variants if variant != NULL]
+        if value is not None and len(beside_null) == 1:
+            return beside_null
+        ordered = sorted(variants, key=self._is_enum)  # the schema of an Enum fits any text
+        found = [of for of in ordered if self._may_fit(_as_json(value, of.kind), of)]
+        if type(value) is int and any(of.get("type") == "integer" for of in found):
+            return [of for of in found if of.get("type") != "number"]
+        if isinstance(value, str) and any(map(_is_text, found)):
+            return [of for of in found if not of.keys() & {"format", "enum"}]
+        return found
 
     def _is_enum(self, schema: Schema) -> bool:
         """Return whether this is the schema of an Enum in a model."""
-        variants = self._resolved(schema).get("anyOf", ())
-        return len(variants) == 2 and variants[1] is VALUE_OF_ENUM
+        return VALUE_OF_ENUM in self._resolved(schema).get("anyOf", ())[-1:]
 
-    def _is_convertible(self, value: Any, schema: Schema, has_text: bool) -> bool:
-        """Return whether the task might convert an invalid value to the type of this schema.
-
-        This function compares only JSON types, so the result is also true for some values that the
-        task cannot convert. The result is false for a text if the union accepts any text, although
-        the task may convert some of these texts to dates (docs/values.md).
-        """
+    def _may_fit(self, value: Any, schema: Schema) -> bool:
+        """Compare the JSON type, the required fields and the constants of a value with a schema."""
         schema = self._resolved(schema)
-        if "format" in schema:
-            if isinstance(value, str):
-                return not has_text
-            return isinstance(value, int | float) and schema["format"] not in FORMATS
-        if self._is_model:
-            return isinstance(value, dict) and "properties" in schema
-        return isinstance(value, CONVERTIBLE.get(schema.get("type", ""), object))
+        if members := schema.get("enum"):
+            self._spend(0, len(members))
+            return value in members
+        if isinstance(value, dict):
+            fields, required = schema.get("properties", {}), schema.get("required", [])
+            self._spend(0, len(fields) + len(required))
+            constants = [name for name in fields if "enum" in fields[name] and name in value]
+            if not all(name in value for name in required):
+                return False
+            if not all(self._may_fit(value[name], fields[name]) for name in constants):
+                return False
+        if not self._is_model:  # a dataclass converts a text to a list, and a number to a Decimal
+            if schema.get("type") == "array" and isinstance(value, str | dict):
+                return True
+            if "format" in schema and isinstance(value, int | float):
+                return schema["format"] not in FORMATS
+        return _has_type(value, schema)
 
     def _variant(self, value: Any, schema: Schema, place: Location, depth: int) -> Any:
         converted = self.convert(value, schema, place, depth)
@@ -268,10 +246,10 @@ class Converter:
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
-        first, rest = schema.get("prefixItems", []), schema.get("items", ANYTHING)
+        schemas = schema.get("prefixItems") or repeat(schema.get("items", ANYTHING))
         return [
             self.convert(item, item_schema, (*place, index), depth + 1)
-            for index, item, item_schema in zip(count(), items, chain(first, repeat(rest)))
+            for index, (item, item_schema) in enumerate(zip(items, schemas, strict=False))
         ]
 
     def _fields(self, fields: dict[str, Any], schema: Schema, place: Location, depth: int) -> Any:
@@ -281,7 +259,7 @@ class Converter:
         for name in required:
             self._spend(depth)
             if name not in fields:
-                raise _UnreadableError([((*place, name), "must be given")])
+                raise InvalidInputs([((*place, name), "must be given")])
         # The schema keeps the order of the required fields, but not of the other fields. In a
         # dataclass, the required fields come first.
         names = {*required}
@@ -330,13 +308,12 @@ class Converter:
         """Return the error of a value, or an empty text. Items and fields are not checked here."""
         if "not" in schema:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
-        json_type, allowed = TYPES.get(type(value)), schema.get("type")
-        allowed = allowed if isinstance(allowed, list) else [allowed or json_type or "JSON"]
-        if value in NOT_FINITE and "number" in allowed and "format" not in schema:
-            return ""
-        fitting = {json_type, "number"} if json_type == "integer" else {json_type}
-        if fitting.isdisjoint(allowed):
-            return f"must be of type {' or '.join(map(str, allowed))}"
+        if not _has_type(value, schema):
+            allowed = schema.get("type", "JSON")
+            return (
+                f"must be of type {allowed if isinstance(allowed, str) else ' or '.join(allowed)}"
+            )
+        json_type = TYPES[type(value)]
         if members := schema.get("enum"):
             self._spend(0, len(members))
             kinds = (int, float) if json_type in {"integer", "number"} else (type(value),)
@@ -344,19 +321,37 @@ class Converter:
                 return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
         if json_type == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
+        if json_type == "integer" and schema.get("type") == "number" and float(value) != value:
+            return "must be a number that a float can express exactly"
         if json_type == "number" and not math.isfinite(value):  # such as 1e400
             return 'must be finite: write "Infinity", "-Infinity" or "NaN"'
         if schema.get("format") == "time-delta":
             with suppress(OverflowError):
-                seconds = timedelta(seconds=value).total_seconds()
-                return "" if seconds == value else "must be a whole number of microseconds"
-            return "must be at most 86399999999999.999999 seconds"
+                if timedelta(seconds=value).total_seconds() == value:
+                    return ""
+            return "must be a whole number of microseconds, at most 86399999999999.999999 seconds"
         if json_type == "string":
             return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
         if json_type == "array" and first and len(value) != len(first):
             return f"must have {len(first)} items"
         return ""
+
+
+def _has_type(value: Any, schema: Schema) -> bool:
+    """Return whether a value has the JSON type of a schema, or any JSON type if there is none."""
+    types = {TYPES.get(type(value))}
+    if type(value) is int or (
+        isinstance(value, str) and value in NOT_FINITE and "format" not in schema
+    ):
+        types.add("number")
+    allowed = schema.get("type", TYPES.values())
+    return not types.isdisjoint([allowed] if isinstance(allowed, str) else allowed)
+
+
+def _is_text(schema: Schema) -> bool:
+    """Return whether a schema accepts any text."""
+    return schema.get("type") == "string" and not schema.keys() & {"format", "enum"}
 
 
 def _fault_of_text(text: str, text_format: str) -> str:
