@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from ..limits import Budget, TooComplexError
-from .schemas import DURATION, SECRET, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder, is_model
+from .schemas import DURATION, SECRET, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
@@ -117,7 +117,6 @@ class Converter:
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
-        self._is_model = False  # whether the values belong to a Pydantic model
 
     def convert(self, value: Any, schema: Schema, place: Location, depth: int = 1) -> Any:
         """Return the literal of a value.
@@ -126,8 +125,6 @@ class Converter:
         """
         value = _as_json(value, schema.kind)
         is_part = schema.kind is Schema.kind
-        if not is_part and schema.kind.simple == SimpleType.STRUCT:
-            self._is_model = is_model(schema.kind)
         if "anyOf" not in schema:  # a union spends for its variants instead
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
@@ -141,7 +138,7 @@ class Converter:
             converted = self._items(value, schema, place, depth)
         elif isinstance(value, dict):
             converted = self._fields(value, schema, place, depth)
-        elif schema.get("type") == "number" and not (self._is_model and value in NOT_FINITE):
+        elif schema.get("type") == "number" and not (schema.is_model and value in NOT_FINITE):
             converted = float(value)  # the SDK also stores the integer 2 as the float 2.0
         if is_part or schema.kind.HasField("union_type"):
             return converted
@@ -186,7 +183,7 @@ class Converter:
         A dataclass chooses the first type to which it can convert the value, and a model chooses
         the type with the most fields. So the app refuses a value that fits only another type.
         """
-        if self._is_model and isinstance(value, dict):
+        if candidates[0].is_model and isinstance(value, dict):
             fields = [self._resolved(variant).get("properties", {}) for variant in candidates]
             counts = [len(value.keys() & names.keys()) for names in fields]
             candidates = [candidates[counts.index(max(counts))]]
@@ -231,7 +228,7 @@ class Converter:
                 return False
             if not all(self._may_fit(value[name], fields[name]) for name in constants):
                 return False
-        if not self._is_model:  # a dataclass converts a text to a list, and a number to a Decimal
+        if not schema.is_model:  # a dataclass converts a text to a list, and a number to a Decimal
             if schema.get("type") == "array" and isinstance(value, str | dict):
                 return True
             if "format" in schema and isinstance(value, int | float):
@@ -263,7 +260,7 @@ class Converter:
         # The schema keeps the order of the required fields, but not of the other fields. In a
         # dataclass, the required fields come first.
         names = {*required}
-        if not self._is_model or [name for name in fields if name in names] != required:
+        if not schema.is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
         for name, item in fields.items():
             field, field_schema = (*place, name), properties.get(name, rest)

@@ -1,9 +1,9 @@
 """Converts literals to JSON.
 
 A value that JSON cannot hold becomes a reference, which is an object with a ``kind``. References to
-files and dataframes can be inputs of other runs. A map key that is not a text becomes a JSON text.
-If two keys of a map become the same text, such as 1 and "1", the map becomes a reference. A map
-with a boolean key also becomes a reference, because a task would read the text "false" as true.
+files and dataframes can be inputs of other runs. A number that is a key of a map becomes a text. If
+two keys of a map become the same text, such as 1 and "1", the map becomes a reference. A map with a
+key of another type also becomes a reference, because a task would read the text "false" as true.
 """
 
 import base64
@@ -110,23 +110,21 @@ class Reader:
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
-            case tuple():  # a map of msgpack
-                named = {
-                    self._name(key, depth + 1): self.plain(item, depth + 1) for key, item in value
-                }
-                has_booleans = any(type(key) is bool for key, _ in value)
-                return _reference("map") if has_booleans or len(named) < len(value) else named
+            case tuple():
+                return self._map(value, depth + 1)
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return _reference("binary")  # an extension of msgpack
 
-    def _name(self, key: Any, depth: int) -> str:
-        value = self.plain(key, depth)
-        if isinstance(value, str):
-            return value
-        name = json.dumps(value)  # nested maps in keys double the length at each level
-        self._spend(depth, len(name))
-        return name
+    def _map(self, pairs: tuple[tuple[Any, Any], ...], depth: int) -> dict[str, Any]:
+        """Convert a map of msgpack, whose keys must be different texts or numbers."""
+        named = dict[str, Any]()
+        for key, value in pairs:
+            name = json.dumps(key) if type(key) in {int, float} else key
+            if not isinstance(name, str) or name in named:
+                return _reference("map")
+            named[self.plain(name, depth)] = self.plain(value, depth)
+        return named
 
     def _binary(self, binary: Binary, depth: int) -> Any:
         size = len(binary.value)

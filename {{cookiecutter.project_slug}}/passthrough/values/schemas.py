@@ -19,9 +19,10 @@ from .outputs import Reader, blob_kind
 
 
 class Schema(dict[str, Any]):
-    """A JSON Schema with the Flyte type. The schema of a part of a model has an empty type."""
+    """A JSON Schema with the Flyte type. A part of a dataclass or a model has an empty type."""
 
     kind = LiteralType()
+    is_model = False  # whether this is a Pydantic model or a part of one
 
 
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
@@ -118,7 +119,7 @@ class SchemaBuilder:
         elif "pb_type" in metadata:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
-            self._is_model = is_model(kind)
+            self._is_model = kind.structure.tag.startswith("Pydantic")
             schema = self._of_document(metadata)
             if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
                 schema["type"] = "object"
@@ -166,6 +167,7 @@ class SchemaBuilder:
         if not isinstance(source, dict):  # the schema `true` allows all values
             return Schema({"not": {}} if source is False else {})
         kept = Schema()
+        kept.is_model = self._is_model
         for keyword, value in source.items():
             match keyword, value:
                 case "format", "base64" if not self._is_model:
@@ -218,11 +220,6 @@ def is_masked(default: Literal, kind: LiteralType) -> bool:
     """Return whether a default has stars in place of a secret, which the task would receive."""
     texts = default.SerializeToString(), kind.SerializeToString()
     return SECRET.encode() in texts[0] and b"password" in texts[1]
-
-
-def is_model(kind: LiteralType) -> bool:
-    """Return whether a type is a Pydantic model rather than a dataclass."""
-    return kind.structure.tag.startswith("Pydantic")
 
 
 def _reference_to(kind: str) -> Schema:
