@@ -23,7 +23,7 @@ from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls.make_safe import make_safe
 from passthrough.extras import watching
 
-from .fake_execution import playing
+from .fake_execution import fake_execution
 from .stub_servers import StubServer
 from .support import AccessLog, Called, Received, build_app
 
@@ -38,7 +38,7 @@ def anyio_backend() -> str:
 def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path(__file__).parent, "flyte_tasks.py", "env")
-        with playing(local_flyte):
+        with fake_execution(local_flyte):
             yield local_flyte
 
 

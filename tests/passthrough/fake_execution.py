@@ -24,13 +24,13 @@ from local_flyte.runs import ActionsService
 from . import flyte_tasks
 from .support import run_of
 
-process = ContextVar["Played"]("process")
-PLAYED = {"greet", "split", "count", "ask", "stumble"}
+process = ContextVar["FakeProcess"]("process")
+FAKED = {"greet", "split", "count", "ask", "stumble"}
 """Tasks without a process. All other tasks call the SDK, which needs a process."""
 
 
-class Played:
-    """What the function of a task has in place of its process."""
+class FakeProcess:
+    """Replaces the process of a task."""
 
     def __init__(
         self, local_flyte: LocalFlyte, variables: Mapping[str, str], output: Callable[[str], None]
@@ -42,7 +42,7 @@ class Played:
         self._output(f"{line}\n")
 
     async def answer_to(self, name: str, prompt: str, kind: type) -> object:
-        """Ask as the SDK does, and wait for the answer."""
+        """Create a condition as the SDK does, and wait for the answer."""
         services, variables = self._local_flyte._services, self._variables
         conditions = execution.Conditions(services.faults)
         actions = ActionsService(services.runs, services.executor, conditions)
@@ -86,15 +86,15 @@ async def call(function: Any, inputs: bytes, results: Path) -> int:
 
 
 @contextmanager
-def playing(local_flyte: LocalFlyte) -> Iterator[None]:
-    """Play tasks on this Flyte in the block; what is answered is recorded at once."""
-    in_a_process = Containers.run
+def fake_execution(local_flyte: LocalFlyte) -> Iterator[None]:
+    """Run tasks without processes in the block, and record answers to conditions at once."""
+    real_run = Containers.run
 
-    async def play(containers: Containers, command: Sequence[str], **options: Any) -> int:
-        if command[-1] not in PLAYED:
-            return await in_a_process(containers, command, **options)
-        played = Played(local_flyte, options["environment"], options["output"])
-        process.set(played)
+    async def run(containers: Containers, command: Sequence[str], **options: Any) -> int:
+        if command[-1] not in FAKED:
+            return await real_run(containers, command, **options)
+        fake = FakeProcess(local_flyte, options["environment"], options["output"])
+        process.set(fake)
         options["started"]()
         files = dict(pairwise(command))
         inputs = Path(files["--inputs"].removeprefix("file://")).read_bytes()  # noqa: ASYNC240
@@ -102,7 +102,7 @@ def playing(local_flyte: LocalFlyte) -> Iterator[None]:
         return await call(getattr(flyte_tasks, command[-1]), inputs, results)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Containers, "run", play)
+        patch.setattr(Containers, "run", run)
         patch.setattr(flyte_tasks, "process", process.get)
         patch.setattr(execution, "RECORD_LAG_SECONDS", 0)
         yield
