@@ -47,8 +47,7 @@ because absolute times depend on the machine.
 
 `python benchmarks/costs.py` has generated this page in one run with Python {python},
 {packages}. In each of {rounds} rounds, the apps were called in turn.
-For each app, a value is the median of all rounds. A ratio is computed in each round, and the page
-shows the median of these ratios. All apps write an access log.
+Values and ratios are medians of all rounds. All apps write an access log.
 
 | microseconds of CPU {apps}
 {requests}
