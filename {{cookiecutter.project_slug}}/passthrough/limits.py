@@ -59,7 +59,7 @@ class Limits:
     of the response. In lists, the app counts the details of each action separately."""
     max_large_messages: int = 1
     """Memory slots for messages: the maximum number of requests that may hold a message of more
-    than 64 kB from Flyte at the same time. Further requests wait. Each slot may take 250 MB of
+    than 64 kB from Flyte at the same time. Further requests wait. Each slot may take 350 MB of
     memory."""
     max_large_bodies: int = 2
     """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON

@@ -21,7 +21,7 @@ from ..values.inputs import InvalidInputs
 from .json_values import change_values
 from .request_state import this_request
 from .sdk import NotForManyCallersError, check_names, sdk_object
-from .sessions import change_sessions
+from .sessions import change_sessions, is_rerun
 
 CODE = "serve code from its own source, such as its repository"
 DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
@@ -145,8 +145,7 @@ def _change_reruns() -> None:
     sdk_rerun = vars(runner)["rerun"]
 
     async def rerun(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        state = this_request()
-        state.is_rerun = True
+        token = is_rerun.set(True)
         try:
             return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
@@ -157,7 +156,7 @@ def _change_reruns() -> None:
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
             raise InvalidInputs(errors or [((), str(error))]) from None
         finally:
-            state.is_rerun = False
+            is_rerun.reset(token)
 
     runner.rerun = syncify(rerun)
 

@@ -154,7 +154,6 @@ class RequestState:
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
         self.received = 0  # bytes from Flyte since the app last sent something to the client
-        self.is_rerun = False  # whether the SDK makes a rerun
         self.omitted_count = 0  # number of list entries that were too large and are omitted
         self.run = ""  # the name of the last run that the request has started
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from .slots import LARGE_MESSAGE
 SMALL = ("/UserInfo", "/SelectCluster")
 """Calls whose responses are always small, so the transport reads them in one step. A separate step
 for the body would add a switch of threads. This switch takes 10 % of the time of ``GET /me``."""
+is_rerun = ContextVar("is_rerun", default=False)
+"""Whether the SDK makes a rerun, in the current context."""
 RERUN_DIVISOR = 5
 """During a rerun, the details of the earlier run may have a fifth of ``max_message_bytes``, because
 the SDK keeps three copies of the task at the same time."""
@@ -129,7 +132,7 @@ class Transport:
             response = await self._http.execute(request)
             kind = response.headers.get("content-type", "")
         max_bytes = limits().max_message_bytes
-        if this_request().is_rerun and request.url.endswith("Details"):
+        if is_rerun.get() and request.url.endswith("Details"):
             max_bytes //= RERUN_DIVISOR
         if response.status == 200 and kind.startswith("application/connect+"):
             content: Any = _messages(response, seconds, max_bytes)
