@@ -117,6 +117,7 @@ CASES: list[tuple[Any, Any, Any]] = [
         {"level": 1, "by": "red", "since": "2024-01-02"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
     (int | float | bool | None, 1, 1),
+    (list[int] | list[str], ["a"], ["a"]),
     (dict[str, list[Swapped]], {"a": [Swapped.A]}, {"a": ["A"]}),
     (Odd, Odd(dt.time(1, 2), uuid.UUID(int=5), decimal.Decimal("0.1"), {1, 2}, (1, 2)),
         {"at": "01:02:00", "id": str(uuid.UUID(int=5)), "amount": "0.1", "numbers": [1, 2],

@@ -6,7 +6,7 @@ docs/values.md lists the exceptions.
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -184,14 +184,15 @@ class Converter:
         the type with the most fields. So the app refuses a value that fits only another type.
         """
         if candidates[0].is_model and isinstance(value, dict):
-            fields = [self._resolved(variant).get("properties", {}) for variant in candidates]
-            counts = [len(value.keys() & names.keys()) for names in fields]
-            candidates = [candidates[counts.index(max(counts))]]
+            candidates.sort(key=lambda variant: len(value.keys() - self._fields_of(variant)))
         types = [variant.get("type") for variant in candidates]
         with suppress(InvalidInputs):
             if "number" not in types or value not in NOT_FINITE:  # "NaN" may be a number or a text
                 return self._variant(value, candidates[0], place, depth + 1)
         raise InvalidInputs([(place, "the task may read it as another type of the union")])
+
+    def _fields_of(self, schema: Schema) -> Set[str]:
+        return self._resolved(schema).get("properties", {}).keys()
 
     def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
         """Return the variants that the task might choose, judged without items of the value.
@@ -206,8 +207,10 @@ class Converter:
         found = [of for of in ordered if self._may_fit(_as_json(value, of.kind), of)]
         if type(value) is int and any(of.get("type") == "integer" for of in found):
             return [of for of in found if of.get("type") != "number"]
-        if isinstance(value, str) and any(map(_is_text, found)):
-            return [of for of in found if not of.keys() & {"format", "enum"}]
+        if isinstance(value, str):
+            plain = [of for of in found if not of.keys() & {"format", "enum"}]
+            if any(of.get("type") == "string" for of in plain):
+                return plain
         return found
 
     def _is_enum(self, schema: Schema) -> bool:
@@ -307,9 +310,8 @@ class Converter:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
         if not _has_type(value, schema):
             allowed = schema.get("type", "JSON")
-            return (
-                f"must be of type {allowed if isinstance(allowed, str) else ' or '.join(allowed)}"
-            )
+            names = [allowed] if isinstance(allowed, str) else allowed
+            return f"must be of type {' or '.join(names)}"
         json_type = TYPES[type(value)]
         if members := schema.get("enum"):
             self._spend(0, len(members))
@@ -344,11 +346,6 @@ def _has_type(value: Any, schema: Schema) -> bool:
         types.add("number")
     allowed = schema.get("type", TYPES.values())
     return not types.isdisjoint([allowed] if isinstance(allowed, str) else allowed)
-
-
-def _is_text(schema: Schema) -> bool:
-    """Return whether a schema accepts any text."""
-    return schema.get("type") == "string" and not schema.keys() & {"format", "enum"}
 
 
 def _fault_of_text(text: str, text_format: str) -> str:
