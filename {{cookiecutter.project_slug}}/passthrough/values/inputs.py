@@ -197,21 +197,27 @@ class Converter:
     def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
         """Return the variants that the task might choose, judged without items of the value.
 
-        If a union has integers, an integer is no float. If it has texts, a text is no date or file.
+        For an integer, floats are omitted if the union has integers. For a text, formats such as
+        dates are omitted if the union has texts without a format.
         """
         self._spend(depth, 8 * len(variants))
         beside_null = [variant for variant in variants if variant != NULL]
         if value is not None and len(beside_null) == 1:
             return beside_null
-        ordered = sorted(variants, key=self._is_enum)  # the schema of an Enum fits any text
-        found = [of for of in ordered if self._may_fit(_as_json(value, of.kind), of)]
-        if type(value) is int and any(of.get("type") == "integer" for of in found):
-            return [of for of in found if of.get("type") != "number"]
+        candidates = [
+            variant
+            for variant in sorted(
+                variants, key=self._is_enum
+            )  # the schema of an Enum fits any text
+            if self._may_fit(_as_json(value, variant.kind), variant)
+        ]
+        if type(value) is int and any(variant.get("type") == "integer" for variant in candidates):
+            return [variant for variant in candidates if variant.get("type") != "number"]
         if isinstance(value, str):
-            plain = [of for of in found if not of.keys() & {"format", "enum"}]
-            if any(of.get("type") == "string" for of in plain):
+            plain = [variant for variant in candidates if not variant.keys() & {"format", "enum"}]
+            if any(variant.get("type") == "string" for variant in plain):
                 return plain
-        return found
+        return candidates
 
     def _is_enum(self, schema: Schema) -> bool:
         """Return whether this is the schema of an Enum in a model."""
