@@ -110,8 +110,8 @@ def find_python(version: str) -> str | None:
     for path in pyenv.glob(f"versions/{version}.*/bin/python"):
         return str(path)
     finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
-    found = subprocess.run(finder, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    done = subprocess.run(finder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def edit(file: Path, old: str, new: str) -> None:

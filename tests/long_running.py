@@ -49,12 +49,12 @@ class Running:
         return self._still_there()
 
     def _still_there(self) -> list[str]:
-        found = []
+        commands = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return [command for command in found if command]
+                    commands.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return [command for command in commands if command]
 
 
 @contextmanager

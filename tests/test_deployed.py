@@ -109,8 +109,8 @@ def test_make_deploy_deploys_image_app_and_tasks(deployed: Deployed, default_pro
 def test_app_and_tasks_run_in_image(deployed: Deployed) -> None:
     with client_of(deployed.url, "bob") as bob:
         name = {"inputs": {"name": "Ada"}}
-        made = bob.post(f"{TASKS}.greet/runs?wait=200", json=name).json()["name"]
-        assert bob.get(f"/runs/{made}/io").json()["outputs"] == {"o0": "Hello, Ada."}
+        run_name = bob.post(f"{TASKS}.greet/runs?wait=200", json=name).json()["name"]
+        assert bob.get(f"/runs/{run_name}/io").json()["outputs"] == {"o0": "Hello, Ada."}
 
 
 def test_shutdown_finishes_requests_and_streams_reconnect(deployed: Deployed) -> None:
@@ -126,8 +126,8 @@ def test_shutdown_finishes_requests_and_streams_reconnect(deployed: Deployed) ->
         ThreadPoolExecutor() as do,
         flyte.hang("UserInfo"),
     ):
-        made = alice.post(runs, json=body).json()["name"]
-        streams = [do.submit(alice.get, f"/runs/{made}/{kind}") for kind in ("events", "logs")]
+        run_name = alice.post(runs, json=body).json()["name"]
+        streams = [do.submit(alice.get, f"/runs/{run_name}/{kind}") for kind in ("events", "logs")]
         waiting = do.submit(alice.post, f"{runs}?wait=200", json=body)
         short = do.submit(alice.get, "/me")
         try:

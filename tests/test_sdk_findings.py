@@ -36,8 +36,8 @@ def unknown_names(delete: str) -> list[str]:
     names = re.findall(r"`(.+?)`", delete)
     modules = [name for name in names if name.endswith(".py")]
     code = "".join(MODULES.get(module, "") for module in modules)
-    found = [name for name in names if name not in modules and name.split(".")[-1] in code]
-    return [name for name in names if name not in MODULES and name not in found]
+    existing = [name for name in names if name not in modules and name.split(".")[-1] in code]
+    return [name for name in names if name not in MODULES and name not in existing]
 
 
 def test_findings_table_has_each_script() -> None:

@@ -50,8 +50,8 @@ def test_attack_from_another_website_has_no_effect(
     assert page.evaluate("document.images[0].naturalWidth") == 0
     start = f"{app.url}/tasks/{TASKS}.greet/runs"
     for url, options in ((me, {}), (start, START | AS_JSON), (start, START | {"mode": "no-cors"})):
-        got = page.evaluate(FETCH, [url, {"credentials": "include"} | options])
-        assert got in (["error", ""], ["opaque", ""]), options
+        result = page.evaluate(FETCH, [url, {"credentials": "include"} | options])
+        assert result in (["error", ""], ["opaque", ""]), options
     (run,) = api.get("/runs").json()
     assert run["name"] == name
     assert run["phase"] not in {"aborted", "failed"}
@@ -100,8 +100,8 @@ def test_markup_in_actions_and_conditions_is_escaped(visit: Visit, api: httpx.Cl
     expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
     expect(page.get_by_role("link", name="Report")).to_have_count(0)
     assert not [url for url in asked if "/logs" in url or "/report" in url]
-    asks = {"type": "condition", "condition": condition("a1", prompt=MARKUP)}
-    send_actions(page, {"phase": "failed"}, asks)
+    waiting = {"type": "condition", "condition": condition("a1", prompt=MARKUP)}
+    send_actions(page, {"phase": "failed"}, waiting)
     go(page, f"runs/{name}")
     panel = page.get_by_role("region", name="Questions")
     expect(panel.locator(".question-prompt")).to_have_text(MARKUP)

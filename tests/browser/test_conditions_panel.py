@@ -15,7 +15,7 @@ SHOW = """({ questionsPanel }, conditions, options) => {
 }"""
 
 
-def ask(page: Page, *conditions: dict[str, Any], **options: object) -> Locator:
+def show(page: Page, *conditions: dict[str, Any], **options: object) -> Locator:
     make(page, SHOW, conditions, options)
     return page.locator(".question")
 
@@ -40,24 +40,24 @@ def test_condition_list_keeps_order_when_updated(page: Page) -> None:
     older = condition("older", asked_at="2026-01-31T09:30:08Z")
     misleading = "Asked 1 min ago · Run x of Alice"
     newest = condition("newest", asked_at=at(8.847), description=misleading)
-    asked = ask(page, *answers, newest, older)
+    cards = show(page, *answers, newest, older)
     names = ["newest", "older", "4", "3", "2", "1", "0"]
-    expect(asked.locator(".question-prompt")).to_have_text(names)
+    expect(cards.locator(".question-prompt")).to_have_text(names)
     words = [f"Dan dan-subject answered: {value}" for value in reversed(texts.values())]
-    expect(asked.locator("p[data-key=result]")).to_have_text(words)
-    expect(asked.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
+    expect(cards.locator("p[data-key=result]")).to_have_text(words)
+    expect(cards.first.locator(".hint")).not_to_contain_text("Alice")  # is not the page's own
     draw(page, condition("later", asked_at=at(9)), condition("older", value=True, answered_by=dan))
-    expect(asked.locator(".question-prompt")).to_have_text([*names, "later"])
-    expect(asked.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
+    expect(cards.locator(".question-prompt")).to_have_text([*names, "later"])
+    expect(cards.nth(1)).to_contain_text("Dan dan-subject answered: Yes")
 
 
 def test_expired_condition_stays_visible(page: Page) -> None:
-    asked = ask(page, condition("1"), condition("2"), everywhere=True, most=2)
+    cards = show(page, condition("1"), condition("2"), everywhere=True, most=2)
     draw(page, condition("2"), condition("3"))  # as many as are listed: 1 may be among the others
-    expect(asked.first.get_by_role("button")).to_have_count(2)
+    expect(cards.first.get_by_role("button")).to_have_count(2)
     draw(page, condition("3"))
-    expect(asked.locator(".question-prompt")).to_have_text(["1", "2", "3"])
-    expect(asked.locator("p[data-key=result]")).to_have_text(
+    expect(cards.locator(".question-prompt")).to_have_text(["1", "2", "3"])
+    expect(cards.locator("p[data-key=result]")).to_have_text(
         ["This no longer waits for an answer"] * 2
     )
     expect(page.get_by_role("heading")).to_have_text("Questions (1)")
@@ -75,8 +75,8 @@ def test_click_on_recently_moved_button_is_ignored(page: Page) -> None:
         route.fulfill(json=condition(sent[-1], value=True))
 
     page.route("**/runs/r/conditions/*", answer)
-    asked = ask(page, condition("delete"), condition("restart"))
-    yes = asked.filter(has_text="restart").get_by_role("button", name="Yes")
+    cards = show(page, condition("delete"), condition("restart"))
+    yes = cards.filter(has_text="restart").get_by_role("button", name="Yes")
 
     def click(milliseconds: int) -> None:
         """Click on it as a person does, when it has stood for so long."""
@@ -92,46 +92,46 @@ def test_click_on_recently_moved_button_is_ignored(page: Page) -> None:
     click(900)
     assert sent == []
     click(200)
-    expect(asked.last).to_contain_text("answered: Yes")
+    expect(cards.last).to_contain_text("answered: Yes")
     assert sent == ["restart"]
-    asked.first.get_by_role("button", name="Yes").press("Enter")  # keys know what they are for
-    expect(asked.first).to_contain_text("answered: Yes")
+    cards.first.get_by_role("button", name="Yes").press("Enter")  # keys know what they are for
+    expect(cards.first).to_contain_text("answered: Yes")
     page.clock.resume()  # also for the others
     page.close()
 
 
 def test_only_newest_100_conditions_are_shown(page: Page) -> None:
     many = [condition(str(number), asked_at=at(number / 10)) for number in range(121)]
-    asked = ask(page, *many[:50])
+    cards = show(page, *many[:50])
     draw(page, *many[50:])
-    expect(asked).to_have_count(100)
-    expect(asked.filter(has_text=re.compile("^50"))).to_have_count(0)
+    expect(cards).to_have_count(100)
+    expect(cards.filter(has_text=re.compile("^50"))).to_have_count(0)
     note = page.get_by_text("The newest 100 are shown. The others follow as these are answered.")
     expect(note).to_be_visible()
     draw(page, *[condition(str(number), phase="aborted") for number in range(30)])
-    expect(asked).to_have_count(121)
+    expect(cards).to_have_count(121)
     expect(note).to_have_count(0)
 
 
 def test_refused_answer_can_be_sent_again(page: Page) -> None:
     wanted = {"name": "How many?", "type": "number"}
-    asked = ask(page, condition(**wanted))
-    send = asked.get_by_role("button", name="Send the answer")
-    asked.get_by_label("Answer").fill("x")
+    cards = show(page, condition(**wanted))
+    send = cards.get_by_role("button", name="Send the answer")
+    cards.get_by_label("Answer").fill("x")
     send.click()
-    expect(asked.get_by_label("Answer")).to_have_accessible_description(re.compile("Give a number"))
-    asked.get_by_label("Answer").fill("2")
+    expect(cards.get_by_label("Answer")).to_have_accessible_description(re.compile("Give a number"))
+    cards.get_by_label("Answer").fill("2")
     conflict = {"title": "Conflict", "status": 409}  # somebody else has answered
     page.route("**/conditions/*", lambda route: route.fulfill(status=409, json=conflict))
     send.press("Enter")
-    expect(asked.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
+    expect(cards.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
     expect(send).to_be_focused()
-    made = condition(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
-    page.route("**/runs/r/conditions/*", lambda route: route.fulfill(json=made))
+    answered = condition(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
+    page.route("**/runs/r/conditions/*", lambda route: route.fulfill(json=answered))
     with page.expect_request("**/conditions/*") as sent:
         send.click()
     assert sent.value.post_data == '{"value":2.0}'
-    expect(asked).to_contain_text("Dan dan-subject answered: 2.0")
+    expect(cards).to_contain_text("Dan dan-subject answered: 2.0")
     page.unroute_all()
 
 
@@ -140,12 +140,12 @@ def test_unanswerable_condition_has_no_buttons(page: Page) -> None:
         ({"type": None}, "type is unknown"),
         ({"prompt_truncated": True}, "too long"),
     ):
-        asked = ask(page, condition("a1", **facts))
-        expect(asked).to_contain_text(why)
-        expect(asked.get_by_role("button")).to_have_count(0)
-    asked = ask(page, condition("a1"))
-    asked.get_by_role("button", name="Yes").focus()
+        cards = show(page, condition("a1", **facts))
+        expect(cards).to_contain_text(why)
+        expect(cards.get_by_role("button")).to_have_count(0)
+    cards = show(page, condition("a1"))
+    cards.get_by_role("button", name="Yes").focus()
     draw(page, condition("a1", phase="aborted"))
-    expect(asked).to_contain_text("Aborted without an answer")
-    expect(asked.get_by_role("button")).to_have_count(0)
+    expect(cards).to_contain_text("Aborted without an answer")
+    expect(cards.get_by_role("button")).to_have_count(0)
     assert page.evaluate("document.activeElement.role") == "status"  # where it is told

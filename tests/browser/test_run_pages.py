@@ -116,8 +116,8 @@ def test_run_is_aborted_after_confirmation(visit: Visit, api: httpx.Client) -> N
     refusal = victor.get_by_role("alert")
     expect(refusal).to_contain_text("Flyte does not let you do this")
     page = visit("alice", f"runs/{name}")
-    asked = page.get_by_role("region", name="Questions")
-    expect(asked.get_by_role("button", name="Yes")).to_be_visible()
+    panel = page.get_by_role("region", name="Questions")
+    expect(panel.get_by_role("button", name="Yes")).to_be_visible()
     expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
     abort, heading = page.get_by_role("button", name="Abort"), page.get_by_role("heading", level=1)
     abort.click()
@@ -130,7 +130,7 @@ def test_run_is_aborted_after_confirmation(visit: Visit, api: httpx.Client) -> N
     expect(heading).to_contain_text("Aborted")
     expect(heading).to_be_focused()  # the button is gone
     expect(page.get_by_role("term").filter(has_text="Took")).to_be_visible()
-    expect(asked).to_contain_text("Aborted without an answer")
+    expect(panel).to_contain_text("Aborted without an answer")
     expect(page.get_by_role("region", name="Abort reason")).to_contain_text("Aborted in the app")
     expect(refusal).to_have_count(0)  # the run has ended
 
@@ -138,9 +138,9 @@ def test_run_is_aborted_after_confirmation(visit: Visit, api: httpx.Client) -> N
 def test_answer_of_one_user_is_shown_to_another(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="the news")
     alice = visit("alice", f"runs/{name}")
-    asked = alice.get_by_role("region", name="Questions")
-    expect(asked.get_by_role("group")).to_contain_text("Publish 'the news'?")
-    expect(asked.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
+    panel = alice.get_by_role("region", name="Questions")
+    expect(panel.get_by_role("group")).to_contain_text("Publish 'the news'?")
+    expect(panel.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
     bob = visit("bob", "tasks")
     words = "A run of Alice Adams waits for an answer"
     expect(bob.get_by_role("link", name=words).last).to_have_text(words)
@@ -155,7 +155,7 @@ def test_answer_of_one_user_is_shown_to_another(visit: Visit, api: httpx.Client)
     expect(waiting).to_contain_text(whose)
     waiting.get_by_role("button", name="Yes").click()
     expect(waiting.get_by_role("group")).to_contain_text("Bob Brown bob-subject answered: Yes")
-    expect(asked).to_contain_text("Bob Brown bob-subject answered: Yes")
+    expect(panel).to_contain_text("Bob Brown bob-subject answered: Yes")
     expect(alice.get_by_role("region", name="Outputs")).to_contain_text("published: the news")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (0)")
     for page in (alice, bob):
@@ -190,8 +190,8 @@ def test_page_of_large_run_opens_two_streams(
         wait_until(lambda: 0.8 < tree.locator("li .bar i").evaluate_all(END) < 1.2)  # noqa: B023
         row = tree.get_by_role("listitem").filter(has_text="2 attempts").last
         expect(row).to_contain_text(re.compile(r"Running .+ s, Attempt 2: .*Running .+ s"))
-        asks = tree.get_by_role("listitem").filter(has_text="permission").last
-        expect(asks).to_contain_text(re.compile("Paused.*Waiting for an answer"))
+        condition_row = tree.get_by_role("listitem").filter(has_text="permission").last
+        expect(condition_row).to_contain_text(re.compile("Paused.*Waiting for an answer"))
         expect(page.get_by_role("region", name="Questions")).to_contain_text("May they end?")
         row.get_by_role("button").focus()
         page.keyboard.press("Enter")
@@ -216,8 +216,8 @@ def test_page_of_large_run_opens_two_streams(
     bob.context.set_offline(True)
     alice.get_by_role("button", name="Yes").click()
     for page in (alice, bob):
-        told = "Alice Adams alice-subject answered: Yes" if page is alice else "May they end?"
-        expect(page.get_by_role("region", name="Questions")).to_contain_text(told)
+        text = "Alice Adams alice-subject answered: Yes" if page is alice else "May they end?"
+        expect(page.get_by_role("region", name="Questions")).to_contain_text(text)
     (tmp_path / "gate").touch()
     expect(alice.get_by_role("log")).to_contain_text("b ends")
     expect(bob.get_by_text("The log will continue as soon as this is over.")).to_be_visible()

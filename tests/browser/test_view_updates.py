@@ -113,14 +113,14 @@ def test_run_list_refresh_updates_only_changed_rows(runs: Runs) -> None:
 def test_action_update_keeps_focus_in_error_text(page: Page) -> None:
     error = "\n".join(f"line {number}" for number in range(100))
     make(page, TREE, [action(0), action(1, error=error)])
-    shown = page.locator("pre")
-    shown.focus()
-    shown.evaluate("node => { node.scrollTop = 300 }")
-    shown.evaluate(SELECT)
+    error_text = page.locator("pre")
+    error_text.focus()
+    error_text.evaluate("node => { node.scrollTop = 300 }")
+    error_text.evaluate(SELECT)
     page.evaluate(DRAW, [action(1, error=error, phase="failed", attempts=2)])
     expect(page.get_by_text("2 attempts")).to_be_visible()
-    expect(shown).to_be_focused()
-    assert shown.evaluate("node => node.scrollTop") == 300
+    expect(error_text).to_be_focused()
+    assert error_text.evaluate("node => node.scrollTop") == 300
     assert page.evaluate(SELECTED).count("line") == 100
 
 

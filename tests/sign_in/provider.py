@@ -95,19 +95,19 @@ class Provider:
         return JSONResponse(client, 201)
 
     async def _authorize(self, request: Request) -> Response:
-        asked = dict(request.query_params)
-        client = self.clients.get(asked["client_id"], {})
-        if asked["redirect_uri"] not in client.get("redirect_uris", ()):
+        query = dict(request.query_params)
+        client = self.clients.get(query["client_id"], {})
+        if query["redirect_uri"] not in client.get("redirect_uris", ()):
             return Response("unknown client or redirect_uri", 400)
-        if asked.get("code_challenge_method") != "S256":
+        if query.get("code_challenge_method") != "S256":
             return Response("PKCE is required", 400)
         if request.method == "GET":
-            self.authorizations.append(asked)
+            self.authorizations.append(query)
             return HTMLResponse(FORM)
         code = secrets.token_hex(16)
-        self.grants[code] = asked | {"sub": str((await request.form())["sub"])}
-        answer = {"code": code, "state": asked["state"], "iss": self.issuer}
-        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 303)
+        self.grants[code] = query | {"sub": str((await request.form())["sub"])}
+        answer = {"code": code, "state": query["state"], "iss": self.issuer}
+        return RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", 303)
 
     async def _token(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode()))

@@ -59,13 +59,13 @@ def test_endpoint_makes_only_documented_calls(
     headers = {"x-request-id": "00000000-calls"}
     url = path.format(name=name, action=action)
     response = alice.request(method, url, json=BODIES.get(path), headers=headers)
-    made = [call.method for call in local_flyte.calls if headers.items() <= call.headers.items()]
+    calls = [call.method for call in local_flyte.calls if headers.items() <= call.headers.items()]
     if state == "running":
         alice.post(f"/runs/{run}/abort")
     assert response.status_code < 400, response.text
-    while "recorded" in row.get("with", "") and made[-1] == made[-2]:
-        made.pop()  # the answer was not recorded yet
-    assert made == row["calls"]
+    while "recorded" in row.get("with", "") and calls[-1] == calls[-2]:
+        calls.pop()  # the answer was not recorded yet
+    assert calls == row["calls"]
 
 
 def test_calls_table_lists_every_operation() -> None:
@@ -78,8 +78,8 @@ VIEWER = {"x-request-id": "of-a-viewer"}
 
 
 def calls_of_viewer(local_flyte: LocalFlyte) -> Counter[str]:
-    made = [call for call in local_flyte.calls if VIEWER.items() <= call.headers.items()]
-    return Counter(call.method for call in made)
+    calls = [call for call in local_flyte.calls if VIEWER.items() <= call.headers.items()]
+    return Counter(call.method for call in calls)
 
 
 def test_viewer_of_pending_run_makes_few_calls(
@@ -111,8 +111,8 @@ def test_viewer_of_pending_run_makes_few_calls(
         for number in range(20):
             local_flyte._background.call(partial(happens, number))
             alice.get("/me")  # meanwhile, the app has been told, and could look
-        made = calls_of_viewer(local_flyte)
-    assert made == {"GetRunDetails": 1, "WatchActions": 2, "GetActionDetails": 3}
+        calls = calls_of_viewer(local_flyte)
+    assert calls == {"GetRunDetails": 1, "WatchActions": 2, "GetActionDetails": 3}
     assert "greeting Ada" in [event.data for event in log.result()]
     states = [json.loads(event.data) for event in actions.result()]
     assert (states[0]["phase"], states[-1]["phase"]) == ("initializing", "succeeded")
@@ -127,9 +127,9 @@ def test_viewer_makes_two_calls_per_action(
     actions = sent(alice, run, "actions/events", **VIEWER)
     record = run_of(local_flyte, run)
     assert len(record.changed.notified) > 8 * len(record.actions) == 8 * 4
-    made = calls_of_viewer(local_flyte)
-    assert made.pop("GetActionDetails") <= 2 * 4
-    assert made == {"GetRunDetails": 1, "WatchActions": 1}
+    calls = calls_of_viewer(local_flyte)
+    assert calls.pop("GetActionDetails") <= 2 * 4
+    assert calls == {"GetRunDetails": 1, "WatchActions": 1}
     states = [json.loads(event.data) for event in actions]
     phases = {state["name"]: state["phase"] for state in states}
     assert phases == dict.fromkeys(record.actions, "succeeded")
