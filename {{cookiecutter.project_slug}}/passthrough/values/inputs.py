@@ -204,13 +204,8 @@ class Converter:
         beside_null = [variant for variant in variants if variant != NULL]
         if value is not None and len(beside_null) == 1:
             return beside_null
-        candidates = [
-            variant
-            for variant in sorted(
-                variants, key=self._is_enum
-            )  # the schema of an Enum fits any text
-            if self._may_fit(_as_json(value, variant.kind), variant)
-        ]
+        candidates = [variant for variant in variants if self._may_fit(value, variant)]
+        candidates.sort(key=self._is_enum)  # an Enum comes last, because its schema fits any text
         if type(value) is int and any(variant.get("type") == "integer" for variant in candidates):
             return [variant for variant in candidates if variant.get("type") != "number"]
         if isinstance(value, str):
@@ -225,17 +220,16 @@ class Converter:
 
     def _may_fit(self, value: Any, schema: Schema) -> bool:
         """Compare the JSON type, the required fields and the constants of a value with a schema."""
-        schema = self._resolved(schema)
+        value, schema = _as_json(value, schema.kind), self._resolved(schema)
         if members := schema.get("enum"):
             self._spend(0, len(members))
             return value in members
         if isinstance(value, dict):
             fields, required = schema.get("properties", {}), schema.get("required", [])
             self._spend(0, len(fields) + len(required))
-            constants = [name for name in fields if "enum" in fields[name] and name in value]
-            if not all(name in value for name in required):
-                return False
-            if not all(self._may_fit(value[name], fields[name]) for name in constants):
+            missing = [name for name in required if name not in value]
+            constants = [name for name in fields if name in value and "enum" in fields[name]]
+            if missing or not all(self._may_fit(value[name], fields[name]) for name in constants):
                 return False
         if not schema.is_model:  # a dataclass converts a text to a list, and a number to a Decimal
             if schema.get("type") == "array" and isinstance(value, str | dict):
