@@ -22,8 +22,8 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest, WatchActions
 from ..calls.request_state import called_at_stop, this_request
 from ..calls.sdk import FLYTE_ERRORS, initialised
 from ..models import FAILED, WAITING, is_answered, phase_of
-from . import reading
 from .reading import (
+    CALLS_AT_ONCE,
     call_each,
     fetch_condition,
     listed_details,
@@ -264,7 +264,7 @@ class _Viewer(Generic[Result]):
             pause = WAITING_SECONDS if _is_waiting(self.changed[name]) else MERGED_SECONDS
             return at_once or now >= self._fetched_at.get(name, -math.inf) + pause
 
-        return [*islice(filter(may_be_fetched, self.changed), reading.CALLS_AT_ONCE)]
+        return [*islice(filter(may_be_fetched, self.changed), CALLS_AT_ONCE)]
 
     async def fetch(self, name: str) -> Result:
         """Return the result to send for an action."""
