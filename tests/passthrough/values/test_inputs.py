@@ -195,6 +195,7 @@ LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
 DURATIONS = "P", "P1DT", "PT1.5H", "1 h 30", "P1000000000D", "PT0.0000001S", "PT1S\n", "PT\u0661S"
 NO_TIME = "must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DATE = "must be of the format date, such as 2026-01-31"
+NO_DECIMAL = "must be of the format decimal, such as 12.50"
 NO_UUID = "must be of the format uuid, such as 00000000-0000-0000-0000-000000000001"
 NO_DURATION = "must be of the format duration, such as P1DT2H30M"
 NO_FLOAT = "must be a number that a float can express exactly"
@@ -229,6 +230,8 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Wait, {"wait": 1e15}, {("wait",): NO_DELTA}),
     (Secret, {"password": "**********", "port": 2}, {("password",): STARS}),
     (with_union(uuid.UUID | int), {"u": "12"}, {("u",): NO_UUID}),
+    (with_union(bool | decimal.Decimal), {"u": "a"}, {("u",): NO_DECIMAL}),
+    (with_union(decimal.Decimal | int), {"u": 1}, {("u",): OTHER_TYPE}),
     (with_union(float | str), {"u": "NaN"}, {("u",): OTHER_TYPE}),
     # A task would read another value than was sent:
     (with_union(One | Two), {"u": {"a": 1.5}}, {("u",): OTHER_TYPE}),

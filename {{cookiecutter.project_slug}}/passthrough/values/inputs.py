@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from itertools import repeat
 from typing import Any
@@ -47,6 +48,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
     "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
     "uri": (URI, str, "s3://bucket/key"),
+    "decimal": (r"-?\d+(\.\d+)?([eE][+-]?\d+)?|NaN|-?Infinity", Decimal, "12.50"),
     "uuid": (r"[\da-fA-F]{8}(-[\da-fA-F]{4}){3}-[\da-fA-F]{12}", UUID, str(UUID(int=1))),
 }
 """Pattern, parser and example of each text format.
@@ -235,7 +237,7 @@ class Converter:
             if schema.get("type") == "array" and isinstance(value, str | dict):
                 return True
             if "format" in schema and isinstance(value, int | float):
-                return schema["format"] not in FORMATS
+                return schema["format"] not in FORMATS or schema["format"] == "decimal"
         return _has_type(value, schema)
 
     def _variant(self, value: Any, schema: Schema, place: Location, depth: int) -> Any:
