@@ -150,8 +150,11 @@ def _change_reruns() -> None:
             return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
             raise
-        except ValueError as error:  # raised by the SDK, for example if an input is unknown
-            raise InvalidInputs([((), str(error))]) from None
+        except ValueError as error:  # raised by the SDK, such as "Unknown input(s) ['a', 'b'] for"
+            names = str(error).partition(" for ")[0]
+            unknown = [name for name in kwargs if repr(name) in names]
+            errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
+            raise InvalidInputs(errors or [((), str(error))]) from None
         finally:
             is_rerun.reset(token)
 
