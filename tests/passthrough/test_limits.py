@@ -11,7 +11,7 @@ from passthrough.limits import OLD_NAMES, Budget, Limits
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
-from .values.hostile import SIMPLE, TYPES, binary, generic, listed
+from .values.hostile import SIMPLE, TYPES, binary, generic, listed, struct
 
 
 def test_outputs_over_budget_are_reported_too_large() -> None:
@@ -48,6 +48,15 @@ def test_list_of_unions_is_limited_by_variants() -> None:
     assert len(made["a"].collection.literals) == 100
     with pytest.raises(InvalidInputs, match="too large"):
         to_literals({"a": [1] * 20_000}, {"a": kind}, (), Budget())
+
+
+def test_large_object_of_large_union_is_refused() -> None:
+    union = {"anyOf": [{"type": "object", "description": str(number)} for number in range(2_000)]}
+    kind = struct({"properties": {"a": union}})
+    kind.structure.tag = "Pydantic Transformer"
+    value = {"a": {str(number): number for number in range(10_000)}}
+    with pytest.raises(InvalidInputs, match="too large"):
+        to_literals({"a": value}, {"a": kind}, (), Budget())
 
 
 def test_list_of_100000_numbers_is_within_limits() -> None:

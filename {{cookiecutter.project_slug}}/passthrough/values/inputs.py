@@ -228,7 +228,7 @@ class Converter:
             return value in members
         if isinstance(value, dict):
             fields, required = schema.get("properties", {}), schema.get("required", [])
-            self._spend(0, len(fields) + len(required))
+            self._spend(0, len(fields) + len(required) + len(value))
             missing = [name for name in required if name not in value]
             constants = [name for name in fields if name in value and "enum" in fields[name]]
             if missing or not all(self._may_fit(value[name], fields[name]) for name in constants):
