@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from connectrpc.code import Code
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
@@ -182,6 +183,24 @@ def test_tokens_of_one_user_share_the_limit(
     refused = [line for line in access_log() if line["status"] == 429]
     assert [line["subject"] for line in refused] == [subject] * 2
     assert len({line["caller_hash"] for line in refused}) == 1
+
+
+def test_refused_token_no_longer_counts_for_its_user(
+    url: str, local_flyte: LocalFlyte, access_log: AccessLog
+) -> None:
+    with client_of(url, "alice") as alice:
+        assert alice.get("/whoami").json() == "alice-subject"
+        local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED)
+        local_flyte.fail_next("ListProjects", Code.UNAUTHENTICATED)
+        assert alice.get("/whoami").status_code == 401
+        alice.get("/thread")
+
+    def subjects() -> list[object]:
+        # Streams of other tests may end in this test.
+        return [line["subject"] for line in access_log() if line["route"] != "/events"]
+
+    wait_until(lambda: len(subjects()) == 3)
+    assert subjects() == ["alice-subject", "-", "-"]
 
 
 @pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])

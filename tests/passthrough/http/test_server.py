@@ -1,5 +1,6 @@
 """The connections of uvicorn: headers of proxies, pipelining and resets."""
 
+import asyncio
 import logging
 import socket
 import struct
@@ -9,12 +10,16 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 
-from local_flyte.testing import wait_until
+from local_flyte import LocalFlyte
+from local_flyte.testing import serving, wait_until
+from passthrough.http import cancellation
 
-from ..support import connected, head
+from ..support import build_app, connected, head
 
 router = APIRouter()
 MARK = ContextVar("mark", default="")
+started: list[str] = []
+"""The names of the endpoints that have started."""
 
 
 @router.get("/client")
@@ -56,3 +61,26 @@ def test_pipelined_request_has_an_empty_context(url: str) -> None:
         answers = pipelined.makefile("rb").read()
     assert answers.count(b'\r\n\r\n""') == 2
     assert b"left by" not in answers
+
+
+@router.get("/held")
+async def held() -> None:
+    started.append("held")
+    await asyncio.Event().wait()
+
+
+@router.get("/next")
+async def next_one() -> None:
+    started.append("next")
+
+
+def test_pipelined_request_is_not_started_after_a_stop(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "STOP_SECONDS", 0.1)
+    with serving(build_app(router)) as url:
+        pipelined = connected(url, head("/held") + head("/next"))
+        wait_until(lambda: started)
+    with pipelined:
+        assert pipelined.makefile("rb").read().count(b"HTTP/1.1 503") == 1
+    assert started == ["held"]

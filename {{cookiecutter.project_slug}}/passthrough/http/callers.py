@@ -130,6 +130,12 @@ class ConcurrencyLimitMiddleware:
             self._open.setdefault(caller, {})[state] = scope
         try:
             await self._app(scope, receive, send)
+        except ConnectError as error:
+            if error.code is Code.UNAUTHENTICATED:  # the token has expired, or has been revoked
+                state.caller.subject = ""
+                for hash_ in hashes:
+                    self._subjects.pop(hash_, None)
+            raise
         finally:
             for caller in callers:
                 del self._open[caller][state]

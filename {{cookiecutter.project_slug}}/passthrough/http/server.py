@@ -61,8 +61,14 @@ class Protocol(HttpToolsProtocol):
         """Log nothing, because `RequestMiddleware` refuses WebSockets."""
 
     def shutdown(self) -> None:
-        """Stop open requests, because uvicorn waits for them."""
+        """Stop open requests, because uvicorn waits for them.
+
+        uvicorn itself closes the connection after the newest request, so it would start the
+        pipelined requests before.
+        """
         super().shutdown()
+        if self._running:
+            self._running.keep_alive = False
         for call, loop in list(called_at_stop.items()):
             if loop is self.loop:  # another thread may run another server
                 del called_at_stop[call]
