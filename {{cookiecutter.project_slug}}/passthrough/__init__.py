@@ -32,9 +32,9 @@ Frequent questions:
 - Where is the deadline of a request? It is `Deadline` in ``calls/request_state.py``. The response
   must begin within twice ``FLYTE_TIMEOUT`` or, if the endpoint has a `deadline`, within that time.
   Otherwise the app cancels the endpoint and the calls to Flyte, and responds with 504.
-- Who notices that the client has disconnected? `Cancellation` in ``http/cancellation.py`` notices
-  the disconnect, and cancels the endpoint and the calls to Flyte. ``http/response.py`` disconnects
-  slow clients.
+- Who notices that the client has disconnected? `Protocol` in ``http/server.py`` notices the
+  disconnect. Then `Cancellation` in ``http/cancellation.py`` cancels the endpoint and the calls to
+  Flyte. ``http/response.py`` disconnects slow clients.
 - When does a watch end? ``extras/watching.py`` ends each watch when the request ends. The watch of
   an action also ends when the action ends, and the watch of a run two seconds after the last update
   if the root action has ended.

@@ -20,6 +20,7 @@ from ..application import App
 from ..calls.redaction import redact
 from ..calls.request_state import this_request
 from ..http.callers import IS_INNER, find_caller
+from ..http.cancellation import CONNECTION_LOST
 from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
 from .resource_metadata import OAuthScope as OAuthScope
@@ -134,29 +135,34 @@ class Agents:
 
 async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
     """Call the app, and return the part of the response that arrives in time and fits a result."""
-    unread, done = [body], asyncio.Event()
+    unread, done = [body], asyncio.get_running_loop().create_future()
+    scope[CONNECTION_LOST] = done
     status, headers, content, is_whole = 500, Headers(), b"", False
 
     async def receive() -> Message:
         if unread:
             return {"type": "http.request", "body": unread.pop()}
-        await done.wait()
+        await asyncio.wait([done])
         return {"type": "http.disconnect"}
+
+    def end() -> None:
+        if not done.done():
+            done.set_result(None)
 
     async def send(message: Message) -> None:
         nonlocal status, headers, content, is_whole
-        if done.is_set():
+        if done.done():
             raise OSError("the agent reads no more of this response")
         if message["type"] == "http.response.start":
             status, headers = message["status"], Headers(raw=message["headers"])
-            asyncio.get_running_loop().call_later(RESULT_SECONDS, done.set)
+            asyncio.get_running_loop().call_later(RESULT_SECONDS, end)
             return
         content += message.get("body", b"")
         is_whole = not message.get("more_body") and len(content) <= RESULT_BYTES
         if is_whole or len(content) > RESULT_BYTES:
-            done.set()
+            end()
 
     await app(scope, receive, send)
-    if not done.is_set():  # the response is incomplete
+    if not done.done():  # the response is incomplete
         status = 500
     return result_of(status, headers, content[:RESULT_BYTES], is_whole=is_whole)

@@ -1,6 +1,7 @@
 """Cancels a request if the client disconnects, the deadline passes, or the server stops."""
 
 import asyncio
+import math
 from concurrent import futures
 from traceback import clear_frames
 
@@ -11,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
-LISTEN_AFTER = 0.5  # seconds; shorter requests need no listener task, which would take 4 % of time
-MAX_AHEAD = 64 * 1024  # bytes of a body that the listener may receive before the app reads them
+CONNECTION_LOST = "passthrough.connection_lost"
+"""A key in the ASGI scope of a request. The value is a future, which is done when the client has
+disconnected. ``server.Protocol`` sets the future."""
+LATE_AFTER = 0.5  # seconds; if the app reads a body later, the client may have disconnected before
 LATE_SECONDS = 0.01  # pause after a late body, so that the server can notice a disconnect
 STOP_SECONDS = 10.0  # time for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
@@ -36,11 +39,11 @@ class Cancellation:
     requests after `STOP_SECONDS`. A request with a complete response is never cancelled, because
     the request may still have background tasks.
 
-    A server reports a disconnect only as a message of ``receive``. Therefore a listener task starts
-    `LISTEN_AFTER` seconds after the start of the request, and receives messages for the app. If the
-    app does not read a body, the listener stops receiving at `MAX_AHEAD` bytes. From then on, it
-    cannot notice a disconnect, so the request ends when the app returns or the deadline passes. If
-    the body belongs to a GET or to a pipelined request, ``server.Protocol`` closes the connection.
+    ``server.Protocol`` reports a disconnect at once, unless the app does not read a body that is
+    larger than 64 KiB. Then uvicorn does not read from the connection either, so the request ends
+    when the app returns or the deadline passes. If the body belongs to a GET or to a pipelined
+    request, ``server.Protocol`` closes the connection. Other servers report a disconnect only when
+    the app receives a message, as Starlette does during a streaming response.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -50,17 +53,17 @@ class Cancellation:
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
         self.state = RequestState(deadline, request_id, settings)
         self._receive = receive
+        self._late_at = math.inf  # when a body is late, in the time of the event loop
         self._cancel_scope = anyio.CancelScope()
-        self._timer: asyncio.TimerHandle | None = None  # calls `_start_listening`
-        self._is_receiving = False  # whether the app waits for a message without a listener
-        self._listener: asyncio.Task[None] | None = None
-        self._messages: asyncio.Queue[Message]  # messages that the listener has received
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
         """Call the app. Return the error to send to the client or to log, if any."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LISTEN_AFTER, self._start_listening)
+        self._late_at = loop.time() + LATE_AFTER
         called_at_stop[self._stop] = loop
+        connection_lost: asyncio.Future[None] | None = scope.get(CONNECTION_LOST)
+        if connection_lost:
+            connection_lost.add_done_callback(self.leave)
         try:
             with self._cancel_scope:
                 try:
@@ -74,61 +77,25 @@ class Cancellation:
             return self._error_to_send(error)
         finally:
             called_at_stop.pop(self._stop, None)
-            for waiting in (self._timer, self._listener):
-                if waiting:
-                    waiting.cancel()
-            # Break the cycle; otherwise credentials stay in memory until garbage collection.
-            self._timer = self._listener = None
+            if connection_lost:
+                connection_lost.remove_done_callback(self.leave)
             self.state.end()
         return self._error_to_send(None)
 
     async def receive(self) -> Message:
         """Receive a message from the client."""
-        if not self._listener:
-            message = await self._receive_directly()
-        elif self._listener.done() and self._messages.empty():
-            return {"type": "http.disconnect"}
-        else:
-            message = await self._messages.get()
-            self._messages.task_done()
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             self.leave()
         elif message.get("more_body"):
             self.state.deadline.extend()  # a large body may take longer to arrive
-        elif self._listener:
-            # The client may have disconnected while the body was unread. Let the listener notice
-            # this before the endpoint starts.
-            await asyncio.wait([self._listener], timeout=LATE_SECONDS)
+        elif asyncio.get_running_loop().time() > self._late_at:
+            # The client may have disconnected while the body was unread. Let the server notice this
+            # before the endpoint starts.
+            await asyncio.sleep(LATE_SECONDS)
         return message
 
-    async def _receive_directly(self) -> Message:
-        self._is_receiving = True
-        try:
-            return await self._receive()
-        finally:
-            self._is_receiving = False
-            if not self._timer:
-                self._start_listening()
-
-    def _start_listening(self) -> None:
-        self._timer = None
-        if not (self._is_receiving or self._listener or self.is_complete):
-            self._messages = asyncio.Queue()
-            self._listener = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        while (message := await self._receive())["type"] != "http.disconnect":
-            body = message.get("body", b"")
-            if not self._messages.empty():  # join parts of a body, because they may be small
-                body = self._messages.get_nowait().get("body", b"") + body
-                self._messages.task_done()
-            self._messages.put_nowait({**message, "body": body})
-            if len(body) > MAX_AHEAD:
-                await self._messages.join()  # wait until the app has received the message
-        self.leave()
-        self._messages.put_nowait(message)
-
-    def leave(self) -> None:
+    def leave(self, _: object = None) -> None:
         """Cancel the request, because the client has disconnected."""
         self._cancel(ClientDisconnect())
 

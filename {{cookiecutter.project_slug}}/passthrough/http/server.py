@@ -6,6 +6,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..calls.request_state import called_at_stop
+from .cancellation import CONNECTION_LOST
 
 MAX_PIPELINED = 10  # waiting requests on a connection; more requests close the connection
 
@@ -14,16 +15,20 @@ class Protocol(HttpToolsProtocol):
     """A connection of uvicorn that handles disconnects and graceful shutdown correctly."""
 
     _running: RequestResponseCycle | None = None
-    _unread_bytes = 0  # size of the body of the last request, if the app does not read the body
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def connection_made(self, transport: Any) -> None:
+        """Make a future, with which each request of the connection notices a disconnect."""
+        super().connection_made(transport)
+        self._connection_lost = self.loop.create_future()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
+        cycle.scope[CONNECTION_LOST] = self._connection_lost
         super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
         """Continue to read from the connection after a pipelined request, to notice disconnects."""
         super().on_headers_complete()
-        self._unread_bytes = 0
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
         elif self.pipeline:
@@ -35,15 +40,18 @@ class Protocol(HttpToolsProtocol):
         The app does not read the body of a GET, or of a pipelined request that waits. Without this
         method, uvicorn would stop reading from the connection, and notice no disconnect.
         """
-        if self.pipeline or self.scope["method"] in {"GET", "HEAD"}:
-            self._unread_bytes += len(body)
-            if self._unread_bytes > HIGH_WATER_LIMIT:
-                self.transport.close()
-                return
         super().on_body(body)
+        is_unread = self.pipeline or self.scope["method"] in {"GET", "HEAD"}
+        if is_unread and len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.transport.close()
+
+    def on_message_complete(self) -> None:
+        """Continue to read from the connection after a large body, to notice a disconnect."""
+        super().on_message_complete()
+        self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the running request of the disconnect, and free the memory of the newest request.
+        """Cancel the running request, and free the memory of the newest request.
 
         uvicorn itself notifies only the newest request. After a reset, uvicorn would keep the
         newest request in memory, including its credentials, until ``timeout_keep_alive`` is over.
@@ -54,6 +62,7 @@ class Protocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         self._running = None
+        self._connection_lost.set_result(None)
         if timer := self.timeout_keep_alive_task:
             timer.cancel()
 
