@@ -16,7 +16,7 @@ CONNECTION_LOST = "passthrough.connection_lost"
 """A key in the ASGI scope of a request. The value is a future, which is done when the client has
 disconnected. ``server.Protocol`` sets the future."""
 LATE_AFTER = 0.5  # seconds; if the app reads a body later, the client may have disconnected before
-LATE_SECONDS = 0.01  # pause after a late body, so that the server can notice a disconnect
+LATE_PAUSES = [0.002] * 5  # seconds; pauses after a late body, to notice a disconnect
 STOP_SECONDS = 10.0  # time for open requests at a stop; half of ``timeout_graceful_shutdown``
 CANCELLATIONS = (
     ClientDisconnect,
@@ -91,8 +91,9 @@ class Cancellation:
             self.state.deadline.extend()  # a large body may take longer to arrive
         elif asyncio.get_running_loop().time() > self._late_at:
             # The client may have disconnected while the body was unread. Let the server notice this
-            # before the endpoint starts.
-            await asyncio.sleep(LATE_SECONDS)
+            # before the endpoint starts. In each pause, the event loop reads from the connection.
+            for pause in LATE_PAUSES:
+                await asyncio.sleep(pause)
         return message
 
     def leave(self, _: object = None) -> None:
