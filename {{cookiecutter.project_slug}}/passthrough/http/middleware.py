@@ -149,14 +149,14 @@ async def _finish(
         if error:
             logged_problem(connection, error)
     elif response.events and error and error is cancellation.reason:  # a deadline, or a stop
-        await response.events.end(SSE_RETRY)
+        await response.events.send(SSE_RETRY, is_end=True)
     elif error and not response.status:
         await problem_response(connection, error)(scope, cancellation.receive, response.send)
     elif response.events and error:
         data = bytes(logged_problem(connection, error).response().body)
-        await response.events.end(b"event: problem\ndata: %b\n\n" % data)
+        await response.events.send(b"event: problem\ndata: %b\n\n" % data, is_end=True)
     elif response.events:
-        await response.events.end()
+        await response.events.send(b"", is_end=True)
     elif error or (response.status and not cancellation.is_complete):
         logged_problem(connection, error or RuntimeError("the response is incomplete"))
 

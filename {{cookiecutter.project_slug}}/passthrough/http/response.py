@@ -22,28 +22,22 @@ class EventStream:
 
     `EventStream` sends the start of the response together with the first event. If an endpoint
     fails before the first event, for example because the run does not exist, the response can
-    therefore have the status of the error. The stream ends when `end` is called, not when the app
-    returns, so that the last event can be an error.
+    therefore have the status of the error. The stream does not end when the app returns, so that the
+    last event can be an error.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
         self._start: Message | None = start  # None after the first event
         self._send = send
 
-    async def send(self, body: bytes) -> None:
-        """Send events."""
-        if body:
-            await self._send_body(body, more_body=True)
-
-    async def end(self, last: bytes = b"") -> None:
-        """Send the last event, or `SSE_RETRY`, and end the stream."""
-        await self._send_body(last, more_body=False)
-
-    async def _send_body(self, body: bytes, *, more_body: bool) -> None:
+    async def send(self, body: bytes, *, is_end: bool = False) -> None:
+        """Send events. If ``is_end``, the stream ends after these events."""
+        if not (body or is_end):
+            return
         if start := self._start:
             self._start = None
             await self._send(start)
-        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+        await self._send({"type": "http.response.body", "body": body, "more_body": not is_end})
 
 
 class ResponseSender:
