@@ -22,8 +22,8 @@ class EventStream:
 
     `EventStream` sends the start of the response together with the first event. If an endpoint
     fails before the first event, for example because the run does not exist, the response can
-    therefore have the status of the error. The stream does not end when the app returns, so that the
-    last event can be an error.
+    therefore have the status of the error. The stream does not end when the app returns, so that
+    the last event can be an error.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
