@@ -101,7 +101,7 @@ def phase_of(raw: int) -> ActionPhase | None:
     """Convert a phase of Flyte.
 
     Args:
-        raw: The number of the phase, such as ``run.raw_phase``.
+        raw: The phase as a value of the protobuf enum, such as ``run.raw_phase``.
 
     Returns:
         The phase; None if it is missing, or unknown to this version of the SDK. For an unknown
@@ -119,8 +119,11 @@ def phase_of(raw: int) -> ActionPhase | None:
 
 
 def attempts_of(details: ActionDetails) -> int:
-    """Return the number of attempts, which is missing in the status of an action with children."""
-    last = details.attempts[-1:]  # attempts are in order
+    """Return the number of attempts of an action.
+
+    If an action has children, its status lacks this number, so read the number of the last attempt.
+    """
+    last = details.attempts[-1:]
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
 
 
@@ -218,7 +221,8 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
             return answer_of(await fetch_condition(name, action))
     """
     output = details.pb2.signal_info.output
-    if not output.scalar.HasField("primitive"):  # Flyte also accepts answers of other types
+    # Flyte also accepts answers that are no booleans, numbers or texts.
+    if not output.scalar.HasField("primitive"):
         return None
     value = to_json([("", output)])[""]
     return value if isinstance(value, Answer) else None
@@ -234,7 +238,7 @@ class Condition(BaseModel, use_attribute_docstrings=True):
     name: TruncatedText
     """Name of the condition in the task's code."""
     prompt: TruncatedText
-    """The question, a text by the author of the task. Never show it as HTML."""
+    """The question, a text by the author of the task. Never show this text as HTML."""
     prompt_truncated: bool
     """Whether the prompt or the description is truncated. Do not answer a truncated question."""
     description: TruncatedText | None
@@ -405,10 +409,10 @@ def _events_of(attempts: Sequence[Any]) -> list[Event]:
 
     Flyte repeats events. The previous attempt often has the event that explains the new attempt.
     """
-    last: dict[str, Any] = {}  # times by message
+    last: dict[str, Any] = {}  # time by message, sorted by the last time
     for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
-        last.pop(message, None)  # the order is by the last occurrence
+        last.pop(message, None)  # a repeated message moves to the end
         last[message] = event.occurred_at
     latest = [*last.items()][-5:]
     return [Event(message=message, last_at=time_of(time)) for message, time in latest]

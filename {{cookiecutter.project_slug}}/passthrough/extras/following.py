@@ -19,7 +19,10 @@ from ..models import phase_of
 from .watching import watch_action
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""Pattern of the event ids of `follow_log`. An id has the number of the attempt and of the event.
+"""Regular expression for the event ids of `follow_log`.
+
+An id has the number of the attempt, a hyphen, and the number of the event in this attempt. The id
+of an event ``unavailable`` has ``gone`` instead of the number of the event.
 
 Example:
     >>> import re
@@ -27,23 +30,26 @@ Example:
     (True, False)
 """
 
-PART_CHARS = 6 * 1024  # characters of one event; a longer message becomes several events
-# One message of Flyte may have 100,000 lines. After each batch, the app serves other requests.
-LINES_AT_ONCE, PARTS_AT_ONCE = 20, 1000  # lines to yield, and parts to copy, per batch
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # first and longest pause for a missing log
+PART_CHARS = 6 * 1024  # maximum characters of one event; a longer line becomes several events
+# One message from Flyte may contain 100,000 lines. After each batch, the app serves other requests.
+PARTS_PER_BATCH = 1000  # number of lines, or parts of lines, to copy in one batch
+EVENTS_PER_BATCH = 20  # number of events to yield in one batch
+# While Flyte has no log of an attempt, the app calls Flyte again after these pauses.
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # first and longest pause
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
     """Follow the log of an action over all attempts while it is written.
 
     Args:
-        action: The action, such as an `ActionDep`. It may wait, run, or have ended.
-        after: The ``id`` of the last event that the client has received (`LOG_ID`). The log resumes
-            after this event.
+        action: The action, such as an `ActionDep`. The action may be waiting or running, or may
+            have ended.
+        after: The ``id`` of the last event that the client has received (`LOG_ID`). The iterator
+            begins with the next event. By default, this is the first event of the log.
 
     Yields:
-        Events of three kinds. An event without a name has a message of the log, or a part of a long
-        message. An event ``attempt`` means that a further attempt has begun. An event
+        Events of three kinds. An event without a name contains a line of the log, or a part of a
+        long line. An event ``attempt`` means that a further attempt has begun. An event
         ``unavailable`` means that an attempt has ended, and Flyte no longer has the log of this
         attempt, or the rest of the log. The iterator ends when the action has ended and the log has
         been read.
@@ -63,10 +69,10 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     log = _Log(action, int(attempt))
     while True:
         if position != "gone":
-            async with aclosing(log.of_attempt(int(position))) as events:
+            async with aclosing(log.read_events(int(position))) as events:
                 async for event in events:
                     yield event
-        await log.until(log.has_ended)
+        await log.wait_until(log.has_ended)
         if not log.has_next():
             return
         log.attempt, position = log.attempt + 1, "0"
@@ -74,14 +80,14 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 
 class _Log:
-    """The log of one attempt of an action. Flyte has the log when the attempt runs or has ended."""
+    """The log of one attempt of an action. Flyte has no log before the attempt runs."""
 
     def __init__(self, action: remote.Action, attempt: int) -> None:
         self.attempt = attempt
         self._action, self._is_over = action, False
 
     def has_next(self) -> bool:
-        """Return whether a further attempt has begun."""
+        """Return whether a further attempt of the action has begun."""
         return bool(self._action.pb2.status.attempts > self.attempt)
 
     def has_ended(self) -> bool:
@@ -91,8 +97,8 @@ class _Log:
     def _may_have_begun(self) -> bool:
         return phase_of(self._action.raw_phase) is ActionPhase.RUNNING or self.has_ended()
 
-    async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
-        """Watch the action until the condition is met or the time has passed."""
+    async def wait_until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        """Watch the action until ``condition`` returns true, or until ``seconds`` have passed."""
         if condition():
             return
         with suppress(TimeoutError):
@@ -100,21 +106,21 @@ class _Log:
                 async for self._action in states:
                     if condition():
                         return
-            self._is_over = True  # the watch has ended, so the action will not change
+            self._is_over = True  # the watch has ended, so the action will no longer change
 
-    async def of_attempt(self, after: int) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the events whose number is above ``after``.
+    async def read_events(self, after: int) -> AsyncGenerator[ServerSentEvent]:
+        """Yield the events of the attempt whose number is greater than ``after``.
 
         If Flyte no longer has the log, the last event is ``unavailable``.
         """
-        place, pause = after, PAUSE_SECONDS
+        last, pause = after, PAUSE_SECONDS
         while True:
-            await self.until(self._may_have_begun)
+            await self.wait_until(self._may_have_begun)
             was_over = self.has_ended()
             try:
-                async with aclosing(self._texts(place)) as texts:
-                    async for place, text in texts:
-                        yield ServerSentEvent(id=f"{self.attempt}-{place}", raw_data=text)
+                async with aclosing(self._read_texts(last)) as texts:
+                    async for last, text in texts:
+                        yield ServerSentEvent(id=f"{self.attempt}-{last}", raw_data=text)
             except ConnectError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise
@@ -125,32 +131,32 @@ class _Log:
                     event="unavailable", id=f"{self.attempt}-gone", data={"attempt": self.attempt}
                 )
                 return
-            # The pod of the attempt has not started, or has just been removed.
-            await self.until(self.has_ended, pause)
+            # Flyte has no log, because the pod has not started yet, or has just been removed.
+            await self.wait_until(self.has_ended, pause)
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
-    async def _texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield messages, or parts of long messages, with numbers. The first is ``after`` + 1."""
-        texts, place = deque[str](), 0
+    async def _read_texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
+        """Yield the numbers and the texts of events, from the number ``after`` + 1."""
+        texts, number = deque[str](), 0
         request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(request)
         async with aclosing(messages):
             with this_request().calls.call_at_end(texts.clear):
                 while message := await anext(messages, None):
-                    for number, text in enumerate(_parts_of(message)):
+                    for index, text in enumerate(_parts_of(message)):
                         texts.append(text)
-                        if number % PARTS_AT_ONCE == 0:
+                        if index % PARTS_PER_BATCH == 0:
                             await asyncio.sleep(0)
                     message = None
                     # The SDK keeps the last message in memory, so replace it by an empty message.
                     await anext(messages)
                     this_request().received = 0
                     while texts:
-                        place, text = place + 1, texts.popleft()
-                        if place % LINES_AT_ONCE == 0:
+                        number, text = number + 1, texts.popleft()
+                        if number % EVENTS_PER_BATCH == 0:
                             await asyncio.sleep(0)
-                        if place > after:
-                            yield place, text
+                        if number > after:
+                            yield number, text
 
 
 def _parts_of(message: TailLogsResponse) -> Iterator[str]:

@@ -31,7 +31,7 @@ Example:
         runs = remote.Run.listall.aio(sort_by=NEWEST_FIRST, limit=5)
         return [run.name for run in await take(runs, 5)]
 """
-CALLS_AT_ONCE = 10  # maximum number of concurrent calls for the entries of one list
+CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
 MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
@@ -75,7 +75,7 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, up to ten at a time, and return the results in order.
 
-    If one call fails, the other calls are cancelled.
+    If one call fails, cancel the other calls.
     """
     at_once = asyncio.Semaphore(CALLS_AT_ONCE)
 
@@ -98,7 +98,8 @@ def skip_unreadable() -> Generator[None]:
     try:
         yield
     except ConnectError as error:
-        # A MessageTooLargeError is about one entry, but a TooLargeError is about all entries.
+        # A MessageTooLargeError means that one entry is too large. A plain TooLargeError means that
+        # all messages of the request together are too large, so further entries would fail too.
         if error.code in ERRORS_OF_ALL_ENTRIES or type(error) is TooLargeError:
             raise
 
@@ -110,8 +111,8 @@ def listed_details(action: Any) -> remote.ActionDetails:
         action: An action from a list of actions, conditions or runs.
 
     Returns:
-        Details that have no attempts, no error and no task. The details are a copy, because a
-        reference to one entry would keep the whole page of the list in memory.
+        Details without attempts, error and task, because a list does not contain these fields. The
+        details are a copy. A reference to an entry would keep the whole page of the list in memory.
 
     Example:
         @router.get("/runs/{name}/quick")
@@ -127,7 +128,8 @@ def listed_details(action: Any) -> remote.ActionDetails:
 def remove_unbounded(metadata: ActionMetadata) -> None:
     """Remove metadata that may be large and that no endpoint returns."""
     metadata.ClearField("trigger_type")
-    if metadata.condition.HasField("type"):  # the SDK needs only the field `simple`
+    if metadata.condition.HasField("type"):
+        # Copy only the field `simple`, because the SDK reads no other field of this type.
         metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
 
 
@@ -136,13 +138,13 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return the result of ``read``.
 
-    If Flyte has no details yet because the action has just been enqueued, ``read`` gets the fields
-    that the list contains.
+    If Flyte cannot return the details, for example because the action has just been enqueued, call
+    ``read`` with the fields that the list contains.
     """
     details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.action_id)
-    result = read(details)  # read at once, because details may be large
+    result = read(details)  # the result does not refer to the details, so release the details now
     this_request().release_messages()
     return result
 
@@ -155,7 +157,8 @@ async def fetch_details(
     Args:
         actions: Actions from a list, or the root actions of runs.
         read: Function that returns the result for the details of one action, such as ``Action.of``.
-            The result must not keep the details or parts of them, because details can be large.
+            The result must not refer to the details or to parts of them, because details can be
+            large and would stay in memory.
 
     Returns:
         The results of ``read``, in the order of the actions. `Limits.max_received_bytes` applies to
@@ -208,8 +211,8 @@ async def fetch_data(run: remote.Run) -> tuple[dict[str, Any], dict[str, Any] | 
         run: The run, such as a `RunDep`.
 
     Returns:
-        The inputs and the outputs, as JSON values by name. The outputs are None unless the run has
-        succeeded. A value that JSON cannot hold is a reference (docs/values.md).
+        The inputs and the outputs, as JSON values by name. If the run has not succeeded, the
+        outputs are None. If JSON cannot hold a value, the value is a reference (docs/values.md).
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -260,8 +263,8 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
         limit: The maximum number of actions to return.
 
     Returns:
-        The actions, newest first. If there are more than ``limit``, they are selected round-robin
-        by run owner, so that the conditions of one owner do not hide those of another.
+        The actions, newest first. If more than ``limit`` actions wait, the function selects actions
+        round-robin by run owner, so that one owner's conditions do not hide another owner's.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401 or 403.
@@ -329,20 +332,21 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         states = waiting if state.raw_phase == paused else others
-        states.append(state.pb2.SerializeToString())  # takes 60 bytes instead of 1,700
+        states.append(state.pb2.SerializeToString())  # the object takes 1,700 bytes, this takes 60
     chosen = (waiting + others)[skip : skip + count]
     return [remote.Action(Action.FromString(state)) for state in chosen]
 
 
 async def fetch_condition(run: str, action: str) -> remote.ActionDetails:
-    """Fetch the details of a condition's action, and remove large fields that no function needs.
+    """Fetch the details of a condition's action.
 
     Args:
         run: The name of the run.
-        action: The name of the action. An action that is not a condition raises no error.
+        action: The name of the action. This function does not check that the action is a condition.
 
     Returns:
         The details to pass to ``Condition.of``, `is_answered`, `answer_of` or `wait_for_answer`.
+        Large fields that these functions do not read are omitted.
 
     Raises:
         ConnectError: Flyte has no such action (404), or the caller may not see it (403).

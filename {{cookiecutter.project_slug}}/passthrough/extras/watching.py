@@ -35,14 +35,16 @@ from .reading import (
 Result = TypeVar("Result")
 
 ROOT = "a0"  # name of the root action of each run
-MAX_PENDING_BYTES = 256 * 1024  # maximum size of the unsent states of one viewer
-WATCHED_DETAILS = 500  # maximum number of actions whose details `watch_details` fetches
-MERGED_SECONDS = 0.5  # pause between two calls for an action; Flyte repeats notifications
-WAITING_SECONDS = 10.0  # pause between two calls for an action that waits for the cluster
-# When a run has ended, a watch ends after this time without an update. Answers may arrive late.
+MAX_PENDING_BYTES = 256 * 1024  # maximum size of the states that a viewer has not sent yet
+WATCHED_DETAILS = 500  # number of actions whose details `watch_details` fetches at every change
+# Flyte may report one change several times, so the app pauses between two fetches of the details of
+# an action. The pause is longer if the action waits for the cluster.
+MERGED_SECONDS, WAITING_SECONDS = 0.5, 10.0
+# After the end of a run, a watch ends when Flyte has sent no update for this time. The answer to a
+# condition may arrive after the end of the run.
 QUIET_SECONDS = 2.0
-POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # first and longest pause before asking for an answer
-REOPEN_SECONDS = 1.0  # pause before an interrupted watch is opened again
+POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # first and longest pause between fetches of a condition
+REOPEN_SECONDS = 1.0  # pause before the app opens an interrupted watch again
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
@@ -52,8 +54,8 @@ async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
         run: The run, such as a `RunDep`.
 
     Yields:
-        The run, which has the state but no details. The first value comes at once, and another
-        value comes after each change. The iterator ends when the run ends.
+        A ``remote.Run`` with the state but no details, immediately and after each change. The
+        iterator ends when the run ends.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
@@ -72,7 +74,7 @@ async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
 
 
 async def watch_action(action: remote.Action) -> AsyncGenerator[remote.Action]:
-    """Yield the state of an action, at once and after each change, until the action ends."""
+    """Yield the state of an action, immediately and after each change, until the action ends."""
     last = b""
     async with aclosing(_watch(action.action_id.run, action.name)) as messages:
         async for states in messages:
@@ -92,8 +94,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Raises:
         ConnectError: Flyte fails while the function waits; the response has the status 503, for
-            example. If this request has started the run, the function ignores errors instead,
-            because the response must name the run.
+            example. But if this request has started the run, the function ignores errors of Flyte,
+            because the response must contain the name of the run.
 
     Example:
         @router.get("/runs/{name}/finished")
@@ -117,13 +119,14 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
     """Wait until Flyte has recorded the answer to a condition, or the condition has ended.
 
     Flyte records an answer a moment after the caller has sent it, sometimes even after the end of
-    the run, and does not notify watches. So this function polls. Limit the time with `best_effort`.
+    the run, and does not notify watches. Therefore this function fetches the condition repeatedly.
+    Limit the time with `best_effort`.
 
     Args:
         condition: The details, from `fetch_condition`.
 
     Returns:
-        The latest details. If the condition has ended without an answer, the details have none.
+        The latest details. The condition may have ended without an answer.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401, 403 or 404.
@@ -152,8 +155,8 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         seconds: The maximum time for the block.
 
     Yields:
-        Once, without a value. The block ends early at an error of Flyte, after ``FLYTE_TIMEOUT``,
-        shortly before the deadline of the request, or when the server shuts down.
+        Once, without a value. The block ends early if a call to Flyte fails, after the time
+        ``FLYTE_TIMEOUT``, shortly before the request's deadline, or when the server shuts down.
 
     Example:
         @router.get("/runs/{name}/outputs")
@@ -169,9 +172,9 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Generator[None]:
-    """Cancel the block after this number of seconds, or earlier as `best_effort` describes."""
+    """Cancel the block after ``seconds``; see `best_effort` for reasons to cancel it earlier."""
     deadline = this_request().deadline
-    left = 0.9 * deadline.seconds_left()  # a tenth of the time is for the response
+    left = 0.9 * deadline.seconds_left()  # leave a tenth of the time for sending the response
     with anyio.move_on_after(min(seconds, deadline.timeout, left)) as limit:
         called_at_stop[limit.cancel] = asyncio.get_running_loop()
         try:
@@ -188,13 +191,15 @@ async def watch_details(
     Args:
         run: The run, such as a `RunDep`.
         read: Function that returns the result for the details of one action, such as ``Action.of``.
-            The result must not keep the details or parts of them, because details can be large.
+            The result must not refer to the details or to parts of them, because details can be
+            large and would stay in memory.
 
     Yields:
         The result of ``read`` for each action of the run, then for each action that may have
         changed. The function fetches the details of the first 500 actions, and of all actions that
-        fail or wait for an answer. For other actions, ``read`` gets the fields that a list
-        contains. The iterator ends when the run has ended and there is no update for two seconds.
+        fail or wait for an answer. If the function fetches no details of an action,
+        ``read`` gets the fields that a list of actions contains. The iterator ends when the run has
+        ended and there is no update for two seconds.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
@@ -213,7 +218,7 @@ async def watch_details(
     try:
         with request.calls.call_at_end(viewer.changed.clear):
             while viewer.changed or not listening.done():
-                due = viewer.due(at_once=listening.done())
+                due = viewer.due(ignore_pauses=listening.done())
                 for result in await call_each(viewer.fetch, due) if due else ():
                     yield result
                 if not due:
@@ -226,21 +231,21 @@ async def watch_details(
         try:
             await asyncio.gather(listening, return_exceptions=True)
         finally:
-            del listening  # the exception may be in a reference cycle with this frame
+            del listening  # break a reference cycle between the task's exception and this frame
 
 
 class _Viewer(Generic[Result]):
-    """One viewer of a run, with the states of sent actions and of actions to send."""
+    """Collects the changed actions of a run for one client, and fetches their details."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self.changed = dict[str, bytes]()  # states of the actions to send
+        self.changed = dict[str, bytes]()  # states that the app has not sent yet, by action
         self.updated = asyncio.Event()
         self._read = read
         self._known = KnownStates()
         self._fetched_at = dict[str, float]()  # time of the last fetch of details, by action
 
     async def listen(self, run: RunIdentifier) -> None:
-        """Collect changed actions. Pause while the unsent states exceed `MAX_PENDING_BYTES`."""
+        """Collect the states of changed actions; pause while they exceed `MAX_PENDING_BYTES`."""
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
@@ -252,22 +257,23 @@ class _Viewer(Generic[Result]):
                 while sum(map(len, self.changed.values())) > MAX_PENDING_BYTES:  # noqa: ASYNC110
                     await asyncio.sleep(MERGED_SECONDS)
 
-    def due(self, *, at_once: bool) -> list[str]:
+    def due(self, *, ignore_pauses: bool) -> list[str]:
         """Return the names of the next actions to fetch.
 
         Args:
-            at_once: Whether to include actions that were fetched only a short time ago.
+            ignore_pauses: Whether to include actions that the app has fetched less than
+                `MERGED_SECONDS` or `WAITING_SECONDS` ago.
         """
         now = time.monotonic()
 
         def may_be_fetched(name: str) -> bool:
             pause = WAITING_SECONDS if _is_waiting(self.changed[name]) else MERGED_SECONDS
-            return at_once or now >= self._fetched_at.get(name, -math.inf) + pause
+            return ignore_pauses or now >= self._fetched_at.get(name, -math.inf) + pause
 
         return [*islice(filter(may_be_fetched, self.changed), CALLS_AT_ONCE)]
 
     async def fetch(self, name: str) -> Result:
-        """Return the result to send for an action."""
+        """Return the result of ``read`` for a changed action."""
         action = _action(self.changed.pop(name))
         if is_watched := name in self._fetched_at or len(self._fetched_at) < WATCHED_DETAILS:
             self._fetched_at[name] = time.monotonic()
@@ -278,7 +284,7 @@ class _Viewer(Generic[Result]):
 
 
 class KnownStates:
-    """The latest state of each action, stored as hashes. An action takes 16 bytes.
+    """Stores two hashes for each action, of the name and of the latest state, in 16 bytes.
 
     In a dict, an action would take 220 bytes, so 100 viewers of a run with 50,000 actions would
     take a gigabyte.
@@ -311,11 +317,14 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
     """Yield serialised actions by name: all actions of a run, then the actions that have changed.
 
     If ``only`` is the name of an action, yield only this action. The iterator ends when this action
-    ends, or soon after the end of the run (`QUIET_SECONDS`). A parent comes before the children. An
-    action has the state, the parent, the group and the short name of the task. Actions are
-    serialised, because a reference to a part of a message would keep the message in memory.
+    ends, or soon after the end of the run (`QUIET_SECONDS`). A parent comes before its children.
+    Each action contains the state, the parent, the group and the short name of the task, but no
+    further details. Actions are serialised, because a reference to a part of a message would keep
+    the message in memory.
     """
-    seconds_left: float | None = None  # the watch ends after this time without an update
+    # This is None until the run or the action ``only`` has ended. Afterwards, the watch ends if no
+    # update arrives in this time.
+    seconds_left: float | None = None
 
     def copy_states(message: WatchActionsResponse) -> dict[str, bytes]:
         nonlocal seconds_left
@@ -347,7 +356,8 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
         except TimeoutError:
             return
         except ConnectError as error:
-            # A proxy may close an idle stream. Flyte may notify of a child before the parent.
+            # Open the watch again in two cases. A proxy may have closed the idle stream, or Flyte
+            # may have failed because the update of a child came before the update of its parent.
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise

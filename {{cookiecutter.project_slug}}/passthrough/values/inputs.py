@@ -1,7 +1,7 @@
 """Converts JSON to literals, guided by the schema of the type.
 
-The app refuses a value that the task would read as another value, such as "20240102" for a date.
-docs/values.md lists the exceptions.
+The app refuses a value that the task would read as a different value, such as "20240102" for a
+date. docs/values.md lists the exceptions.
 """
 
 import math
@@ -39,7 +39,7 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-# This pattern also matches a path, because the local Flyte server stores files in a folder.
+# The pattern of URIs also matches paths, because the local Flyte server stores files in a folder.
 URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
@@ -53,8 +53,8 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
 }
 """Pattern, parser and example of each text format.
 
-The patterns are needed because Pydantic reads a text of digits as a number of seconds, and Python
-ignores fractions of a microsecond.
+The patterns refuse texts that the parsers would accept but change. Pydantic reads a text of digits
+as a number of seconds. Python ignores the digits of a time after the microseconds.
 """
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     INTEGER: ("integer", int),
@@ -89,7 +89,7 @@ def to_literals(
         budget: The number of nodes that the conversion may read.
 
     Returns:
-        The literals of the given values.
+        The literals by input name. Omitted inputs have no literals.
 
     Raises:
         InvalidInputs: An input is invalid. The exception has the first error of each input, and the
@@ -115,7 +115,7 @@ def to_literals(
 
 
 class Converter:
-    """Converts the inputs of one run within a budget, or raises InvalidInputs."""
+    """Converts the inputs of one run, or raises InvalidInputs. A budget limits the work."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
@@ -123,11 +123,12 @@ class Converter:
     def convert(self, value: Any, schema: Schema, place: Location, depth: int = 1) -> Any:
         """Return the literal of a value.
 
-        If the value is part of a dataclass or a model, return the JSON to store instead.
+        For a part of a dataclass or a model, return JSON, because the SDK stores the whole
+        dataclass or model as one literal.
         """
         value = _as_json(value, schema.kind)
         is_part = schema.kind is Schema.kind
-        if "anyOf" not in schema:  # a union spends for its variants instead
+        if "anyOf" not in schema:  # `_candidates` subtracts nodes for a union
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
@@ -147,7 +148,7 @@ class Converter:
         return self._stored(converted, schema.kind)
 
     def _resolved(self, schema: Schema) -> Schema:
-        """Follow a reference once, so the returned schema may be another reference."""
+        """If a schema is a reference, return its target, which may be another reference."""
         if "$ref" in schema:
             return self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
         return schema
@@ -164,10 +165,10 @@ class Converter:
         return self._undeclared(value, candidates, place, depth)
 
     def _declared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
-        """Convert a value to the only type that fits. Flyte stores this type with the value.
+        """Convert a value to the only type of the union for which it is valid.
 
-        The types of dataclasses and models have no names. So the task fails if several dataclasses
-        or models of the union can be built from the value.
+        The literal of a union contains the type. But the SDK does not recognise the class of a
+        dataclass or a model by the type, so a task fails if several classes accept the value.
         """
         fitting = list[Any]()
         for variant in candidates:
@@ -180,16 +181,18 @@ class Converter:
         raise InvalidInputs([(place, f"matches {number} of the types of the union")])
 
     def _undeclared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
-        """Convert a value within a dataclass or a model. Flyte stores no type with this value.
+        """Convert a value of a union in a dataclass or a model. The task chooses the type.
 
-        A dataclass chooses the first type to which it can convert the value, and a model chooses
-        the type with the most fields. So the app refuses a value that fits only another type.
+        A dataclass chooses the first type to which it can convert the value. A model chooses the
+        type that has the most fields of the value. If the value is invalid for this type, the app
+        refuses the value, even if another type of the union would accept it.
         """
         if candidates[0].is_model and isinstance(value, dict):
             candidates.sort(key=lambda variant: len(value.keys() - self._fields_of(variant)))
         types = [variant.get("type") for variant in candidates]
         with suppress(InvalidInputs):
-            if "number" not in types or value not in NOT_FINITE:  # "NaN" may be a number or a text
+            # Refuse "NaN" if a type is a number, because the task may read a number or a text.
+            if "number" not in types or value not in NOT_FINITE:
                 return self._variant(value, candidates[0], place, depth + 1)
         raise InvalidInputs([(place, "the task may read it as another type of the union")])
 
@@ -197,17 +200,20 @@ class Converter:
         return self._resolved(schema).get("properties", {}).keys()
 
     def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
-        """Return the variants that the task might choose, judged without items of the value.
+        """Return the types of a union that the task might choose for a value.
 
-        For an integer, floats are omitted if the union has integers. For a text, formats such as
-        dates are omitted if the union has texts without a format.
+        The comparison ignores the items of an array and most fields of an object. If the value is
+        an integer and the union has an integer type, the result has no float type. If the value is
+        a text and the union has a plain text type, the result has no type with a format, such as a
+        date, and no Enum.
         """
         self._spend(depth, 8 * len(variants))
         beside_null = [variant for variant in variants if variant != NULL]
         if value is not None and len(beside_null) == 1:
             return beside_null
         candidates = [variant for variant in variants if self._may_fit(value, variant)]
-        candidates.sort(key=self._is_enum)  # an Enum comes last, because its schema fits any text
+        # Enums in models come last, because their schemas accept any text (`VALUE_OF_ENUM`).
+        candidates.sort(key=self._is_enum)
         if type(value) is int and any(variant.get("type") == "integer" for variant in candidates):
             return [variant for variant in candidates if variant.get("type") != "number"]
         if isinstance(value, str):
@@ -233,7 +239,8 @@ class Converter:
             constants = [name for name in fields if name in value and "enum" in fields[name]]
             if missing or not all(self._may_fit(value[name], fields[name]) for name in constants):
                 return False
-        if not schema.is_model:  # a dataclass converts a text to a list, and a number to a Decimal
+        # A task with a dataclass may convert a text to a list, and a number to a Decimal.
+        if not schema.is_model:
             if schema.get("type") == "array" and isinstance(value, str | dict):
                 return True
             if "format" in schema and isinstance(value, int | float):
@@ -244,7 +251,8 @@ class Converter:
         converted = self.convert(value, schema, place, depth)
         if schema.kind is Schema.kind:
             return converted
-        self._spend(0, schema.kind.ByteSize())  # the literal contains a copy of the type
+        # Subtract nodes for the type, because the literal contains a copy of the type.
+        self._spend(0, schema.kind.ByteSize())
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
@@ -255,15 +263,15 @@ class Converter:
         ]
 
     def _fields(self, fields: dict[str, Any], schema: Schema, place: Location, depth: int) -> Any:
-        """Convert fields. The task adds the default values of omitted fields."""
+        """Convert the fields of an object. The task adds the defaults of omitted fields."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest, converted = schema.get("additionalProperties", ANYTHING), dict[str, Any]()
         for name in required:
             self._spend(depth)
             if name not in fields:
                 raise InvalidInputs([((*place, name), "must be given")])
-        # The schema keeps the order of the required fields, but not of the other fields. In a
-        # dataclass, the required fields come first.
+        # Store the fields in the SDK's order, so that a cached task finds its result. The schema
+        # keeps the order of required fields only. In a dataclass, the required fields come first.
         names = {*required}
         if not schema.is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
@@ -276,7 +284,7 @@ class Converter:
         return converted
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
-        """Return the literal of a converted value, such as a list of literals."""
+        """Return the literal of a value. `convert` has converted its items and fields already."""
         match kind.WhichOneof("type"):
             case "collection_type":
                 return Literal(collection={"literals": value})
@@ -292,22 +300,28 @@ class Converter:
             case "simple":
                 packed = msgpack.packb(value, default=to_jsonable_python)
                 return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
-        self._spend(0, kind.ByteSize())  # the literal contains a copy of the type
+        # Subtract nodes for the type, because the literal contains a copy of the type.
+        self._spend(0, kind.ByteSize())
         reference = {"uri": value} if isinstance(value, str) else value
         name, stored = reference.get("format", ""), {"uri": reference["uri"]}
         if kind.HasField("blob"):
             blob_type = {"format": name, "dimensionality": kind.blob.dimensionality}
             scalar: Any = {"blob": stored | {"metadata": {"type": blob_type}}}
         else:
-            ending = reference["uri"].rpartition(".")[2]  # the SDK ignores the ending of a URI
-            table = TableType(format=name or (ending if ending in {"csv", "parquet"} else ""))
-            table.MergeFrom(kind.structured_dataset_type)  # a declared format takes precedence
+            # The SDK does not derive the format of a dataframe from the extension of the file.
+            extension = reference["uri"].rpartition(".")[2]
+            table = TableType(format=name or (extension if extension in {"csv", "parquet"} else ""))
+            # If the type of the input has a format, this format replaces the others.
+            table.MergeFrom(kind.structured_dataset_type)
             metadata = {"structured_dataset_type": table}
             scalar = {"structured_dataset": stored | {"metadata": metadata}}
         return Literal(scalar=scalar, hash=reference.get("hash"))
 
     def _fault(self, value: Any, schema: Schema) -> str:
-        """Return the error of a value, or an empty text. Items and fields are not checked here."""
+        """Return an error message for an invalid value, or an empty text for a valid value.
+
+        `_items` and `_fields` check the items and the fields of a value.
+        """
         if "not" in schema:
             return f"cannot be given: {schema.get('description', 'by its schema')}"
         if not _has_type(value, schema):
@@ -340,7 +354,7 @@ class Converter:
 
 
 def _has_type(value: Any, schema: Schema) -> bool:
-    """Return whether a value has the JSON type of a schema, or any JSON type if there is none."""
+    """Return whether a value has a JSON type that the schema allows."""
     types = {TYPES.get(type(value))}
     if type(value) is int or (
         isinstance(value, str) and value in NOT_FINITE and "format" not in schema
@@ -369,12 +383,14 @@ def _fault_of_text(text: str, text_format: str) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    if type(value) in TYPES or kind.HasField("union_type"):  # converted by variant
+    # For a union, `_variant` calls `convert`, which calls this function with the chosen type.
+    if type(value) in TYPES or kind.HasField("union_type"):
         return value
-    if isinstance(value, Enum) and kind.HasField("enum_type"):  # Flyte stores the names of members
-        return value.name
+    if isinstance(value, Enum) and kind.HasField("enum_type"):
+        return value.name  # Flyte stores the name of the Enum's member, not the value
     with suppress(ValueError):
-        json = to_jsonable_python(value, round_trip=True)  # omits computed fields of models
+        # With ``round_trip``, Pydantic omits the computed fields of models.
+        json = to_jsonable_python(value, round_trip=True)
         if kind.HasField("blob") and isinstance(json, dict) and "path" in json:  # File or Dir
             return {"uri": json["path"], "format": json["format"], "hash": json["hash"] or ""}
         return json

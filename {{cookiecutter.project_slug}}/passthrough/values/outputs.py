@@ -1,9 +1,12 @@
 """Converts literals to JSON.
 
 A value that JSON cannot hold becomes a reference, which is an object with a ``kind``. References to
-files and dataframes can be inputs of other runs. A number that is a key of a map becomes a text. If
-two keys of a map become the same text, such as 1 and "1", the map becomes a reference. A map with a
-key of another type also becomes a reference, because a task would read the text "false" as true.
+files and dataframes can be inputs of other runs. A number that is a key of a map becomes a text. A
+map becomes a reference in two cases:
+
+- Two keys would become the same text, such as 1 and "1".
+- A key is neither a text nor a number, such as False. If the map became an input of another run,
+  the task would read the text "false" as True.
 """
 
 import base64
@@ -47,13 +50,13 @@ def to_json(
 
 
 class Reader:
-    """Converts literals and their parts within a budget."""
+    """Converts literals, and values in literals, to JSON. A budget limits the work."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend = budget.spend
 
     def read(self, literal: Literal, depth: int = 0) -> Any:
-        """Convert a literal."""
+        """Return the JSON value of a literal."""
         self._spend(depth)
         holder = literal.scalar if literal.HasField("scalar") else literal
         which = holder.WhichOneof("value")
@@ -62,7 +65,7 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                # The order of keys in a protobuf map depends on memory addresses.
+                # Sort the keys, because the order in a protobuf map depends on memory addresses.
                 items = value.literals
                 return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
@@ -103,8 +106,9 @@ class Reader:
                 try:
                     if isinstance(value, Timestamp):
                         return value.ToJsonString()
-                    return to_jsonable_python(value.ToTimedelta())  # ISO 8601; a year has 365 days
-                except (ValueError, OverflowError):  # Python's types have a smaller range
+                    # The result is an ISO 8601 text, in which a year has 365 days.
+                    return to_jsonable_python(value.ToTimedelta())
+                except (ValueError, OverflowError):  # Python's types have smaller ranges
                     return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
@@ -117,7 +121,7 @@ class Reader:
         return _reference("binary")  # an extension of msgpack
 
     def _map(self, pairs: tuple[tuple[Any, Any], ...], depth: int) -> dict[str, Any]:
-        """Convert a map of msgpack, whose keys must be different texts or numbers."""
+        """Convert the pairs of a msgpack map. Return a reference if JSON cannot hold the map."""
         named = dict[str, Any]()
         for key, value in pairs:
             name = json.dumps(key) if type(key) in {int, float} else key
@@ -131,13 +135,13 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return _reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size)  # spend before msgpack creates objects
+        self._spend(depth, size)  # check the size before msgpack creates objects
         try:
             value = msgpack.unpackb(
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                object_pairs_hook=tuple,  # keys with equal hashes would make a dict slow
+                object_pairs_hook=tuple,  # a dict would be slow for keys with equal hashes
                 ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
@@ -150,7 +154,7 @@ def _reference(kind: str, **details: str | int) -> dict[str, str | int]:
 
 
 def blob_kind(kind: BlobType) -> str:
-    """Return the ``kind`` of a reference to a blob of this type."""
+    """Return the ``kind`` for a reference to a blob (file, directory or pickle) of this type."""
     if kind.format == "PythonPickle":
         return "pickle"
     return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"

@@ -1,9 +1,9 @@
 """Converts literal types to JSON Schema (2020-12).
 
 The type of a dataclass or a model contains a JSON Schema from the task's author. This schema is
-untrusted input, so `SchemaBuilder` copies only the keywords that this module lists. ``pattern`` is
-not copied, because matching a regular expression can take forever. References stay references, so
-that the copy is not larger than the source.
+untrusted input, so `SchemaBuilder` copies only the keywords that this module lists. It does not
+copy ``pattern``, because matching a regular expression can take forever. It does not replace a
+``$ref`` by the definition, so the copy is not larger than the source.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,16 +19,16 @@ from .outputs import Reader, blob_kind
 
 
 class Schema(dict[str, Any]):
-    """A JSON Schema with the Flyte type. A part of a dataclass or a model has an empty type."""
+    """A JSON Schema with the Flyte type, which is empty for a part of a dataclass or a model."""
 
     kind = LiteralType()
-    is_model = False  # whether this is a Pydantic model or a part of one
+    is_model = False  # true for a Pydantic model and for the parts of a Pydantic model
 
 
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
-DURATION = Schema(  # months are not allowed; for Pydantic, a year has 365 days
+DURATION = Schema(  # the pattern refuses months; Pydantic reads a year as 365 days
     type="string",
     format="duration",
     pattern=r"^-?P(?!$)(\d+Y)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
@@ -49,11 +49,14 @@ NOTES = {
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""Notes by format. A field of a model or dataclass gets the note of its format.
+"""Maps a format in the schema of a dataclass or a model to a note for clients.
 
-The note is added to the description of the field."""
-CONTAINERS = {"collection_type", "map_value_type", "union_type"}  # types that contain other types
-PLAIN = {type(None), bool, int, float, str}  # it takes long to compare lists and objects
+`SchemaBuilder` adds the note to the description of each field that has the format.
+"""
+CONTAINERS = {"collection_type", "map_value_type", "union_type"}
+"""Flyte types that contain other types."""
+PLAIN = {type(None), bool, int, float, str}
+"""Types of allowed constants. Lists and objects are not allowed, because comparing them is slow."""
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: Schema(type="null"),
@@ -101,7 +104,7 @@ def inputs_schema(
 
 
 class SchemaBuilder:
-    """Builds the schemas of one task's inputs; references in schemas point to ``definitions``."""
+    """Builds the schemas of one task's inputs. A ``$ref`` in a schema points to ``definitions``."""
 
     def __init__(self, budget: Budget) -> None:
         self.definitions: dict[str, Schema] = {}
@@ -113,8 +116,10 @@ class SchemaBuilder:
         metadata = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            if kind.WhichOneof("type") not in CONTAINERS:  # otherwise the parts have spent already
-                self._spend(depth, len(str(schema)))  # two bytes may become a schema of 300 bytes
+            # A type of two bytes may become a schema of 300 characters, so subtract nodes for the
+            # characters. For a container, `_structure` has done this for the contained types.
+            if kind.WhichOneof("type") not in CONTAINERS:
+                self._spend(depth, len(str(schema)))
             _describe(schema, metadata.get("description"))
         elif "pb_type" in metadata:
             schema = _unsupported("a message, whose fields Flyte does not describe")
@@ -152,18 +157,22 @@ class SchemaBuilder:
     def _of_document(self, document: dict[str, Any]) -> Schema:
         defs = document.get("$defs")
         defs = defs if isinstance(defs, dict) else {}
-        first = len(self.definitions) + 1  # after the definitions of other inputs
+        first = len(self.definitions) + 1  # earlier inputs have definitions with lower numbers
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
         for number, schema in enumerate(defs.values(), first):
             copy = self._of_schema(schema, names)
-            # The schema of an Enum lists the names of members. A model accepts names and values. A
-            # dataclass in a model accepts only values. So any text or number is valid.
+            # The schema of an Enum lists the names of the members, but not the values. A model
+            # accepts names and values of members. A dataclass in a model accepts only values.
+            # Therefore any text or number is valid for an Enum.
             is_enum = "enum" in copy
             self.definitions[str(number)] = Schema(anyOf=[copy, VALUE_OF_ENUM]) if is_enum else copy
         return self._of_schema(document, names)
 
     def _of_schema(self, source: Any, names: Mapping[str, str]) -> Schema:
-        """Copy valid keywords of a schema. ``names`` maps references to new references."""
+        """Copy each keyword of a schema that this module knows and whose value is valid.
+
+        ``names`` maps each ``$ref`` of the source to the ``$ref`` of the copy.
+        """
         if not isinstance(source, dict):  # the schema `true` allows all values
             return Schema({"not": {}} if source is False else {})
         kept = Schema()
@@ -197,10 +206,11 @@ class SchemaBuilder:
                     kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
                 case "prefixItems", list():
                     kept[keyword] = [self._of_schema(of, names) for of in value]
-                # The SDK writes allOf with only one schema, so anyOf has the same meaning.
+                # The SDK writes only one schema into allOf, so the app can replace allOf by anyOf.
                 case "anyOf" | "oneOf" | "allOf", list() if value:
                     kept["anyOf"] = [self._of_schema(variant, names) for variant in value]
-        if "properties" in kept:  # otherwise Pydantic silently ignores unknown fields
+        if "properties" in kept:
+            # Refuse unknown fields, because Pydantic ignores them without an error.
             kept.setdefault("additionalProperties", False)
             # The SDK stores required fields first, in the order of ``required``.
             fields, first = kept["properties"], kept.get("required", ())
@@ -217,7 +227,7 @@ class SchemaBuilder:
 
 
 def is_masked(default: Literal, kind: LiteralType) -> bool:
-    """Return whether a default has stars in place of a secret, which the task would receive."""
+    """Return whether a default contains stars because Pydantic has replaced a secret by stars."""
     texts = default.SerializeToString(), kind.SerializeToString()
     return SECRET.encode() in texts[0] and b"password" in texts[1]
 
@@ -236,11 +246,14 @@ def _reference_to(kind: str) -> Schema:
 
 
 def _is_default_unclear(schema: Schema) -> bool:
-    """Return whether a task that receives this default as an input might read another value.
+    """Return whether a client that sends this default might change the value in the task.
 
-    The default of a secret is a row of stars. The default of an Enum in a model is the value of a
-    member, but another member may have this value as a name. The schema of a union does not say to
-    which type the default belongs.
+    This is possible in three cases:
+
+    - The field is a secret, so the default consists of stars.
+    - The field is an Enum in a model, so the default is the value of a member. If another member
+      has this value as its name, the task would select the other member.
+    - The field is a union. The schema does not say to which type of the union the default belongs.
     """
     null = SIMPLE[SimpleType.NONE]
     variants = [variant for variant in schema.get("anyOf", ()) if variant != null]
@@ -249,7 +262,7 @@ def _is_default_unclear(schema: Schema) -> bool:
 
 
 def _describe(schema: Schema, about: Any) -> None:
-    """Set the author's description, unless the schema accepts no value and describes the reason."""
+    """Set the author's description, unless the schema describes why it accepts no value."""
     if isinstance(about, str) and about and "not" not in schema:
         schema["description"] = about
 
