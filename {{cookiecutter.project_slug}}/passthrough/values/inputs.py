@@ -197,7 +197,8 @@ class Converter:
         raise InvalidInputs([(place, "the task may read it as another type of the union")])
 
     def _fields_of(self, schema: Schema) -> Set[str]:
-        return self._resolved(schema).get("properties", {}).keys()
+        properties: Mapping[str, Any] = self._resolved(schema).get("properties", {})
+        return properties.keys()
 
     def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
         """Return the types of a union that the task might choose for a value.
@@ -208,9 +209,9 @@ class Converter:
         date, and no Enum.
         """
         self._spend(depth, 8 * len(variants))
-        beside_null = [variant for variant in variants if variant != NULL]
-        if value is not None and len(beside_null) == 1:
-            return beside_null
+        non_null = [variant for variant in variants if variant != NULL]
+        if value is not None and len(non_null) == 1:
+            return non_null
         candidates = [variant for variant in variants if self._may_fit(value, variant)]
         # Enums in models come last, because their schemas accept any text (`VALUE_OF_ENUM`).
         candidates.sort(key=self._is_enum)

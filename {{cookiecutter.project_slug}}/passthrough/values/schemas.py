@@ -203,9 +203,9 @@ class SchemaBuilder:
                 case "items" | "additionalProperties", dict() | bool():
                     kept[keyword] = self._of_schema(value, names)
                 case "properties", dict():
-                    kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
+                    kept[keyword] = {key: self._of_schema(sub, names) for key, sub in value.items()}
                 case "prefixItems", list():
-                    kept[keyword] = [self._of_schema(of, names) for of in value]
+                    kept[keyword] = [self._of_schema(sub, names) for sub in value]
                 # The SDK writes only one schema into allOf, so the app can replace allOf by anyOf.
                 case "anyOf" | "oneOf" | "allOf", list() if value:
                     kept["anyOf"] = [self._of_schema(variant, names) for variant in value]
