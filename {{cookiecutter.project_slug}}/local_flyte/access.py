@@ -1,8 +1,7 @@
 """Authentication and authorization of calls, and faults that tests inject into calls.
 
 The gateway finds the caller with a function of ``people.py``. An interceptor in front of every
-service checks the right that a method needs, so services check no rights. Rights depend on the
-caller, never on the user who started a run.
+service checks the right that a method needs. Rights depend on the caller, never on the run owner.
 """
 
 import asyncio
@@ -29,18 +28,13 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
 Context = RequestContext[Any, Any]
-"""Type of the second argument of each service method. Few methods use the argument."""
 
 CALLER: ContextVar[Person | None] = ContextVar("caller")
 """The user who makes the current call; None if the credentials are missing or invalid."""
 CALL: ContextVar["ReceivedCall"] = ContextVar("call")
-"""The current call."""
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Methods that every authenticated user may call."""
-STREAM = "application/connect+"
-"""Prefix of the content type of streams, in the Connect protocol."""
-CHUNKED_BYTES = 2048
-"""Responses of at least this size, in bytes, are chunked. Go's HTTP server uses the same size."""
+CHUNKED_BYTES = 2048  # Go's HTTP server sends responses of at least this size in chunks
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """Prefixes of methods that only read. All other methods need the right to run."""
 
@@ -78,19 +72,17 @@ class Lockstep:
 
     async def wait(self, caller: Person | None) -> None:
         """Count a call of a named caller, and wait until the others have made as many calls."""
+        counts = self._call_counts
         async with self._changed:
-            if caller is None or caller.name not in self._call_counts:
+            if caller is None or caller.name not in counts:
                 return
-            number = self._call_counts[caller.name] = self._call_counts[caller.name] + 1
+            number = counts[caller.name] = counts[caller.name] + 1
             self._changed.notify_all()
             try:
                 async with asyncio.timeout(LOCKSTEP_SECONDS):
-                    await self._changed.wait_for(lambda: self._is_next(number))
+                    await self._changed.wait_for(lambda: all(n >= number for n in counts.values()))
             except TimeoutError:
-                self._call_counts.clear()  # end the lockstep for all callers
-
-    def _is_next(self, number: int) -> bool:
-        return all(count >= number for count in self._call_counts.values())
+                counts.clear()  # end the lockstep for all callers
 
     async def leave(self, name: str) -> None:
         """Remove a caller after the last call, so that the other callers wait no longer."""
@@ -116,13 +108,11 @@ class Faults:
         self._held[method] = after, asyncio.Event()
 
     def release(self, method: str) -> None:
-        if method in self._held:
-            self._held.pop(method)[1].set()
+        self._held.pop(method)[1].set()
 
     def clear(self) -> None:
+        """Delete the errors. Calls hang until the end of the block in `LocalFlyte.hang`."""
         self._errors.clear()
-        for method in tuple(self._held):
-            self.release(method)
 
     async def wait(self, method: str, message_count: int = 0) -> None:
         """Wait for `release` if calls of ``method`` hang after ``message_count`` messages."""
@@ -220,10 +210,8 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Record a call, and pass the call to a service."""
-        # Join the values of a repeated header (RFC 9110, 5.3).
-        headers: dict[str, str] = {}
-        for name, value in Headers(scope=scope).items():
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        received = Headers(scope=scope)
+        headers = {name: ", ".join(received.getlist(name)) for name in received}
         caller = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
         messages = deque[Any](maxlen=None if self.keep_messages else 0)
@@ -246,21 +234,19 @@ class Gateway:
 
 
 def _with_content_length(send: Send) -> Send:
-    """Add Content-Length to a small unary response, because the real Flyte sends the header."""
+    """Add Content-Length to a small response in one part, as Go's HTTP server does."""
     start: Message | None = None
 
     async def send_with_length(message: Message) -> None:
         nonlocal start
         if message["type"] == "http.response.start":
-            kind = Headers(raw=message["headers"]).get("content-type", "")
-            if not kind.startswith(STREAM):
-                start = message
-                return
+            start = message
+            return
         if start:
-            headers, body = [*start["headers"]], message.get("body", b"")
-            if not message.get("more_body") and len(body) < CHUNKED_BYTES:
-                headers.append((b"content-length", b"%d" % len(body)))
-            await send({**start, "headers": headers})
+            length = len(message["body"])
+            if not message["more_body"] and length < CHUNKED_BYTES:
+                start["headers"].append((b"content-length", b"%d" % length))
+            await send(start)
             start = None
         await send(message)
 

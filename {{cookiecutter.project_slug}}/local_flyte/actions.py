@@ -56,11 +56,6 @@ class Pod:
     running: bool = True
     log: list[payload_pb2.LogLine] = field(default_factory=list)
 
-    def write(self, line: str) -> None:
-        """Add ``line`` to the log. The line includes the line break."""
-        user = payload_pb2.LogLineOriginator.USER
-        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
-
 
 @dataclass
 class Action:
@@ -75,7 +70,6 @@ class Action:
     details: run_definition_pb2.ActionDetails
     """The state that the API returns."""
     input_uri: str
-    """URI of the inputs."""
     output_base: str
     """Folder of the run, which contains the outputs of all actions."""
     changed: Signal
@@ -122,7 +116,7 @@ class Action:
 
     @property
     def outputs(self) -> Path:
-        """Folder of the latest attempt, for the outputs, error and report that ``a0`` writes."""
+        """Folder of the latest attempt, where ``a0`` writes the outputs, error and report."""
         return Path(self.output_base, self.name, str(self.attempt))
 
     @property
@@ -139,17 +133,16 @@ class Action:
     @property
     def record(self) -> run_definition_pb2.Action:
         """The action with complete metadata, for lists of runs."""
-        details = self.details
-        return run_definition_pb2.Action(
-            id=details.id, metadata=details.metadata, status=details.status
-        )
+        id_, metadata, status = self.details.id, self.details.metadata, self.details.status
+        return run_definition_pb2.Action(id=id_, metadata=metadata, status=status)
 
     @property
     def summary(self) -> run_definition_pb2.Action:
         """The action without type, task and name, as ListActions returns it."""
-        id_, status, metadata = self.details.id, self.details.status, self.details.metadata
-        summary = run_definition_pb2.ActionMetadata(parent=metadata.parent, group=metadata.group)
-        return run_definition_pb2.Action(id=id_, metadata=summary, status=status)
+        record, metadata = self.record, self.details.metadata
+        record.metadata.Clear()
+        record.metadata.parent, record.metadata.group = metadata.parent, metadata.group
+        return record
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
         """Record a phase that the executor reports, and notify watchers."""
@@ -160,10 +153,9 @@ class Action:
 
     def fail(self, error: execution_pb2.ExecutionError) -> None:
         self.error = error
-        info = run_definition_pb2.ErrorInfo(message=error.message)
-        user = error.kind == execution_pb2.ExecutionError.USER
-        info.kind = info.KIND_USER if user else info.KIND_SYSTEM
-        self.details.attempts[-1].error_info.CopyFrom(info)
+        is_user = error.kind == execution_pb2.ExecutionError.USER
+        info = self.details.attempts[-1].error_info
+        info.message, info.kind = error.message, info.KIND_USER if is_user else info.KIND_SYSTEM
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
 
     def abort(self, reason: str) -> None:
@@ -207,8 +199,8 @@ class Action:
             status.start_time.nanos = 0  # the time of a Kubernetes resource is in seconds
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
-            milliseconds = status.end_time.ToMilliseconds() - status.start_time.ToMilliseconds()
-            status.duration_ms = milliseconds
+            start, end = status.start_time, status.end_time
+            status.duration_ms = end.ToMilliseconds() - start.ToMilliseconds()
         self._notify()
 
 
@@ -219,7 +211,6 @@ class Run:
     id: identifier_pb2.RunIdentifier
     spec: run_pb2.RunSpec
     owner: Person | None
-    """The user who started the run; None if anonymous."""
     actions: dict[str, Action] = field(default_factory=dict)
     changed: Signal = field(default_factory=Signal)
 
@@ -251,15 +242,12 @@ class Run:
 
     def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
         """Return the named actions, parents first, as WatchActions sends them."""
-        enriched = [
-            run_definition_pb2.EnrichedAction(action=action.record, meets_filter=True)
-            for action in self.actions.values()
-            if action.name in names
-        ]
-        for item in enriched:
+        records = [action.record for action in self.actions.values() if action.name in names]
+        for record in records:
             for omitted in ("action_type", "executed_by"):
-                item.action.metadata.ClearField(omitted)
-        return enriched
+                record.metadata.ClearField(omitted)
+        enriched = run_definition_pb2.EnrichedAction
+        return [enriched(action=record, meets_filter=True) for record in records]
 
 
 class Runs:
@@ -279,8 +267,7 @@ class Runs:
 
     def copy(self, source: Run, name: str, owner: Person) -> None:
         """Store a copy of an ended run under another name, with ``owner`` as the run owner."""
-        run = Run(identifier_pb2.RunIdentifier(), source.spec, owner)
-        run.id.CopyFrom(source.id)
+        run = Run(copy.deepcopy(source.id), source.spec, owner)
         run.id.name = name
         for original in source.actions.values():
             run.actions[original.name] = action = copy.copy(original)
@@ -306,8 +293,9 @@ class Runs:
 
     def delete_pods(self) -> None:
         """Delete the ended pods of all runs."""
-        for action in (action for run in self for action in run.actions.values()):
-            action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
+        for run in self:
+            for action in run.actions.values():
+                action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
 
     def clear(self) -> None:
         self._runs.clear()

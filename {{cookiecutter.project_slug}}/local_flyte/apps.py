@@ -76,10 +76,8 @@ class App:
         return _Status.DeploymentStatus.Name(status).removeprefix("DEPLOYMENT_STATUS_")
 
     def enter(self, status: int, message: str = "") -> None:
-        """Change the deployment status of the app."""
-        self.state.status.conditions.add(
-            last_transition_time=now(), deployment_status=status, message=message
-        )
+        conditions = self.state.status.conditions
+        conditions.add(last_transition_time=now(), deployment_status=status, message=message)
 
 
 @dataclass(eq=False)
@@ -95,7 +93,6 @@ class AppService(app_service_connect.AppService):
     _url: str
     """URL of this Flyte server."""
     _tls: ssl.SSLContext
-    """TLS configuration for the public ports of apps."""
     _apps: dict[tuple[str, str, str], App] = field(default_factory=dict)
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
@@ -152,19 +149,16 @@ class AppService(app_service_connect.AppService):
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
         # Replace the endpoint and certificate authority that the developer may have configured.
-        variables = {variable.key: variable.value for variable in container.env}
-        variables.update(self._environment)
+        variables = {one.key: one.value for one in container.env} | dict(self._environment)
         if "FLYTE_ENDPOINT" in variables:
             variables["FLYTE_ENDPOINT"] = self._url
-        revisions = self._work / "apps" / app.name
         wanted, id_ = app.state.spec.security_context.secrets, app.state.metadata.id
         listening = asyncio.create_task(self._relay(app))
         try:
-            revisions.mkdir(parents=True, exist_ok=True)
             with self._secrets.mounted(wanted, id_.project, id_.domain) as secret_variables:
                 code = await self._containers.run(
                     [substituted(word, values) for word in (*container.command, *container.args)],
-                    directory=Path(tempfile.mkdtemp(dir=revisions)),
+                    directory=Path(tempfile.mkdtemp(f"-{app.name}", "app-", self._work)),
                     environment={**variables, **secret_variables, **other_port(app.port)},
                     started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                     output=app.log.append,
@@ -180,23 +174,18 @@ class AppService(app_service_connect.AppService):
     async def _relay(self, app: App) -> None:
         """Wait until the app listens, then forward TLS connections to the app."""
 
-        async def connect(
-            client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter
-        ) -> None:
-            with contextlib.closing(client_writer), contextlib.suppress(OSError):
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer), contextlib.suppress(OSError):
                 app_reader, app_writer = await asyncio.open_connection(HOST, app.port)
-                await asyncio.gather(
-                    _copy(client_reader, app_writer), _copy(app_reader, client_writer)
-                )
+                await asyncio.gather(_copy(reader, app_writer), _copy(app_reader, writer))
 
         while True:
             with contextlib.suppress(OSError):
                 (await asyncio.open_connection(HOST, app.port))[1].close()
                 break
             await asyncio.sleep(POLL_SECONDS)
-        async with await asyncio.start_server(
-            connect, sock=listen(app.tls_port), ssl=self._tls
-        ) as front:
+        listener = listen(app.tls_port)
+        async with await asyncio.start_server(connect, sock=listener, ssl=self._tls) as front:
             app.enter(_Status.DEPLOYMENT_STATUS_ACTIVE)
             await front.serve_forever()
 

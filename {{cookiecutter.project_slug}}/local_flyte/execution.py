@@ -15,11 +15,12 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.common import phase_pb2
 from flyteidl2.core import execution_pb2, literals_pb2, types_pb2
+from flyteidl2.logs.dataplane.payload_pb2 import LogLine, LogLineOriginator
 from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_service_pb2
 
 from .access import Faults, invalid
-from .actions import Action, Pod, Run
+from .actions import Action, Pod, Run, now
 from .people import Person
 from .processes import DONE, Containers, substituted
 from .secret_service import SecretError, SecretService
@@ -58,10 +59,8 @@ class Executor:
     def check(spec: task_definition_pb2.TaskSpec) -> None:
         """Raise UNIMPLEMENTED for a task that this server cannot execute."""
         if not spec.task_template.HasField("container"):
-            raise ConnectError(
-                Code.UNIMPLEMENTED,
-                "the local Flyte server executes only tasks that run in a container",
-            )
+            message = "the local Flyte server executes only tasks that run in a container"
+            raise ConnectError(Code.UNIMPLEMENTED, message)
 
     def start(self, run: Run, action: Action) -> None:
         """Execute ``action`` in the background."""
@@ -70,16 +69,13 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Set ``action`` to aborted, even after the end, and stop all actions below it.
-
-        The conditions below ``action`` are set to aborted. Otherwise they would stay paused.
-        """
+        """Set ``action`` to aborted, even after the end, and stop all actions below it."""
         action.abort(reason)
         self._cancel(run, action)
         for member in (action, *run.descendants(action.name)):
             if id(member) not in self._running:  # `_report_end` clears the pods of a running action
                 member.pods.clear()
-            if member.phase == _PAUSED:
+            if member.phase == _PAUSED:  # nothing else ends a condition
                 member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     async def close(self) -> None:
@@ -121,9 +117,7 @@ class Executor:
         action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
         template = action.details.task.task_template
         container, wanted = template.container, template.security_context.secrets
-        tasks = self._work / "tasks"
-        tasks.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
+        directory = Path(tempfile.mkdtemp(f"-{run.id.name}-{action.name}", "task-", self._work))
         values = _template_values(action, self._work)
         task_variables = {one.key: substituted(one.value, values) for one in container.env}
         run_variables = {one.key: one.value for one in run.spec.envs.values}
@@ -134,7 +128,8 @@ class Executor:
             action.enter(phase_pb2.ACTION_PHASE_RUNNING)
 
         def output(line: str) -> None:
-            pod.write(line)
+            user = LogLineOriginator.USER
+            pod.log.append(LogLine(timestamp=now(), message=line, originator=user))
             action.changed.fire()
 
         try:
@@ -153,9 +148,8 @@ class Executor:
                     output=output,
                 )
         except SecretError as error:
-            return execution_pb2.ExecutionError(
-                code="SecretNotFound", message=str(error), kind="USER"
-            )
+            code, message = "SecretNotFound", str(error)
+            return execution_pb2.ExecutionError(code=code, message=message, kind="USER")
         finally:
             pod.running = False
         return _error(action, pod, code)
@@ -170,14 +164,13 @@ class Conditions:
 
     def pause(self, action: Action) -> None:
         """Pause a condition for at most the timeout that it defines."""
-        action.set_status(_PAUSED)
 
         def time_out() -> None:
             if action.answer is None and action.phase == _PAUSED:
                 action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT)
 
-        timeout = action.details.condition.timeout
-        if (seconds := timeout.ToTimedelta().total_seconds()) > 0:
+        action.set_status(_PAUSED)
+        if seconds := action.details.condition.timeout.ToTimedelta().total_seconds():
             asyncio.get_running_loop().call_later(seconds, time_out)
 
     def signal(
@@ -193,10 +186,8 @@ class Conditions:
                 return
             raise ConnectError(Code.FAILED_PRECONDITION, "already signalled with a different value")
         if action.phase != _PAUSED:
-            raise ConnectError(
-                Code.FAILED_PRECONDITION,
-                f"{action.name} is not a condition that waits for an answer",
-            )
+            message = f"{action.name} is not a condition that waits for an answer"
+            raise ConnectError(Code.FAILED_PRECONDITION, message)
         if action.details.condition.type.simple != kind:
             raise invalid("signal value type does not match declared condition type")
 
@@ -216,18 +207,18 @@ class Conditions:
 
 
 def _template_values(action: Action, work: Path) -> dict[str, str]:
-    id_ = action.details.id
+    run, name = action.details.id.run, action.name
     return {
         "input": action.input_uri,
         "outputPrefix": str(action.outputs),
-        "rawOutputDataPrefix": str(work / "raw" / id_.run.name / id_.name),
-        "checkpointOutputPrefix": str(work / "checkpoints" / id_.run.name / id_.name),
+        "rawOutputDataPrefix": str(work / "raw" / run.name / name),
+        "checkpointOutputPrefix": str(work / "checkpoints" / run.name / name),
         "prevCheckpointPrefix": "",
-        "runName": id_.run.name,
-        "actionName": id_.name,
+        "runName": run.name,
+        "actionName": name,
         "runStartTime": action.created_at.isoformat(),
-        "executionProject": id_.run.project,
-        "executionDomain": id_.run.domain,
+        "executionProject": run.project,
+        "executionDomain": run.domain,
         "executionOrg": ORG,
     }
 

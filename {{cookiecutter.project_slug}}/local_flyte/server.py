@@ -111,7 +111,7 @@ class Services:
 
     def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
         """Create the services with empty state. Public ports of deployed apps use ``tls``."""
-        work = clients.home / "work"
+        (work := clients.home / "work").mkdir()
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
