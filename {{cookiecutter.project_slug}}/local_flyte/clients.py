@@ -82,7 +82,7 @@ def _is_own(file: str) -> bool:
 
 
 def write(file: Path, text: str) -> Path:
-    """Replace a file atomically, because clients may read it. Only this user may read the file."""
+    """Replace a private file atomically, because clients may read it."""
     partial = file.with_name(f"{file.name}.{threading.get_ident()}")
     partial.touch(mode=0o600)
     partial.write_text(text, "utf-8")
@@ -107,7 +107,6 @@ class Clients:
 
     @property
     def url(self) -> str:
-        """The endpoint as a URL."""
         scheme = "http" if self.mode is Mode.DEVBOX else "https"
         return f"{scheme}://{HOST}:{self.port}"
 
@@ -121,24 +120,17 @@ class Clients:
         return self._write_config(user, self.people[user].token)
 
     def _write_config(self, name: str, token: str) -> Path:
-        file = write(self.home / f"{name}.token", f"{token}\n")
-        login = {
-            "authType": "ExternalCommand",
-            # Other users of this machine can read command arguments, so the token is in a file.
-            "command": ["cat", str(file)],
-            "caCertFilePath": str(self.ca_file),
-        }
+        # Other users of this machine can read command arguments, so the token is in a file.
+        command = ["cat", str(write(self.home / f"{name}.token", f"{token}\n"))]
+        login = {"authType": "ExternalCommand", "command": command}
+        login["caCertFilePath"] = str(self.ca_file)
+        access = {"insecure": True} if self.mode is Mode.DEVBOX else login
         settings = {
-            "admin": {
-                "endpoint": self.endpoint,
-                **({"insecure": True} if self.mode is Mode.DEVBOX else login),
-            },
+            "admin": {"endpoint": self.endpoint, **access},
             "image": {"builder": "remote"},
             "task": {"org": "local", "project": self.project, "domain": self.domain},
         }
-        # JSON is valid YAML, and json.dumps quotes the values.
-        lines = (f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
-        return write(self.home / f"{name}.yaml", "".join(lines))
+        return write(self.home / f"{name}.yaml", json.dumps(settings))  # JSON is valid YAML
 
     def app_environment(self) -> dict[str, str]:
         """Return the variables that a Flyte cluster sets for an app, and ``SSL_CERT_FILE``."""
@@ -162,10 +154,8 @@ class Clients:
     def deploy(self, root: Path, file: str = "deployment.py", env: str | None = "task_env") -> str:
         """Run ``flyte deploy`` in ``root`` as alice, and return the output.
 
-        If ``env`` is None, the command deploys all environments.
-
-        Raises:
-            RuntimeError: The command failed; the message contains the output.
+        If ``env`` is None, the command deploys all environments. If the command fails, raise
+        RuntimeError with the output.
         """
         program = str(Path(sys.executable).with_name("flyte"))
         arguments = [file, env] if env else ["--all", file]
@@ -175,8 +165,7 @@ class Clients:
     def register(self, root: Path) -> list[str]:
         """Register the tasks of ``deployment.py`` as alice, and return the task names.
 
-        Raises:
-            RuntimeError: Registering failed; the message contains the traceback or the output.
+        If this fails, raise RuntimeError with the traceback or the output.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file())]
         output = self._run(command, root, "The tasks of deployment.py cannot be registered:")
@@ -206,9 +195,7 @@ class Clients:
 class RemoteFlyte:
     """A remote Flyte server, read from a config file of the ``flyte`` command.
 
-    The app runs on this machine. Each browser request to the app carries the token of the user whom
-    the config signs in. ``flyte whoami`` and ``keyring``, or a command in the config, supply the
-    token.
+    The app runs on this machine, and acts as the user whom the config signs in.
     """
 
     def __init__(self, file: Path) -> None:

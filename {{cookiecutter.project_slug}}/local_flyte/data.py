@@ -69,15 +69,16 @@ class Storage:
         return kind.FromString(path.read_bytes())
 
     def sign(self, method: str, path: Path) -> str:
-        """Return a signed URL that accepts ``method`` (PUT or GET) for the file at ``path``."""
+        """Return a signed URL for the file at ``path``, or raise NOT_FOUND for GET of no file."""
+        if method == "GET" and not path.is_file():
+            raise ConnectError(Code.NOT_FOUND, f"there is no {path.name}")
         key = secrets.token_urlsafe()
         self._signed[f"{method} /{key}"] = path
         return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request for a signed URL. For other URLs, send 403 without reading the body."""
-        request = Request(scope, receive)
-        response = Response()
+        request, response = Request(scope, receive), Response()
         if (path := self._signed.get(f"{request.method} {request.url.path}")) is None:
             response.status_code = 403
         elif request.method == "GET":
@@ -128,12 +129,9 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if request.artifact_type != pb.ARTIFACT_TYPE_REPORT:
             raise invalid("artifact_type is required")
         id_ = request.action_attempt_id
-        number = id_.attempt or 1  # 0 also means the first attempt
-        attempts = self._runs.action(id_.action_id).details.attempts
-        files = [Path(one.outputs.report_uri) for one in attempts if one.attempt == number]
-        if not any(file.is_file() for file in files):
-            raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
-        urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0])])
+        action, number = self._runs.action(id_.action_id), id_.attempt or 1  # 0 means the first
+        report = Path(action.output_base, action.name, str(number), "report.html")
+        urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", report)])
         urls.expires_at.FromSeconds(now().seconds + EXPIRY_SECONDS)
         return pb.CreateDownloadLinkResponse(pre_signed_urls=urls)
 
@@ -163,10 +161,10 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             response.inputs_uri = action.input_uri
         file = Path(action.output_uri)
         uri = (file if file.suffix == ".pb" else file / "outputs.pb").as_uri()
-        if (
-            action.phase in SUCCESSFUL
-            and (outputs := self._storage.read(uri, common_pb2.Outputs)) is not None
-        ):
+        outputs = (
+            self._storage.read(uri, common_pb2.Outputs) if action.phase in SUCCESSFUL else None
+        )
+        if outputs is not None:
             response.outputs.CopyFrom(outputs)
             response.outputs_uri = uri
         return response

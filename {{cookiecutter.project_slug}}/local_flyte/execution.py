@@ -148,8 +148,9 @@ class Executor:
                     output=output,
                 )
         except SecretError as error:
-            code, message = "SecretNotFound", str(error)
-            return execution_pb2.ExecutionError(code=code, message=message, kind="USER")
+            return execution_pb2.ExecutionError(
+                code="SecretNotFound", message=str(error), kind="USER"
+            )
         finally:
             pod.running = False
         return _error(action, pod, code)

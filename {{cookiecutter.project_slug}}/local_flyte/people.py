@@ -21,19 +21,14 @@ class Mode(StrEnum):
     DEVBOX = "devbox"
     """Open-source Flyte, without TLS: callers may do everything.
 
-    Open-source Flyte reads identities from headers without verification, so a proxy in front of
-    Flyte must verify tokens. The SDK sends credentials only over TLS, so every caller is anonymous
-    unless a proxy with TLS is in front.
+    Flyte reads identities from headers without verification. The SDK sends credentials only over
+    TLS, so every caller is anonymous unless a proxy with TLS is in front.
     """
 
 
 @dataclass(frozen=True)
 class Person:
-    """A user of the local Flyte server, with credentials.
-
-    The credentials are random and new in each process, so other users of this machine cannot guess
-    them.
-    """
+    """A user of the local Flyte server. The credentials are random, and new in each process."""
 
     name: str
     subject: str
@@ -100,23 +95,19 @@ PEOPLE: dict[str, Person] = {
 """Users of all local Flyte servers in this process, by name."""
 
 
-class Directory:
-    """Users of a running local Flyte server, by credentials."""
+class Directory(dict[str, Person]):
+    """Users of a running local Flyte server, by name."""
 
     def __init__(self, people: Iterable[Person], headers: Iterable[str]) -> None:
-        """Index ``people`` by credentials. Each of ``headers`` may contain an API key."""
+        """Add ``people``. Each of ``headers`` may contain an API key."""
+        super().__init__()
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
-        self._by_name: dict[str, Person] = {}
         for user in people:
             self.add(user)
 
-    def __getitem__(self, name: str) -> Person:
-        return self._by_name[name]
-
     def add(self, user: Person) -> None:
-        """Add a user, and replace an existing user with the same name."""
-        self._by_name[user.name] = user
+        self[user.name] = user
         for value in (f"Bearer {user.token}", user.cookie, user.api_key):
             self._by_credential[value] = user
 

@@ -56,10 +56,7 @@ class RunService(run_service_connect.RunService):
     _conditions: Conditions
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
-        """Create and start a run of a deployed task, or of a task in the request.
-
-        If the name is in use, return the existing run, even if another user started that run.
-        """
+        """Create and start a run. If the name is in use, return the existing run of any user."""
         run_id = _run_id(request)
         self._projects.check(run_id.project)
         is_deployed = request.HasField("task_id")
@@ -127,9 +124,7 @@ class RunService(run_service_connect.RunService):
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
         """Send an action now and at each notification, until the executor has reported the end.
 
-        Several messages may have the same phase. After an abort, the status changes before the
-        executor reports the end. The stream of a condition never ends, because the executor does
-        not report the end of a condition.
+        The executor does not report the end of a condition, so the condition's stream never ends.
         """
         action = self._runs.action(request.action_id)
         sent_count, ended = action.notifications, False
@@ -182,11 +177,7 @@ class RunService(run_service_connect.RunService):
 
 @dataclass(eq=False)
 class ActionsService(actions_service_connect.ActionsService):
-    """Starts and watches the child actions of a running action, as the owner of the run.
-
-    Only ``a0`` calls this service. The SDK can use QueueService and StateService instead, but these
-    services lose conditions.
-    """
+    """Starts and watches the child actions of a running action. Only ``a0`` calls this service."""
 
     _runs: Runs
     _executor: Executor
@@ -196,49 +187,48 @@ class ActionsService(actions_service_connect.ActionsService):
         self, request: actions_pb2.EnqueueRequest, ctx: Context
     ) -> actions_pb2.EnqueueResponse:
         """Start a task or a condition, or record a trace, as the child of a running action."""
-        child = request.action
+        child, response = request.action, actions_pb2.EnqueueResponse()
         run = self._runs.get(child.action_id.run)
         name = child.parent_action_name
         parent = require(run.actions.get(name), f"parent action {name}")
         if child.action_id.name in run.actions:
             if child.HasField("condition"):
-                return actions_pb2.EnqueueResponse()
+                return response
             raise ConnectError(Code.ALREADY_EXISTS, f"{child.action_id.name} already exists")
         details = run_definition_pb2.ActionDetails(id=child.action_id)
         details.id.run.org = ""  # responses of the real Flyte have no organization
+        metadata = details.metadata
         if child.HasField("task"):
             self._executor.check(child.task.spec)
-            details.metadata.CopyFrom(_task_metadata(child.task.spec))
+            metadata.CopyFrom(_task_metadata(child.task.spec))
             details.task.CopyFrom(child.task.spec)
         elif child.HasField("trace"):
-            details.metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
-            details.metadata.trace.name = details.metadata.funtion_name = child.trace.name
+            metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
+            metadata.trace.name = metadata.funtion_name = child.trace.name
             details.trace.CopyFrom(child.trace.spec)
         else:
-            details.metadata.action_type = run_definition_pb2.ACTION_TYPE_CONDITION
-            details.metadata.funtion_name = child.condition.name
-            details.metadata.condition.name = child.condition.name
-            details.metadata.condition.type.CopyFrom(child.condition.type)
+            metadata.action_type = run_definition_pb2.ACTION_TYPE_CONDITION
+            metadata.condition.name = metadata.funtion_name = child.condition.name
+            metadata.condition.type.CopyFrom(child.condition.type)
             details.condition.CopyFrom(child.condition)
-        details.metadata.parent = child.parent_action_name
-        details.metadata.group = child.group
+        metadata.parent, metadata.group = child.parent_action_name, child.group
         action = Action(details, child.input_uri, child.run_output_base, run.changed)
-        if child.HasField("condition"):
-            self._conditions.pause(action)
         run.actions[action.name] = action
         if child.HasField("trace"):
             action.stored_at = child.trace.outputs.output_uri
             action.enter(child.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
-        else:  # the real Flyte resets the number of attempts when it records that the parent runs
-            parent.details.status.attempts = 0
-        if child.HasField("task"):
-            if (source := self._runs.recovered(run, action.name)) is not None:
-                action.stored_at = source.output_uri
-                action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
-            else:
-                self._executor.start(run, action)
+            return response
+        # The real Flyte resets the number of attempts when it records that the parent runs.
+        parent.details.status.attempts = 0
+        if child.HasField("condition"):
+            self._conditions.pause(action)
+        elif (source := self._runs.recovered(run, action.name)) is not None:
+            action.stored_at = source.output_uri
+            action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
+        else:
+            self._executor.start(run, action)
         run.changed.fire(action.name)
-        return actions_pb2.EnqueueResponse()
+        return response
 
     async def abort(
         self, request: actions_pb2.AbortRequest, ctx: Context
@@ -256,15 +246,13 @@ class ActionsService(actions_service_connect.ActionsService):
         sent_phases: dict[str, phase_pb2.ActionPhase] = {}
         marker_sent = False
         while parent.running:
-            children = run.children(parent.name)
-            changed = [
-                child for child in children if sent_phases.get(child.name) != child.phase_for_parent
-            ]
-            for child in changed:
-                sent_phases[child.name] = child.phase_for_parent
+            phases = [(child, child.phase_for_parent) for child in run.children(parent.name)]
+            changed = [pair for pair in phases if sent_phases.get(pair[0].name) != pair[1]]
+            for child, phase in changed:
+                sent_phases[child.name] = phase
                 update = state_service_pb2.ActionUpdate(
                     action_id=child.details.id,
-                    phase=child.phase_for_parent,
+                    phase=phase,
                     error=child.error,
                     output_uri=child.output_uri,
                     value=child.answer,
@@ -272,8 +260,7 @@ class ActionsService(actions_service_connect.ActionsService):
                 yield actions_pb2.WatchForUpdatesResponse(action_update=update)
             if not marker_sent:
                 marker_sent = True
-                marker = state_service_pb2.ControlMessage(sentinel=True)
-                yield actions_pb2.WatchForUpdatesResponse(control_message=marker)
+                yield actions_pb2.WatchForUpdatesResponse(control_message={"sentinel": True})
             elif not changed:
                 await run.changed.wait()
 

@@ -37,7 +37,6 @@ class SecretService(secret_connect.SecretService):
     async def create_secret(
         self, request: pb.CreateSecretRequest, ctx: Context
     ) -> pb.CreateSecretResponse:
-        """Store a new secret."""
         id_, spec, key = request.id, request.secret_spec, key_of(request.id)
         if not NAME.fullmatch(id_.name):
             raise invalid(f"secret name {id_.name!r} does not match {NAME.pattern}")
@@ -52,7 +51,6 @@ class SecretService(secret_connect.SecretService):
         return pb.CreateSecretResponse()
 
     async def get_secret(self, request: pb.GetSecretRequest, ctx: Context) -> pb.GetSecretResponse:
-        """Return a secret without the value."""
         return pb.GetSecretResponse(secret=self._get(request.id))
 
     async def delete_secret(
@@ -66,15 +64,13 @@ class SecretService(secret_connect.SecretService):
         self, request: pb.ListSecretsRequest, ctx: Context
     ) -> pb.ListSecretsResponse:
         """Return the secrets of a project, the secrets of a domain, or all secrets, in one page."""
-        secrets = [
-            secret
-            for (project, domain, _), (secret, _) in sorted(self._secrets.items())
-            if request.project in {"", project} and request.domain in {"", domain}
-        ]
-        return pb.ListSecretsResponse(secrets=secrets)
+        response = pb.ListSecretsResponse()
+        for (project, domain, _), (secret, _) in sorted(self._secrets.items()):
+            if request.project in {"", project} and request.domain in {"", domain}:
+                response.secrets.append(secret)
+        return response
 
     def clear(self) -> None:
-        """Delete all secrets."""
         self._secrets.clear()
 
     @contextmanager
@@ -83,24 +79,18 @@ class SecretService(secret_connect.SecretService):
     ) -> Iterator[dict[str, str]]:
         """Yield the variables for a container's secrets, and delete secret files after the block.
 
-        Raises:
-            SecretError: A secret is missing, or the value for a variable is not UTF-8 text.
+        Raise SecretError if a secret is missing, or if the value for a variable is not UTF-8 text.
         """
-        variables, files = {}, {}
-        for secret in requested:
-            value = self._find(secret.key, project, domain)
-            if secret.mount_requirement == secret.FILE:
-                files[secret.key] = value
-            else:
-                name = secret.env_var or f"_UNION_{secret.key.upper()}"
-                variables[name] = _to_text(secret, value)
-        if not files:
-            yield variables
-            return
         with TemporaryDirectory(prefix="secrets-") as folder:
-            for name, value in files.items():
-                Path(folder, name).write_bytes(value)
-            yield {**variables, FOLDER_VARIABLE: folder}
+            variables = {FOLDER_VARIABLE: folder}
+            for secret in requested:
+                value = self._find(secret.key, project, domain)
+                if secret.mount_requirement == secret.FILE:
+                    Path(folder, secret.key).write_bytes(value)
+                else:
+                    name = secret.env_var or f"_UNION_{secret.key.upper()}"
+                    variables[name] = _to_text(secret, value)
+            yield variables
 
     def _get(self, id_: definition_pb2.SecretIdentifier) -> definition_pb2.Secret:
         return require(self._secrets.get(key_of(id_)), f"secret {id_.name}")[0]

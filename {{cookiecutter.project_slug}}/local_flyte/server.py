@@ -19,7 +19,6 @@ from flyteidl2.auth import auth_service_connect, auth_service_pb2, identity_conn
 from flyteidl2.cluster import payload_pb2 as cluster_pb2
 from flyteidl2.cluster import service_connect as cluster_service_connect
 from flyteidl2.common import identifier_pb2
-from flyteidl2.imagebuilder import definition_pb2 as image_definition_pb2
 from flyteidl2.imagebuilder import payload_pb2 as image_pb2
 from flyteidl2.imagebuilder import service_connect as image_service_connect
 from starlette.types import ASGIApp
@@ -102,15 +101,13 @@ class ImageService(image_service_connect.ImageService):
         self, request: image_pb2.GetImageRequest, ctx: Context
     ) -> image_pb2.GetImageResponse:
         name = f"local/{Path(request.id.name).name}"
-        image = image_definition_pb2.Image(id=request.id, fqin=name)
-        return image_pb2.GetImageResponse(image=image)
+        return image_pb2.GetImageResponse(image={"id": request.id, "fqin": name})
 
 
 class Services:
     """The services as ASGI applications, with the state that they share."""
 
     def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
-        """Create the services with empty state. Public ports of deployed apps use ``tls``."""
         (work := clients.home / "work").mkdir()
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
@@ -175,9 +172,8 @@ class LocalFlyte(Clients):
         Args:
             project: Name of the only project.
             domain: Domain in the configuration of clients.
-            app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
-                environment that replaces the image of tasks and apps. If None, the server uses the
-                current Python environment.
+            app_bin: Folder with the programs of the Python environment that replaces the image of
+                tasks and apps (default: the current environment).
             credential_headers: Additional headers that may contain the ``api_key`` of a user.
             mode: Kind of Flyte to imitate.
         """
@@ -190,10 +186,8 @@ class LocalFlyte(Clients):
     def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is active, and return the URL.
 
-        Raises:
-            ConnectError: NOT_FOUND, if no app has this name.
-            RuntimeError: The app has exited, or was not active in time. The error contains the
-                output of the app.
+        Raise ConnectError if no app has this name. If the app exits, or is not active in time,
+        raise RuntimeError with the output of the app.
         """
         id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
         app, deadline = self._services.apps.find(id_), time.monotonic() + seconds
@@ -234,27 +228,18 @@ class LocalFlyte(Clients):
         return self._background.call(lambda: self._gateway.open_calls[method_or_request_id])
 
     def fail_next(
-        self,
-        method: str,
-        code: Code,
-        times: int = 1,
-        message: str = "this call fails for a test",
-        after: int = 0,
+        self, method: str, code: Code, times: int = 1, message: str = "for a test", after: int = 0
     ) -> None:
-        """Make the next ``times`` calls of a method fail.
-
-        A stream fails after sending ``after`` messages.
-        """
+        """Make the next calls of a method fail. A stream fails after ``after`` messages."""
         error = ConnectError(code, message)
         self._background.call(lambda: self._services.faults.fail(method, error, times, after))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the block.
+        """Make calls of a method hang inside the block; a stream hangs after ``after`` messages.
 
-        A stream hangs after sending ``after`` messages. If the method is ``execution.RECORDING``, a
-        task receives answers to conditions at once, but the API returns the answers only after the
-        block.
+        The method ``execution.RECORDING`` delays the answers to conditions in the API, but not in
+        tasks.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))
@@ -267,15 +252,13 @@ class LocalFlyte(Clients):
     def lockstep(self, *names: str) -> Iterator[Callable[[str], None]]:
         """Hold the n-th call of each named user until all named users have made n calls.
 
-        Yields a function. Call the function with a user's name after the last call of this user.
-        Then the other users wait no longer for this user.
+        Yield a function to call with a user's name after the last call of this user.
         """
-        faults, lockstep = self._services.faults, Lockstep(names)
-        faults.lockstep = lockstep
+        self._services.faults.lockstep = lockstep = Lockstep(names)
         try:
             yield lambda name: self._background.run(lockstep.leave(name))
         finally:
-            faults.lockstep = Lockstep()
+            self._services.faults.lockstep = Lockstep()
 
     @contextlib.contextmanager
     def cluster_at(self, endpoint: str) -> Iterator[None]:
@@ -312,7 +295,6 @@ class LocalFlyte(Clients):
     # Start and stop
 
     def __enter__(self) -> Self:
-        """Start the server, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
             temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
             self.home = Path(stack.enter_context(temporary)).resolve()
@@ -342,7 +324,6 @@ class LocalFlyte(Clients):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop every process, stream and connection."""
         self._running.close()
 
 

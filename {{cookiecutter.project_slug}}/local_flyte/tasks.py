@@ -98,13 +98,9 @@ class TaskService(task_service_connect.TaskService):
     ) -> task_pb2.ListTasksResponse:
         """List the tasks of a project and domain, each with the latest matching version."""
         scope = (request.project_id.name, request.project_id.domain)
-        versions = (
-            version
-            for (project, domain, _), versions in self._by_name.items()
-            if (project, domain) == scope
-            for version in versions.values()
-        )
+        tasks = [versions for key, versions in self._by_name.items() if key[:2] == scope]
         # Like the real Flyte, filter the versions first, and then take the newest of each task.
+        versions = [version for versions in tasks for version in versions.values()]
         matches = matching(versions, request.request, FIELDS)
         latest = {version.task_id.name: version for version in matches}.values()
         name = operator.attrgetter("task_id.name")
@@ -142,14 +138,12 @@ class TriggerService(trigger_service_connect.TriggerService):
     ) -> trigger_pb2.ListTriggersResponse:
         """List the triggers of a task, in one page."""
         task = request.task_name
-        triggers = [
-            trigger_definition_pb2.Trigger(
-                id=trigger.id, active=trigger.spec.active, automation_spec=trigger.automation_spec
-            )
-            for key, trigger in self._triggers.items()
-            if key[:-1] == (task.project, task.domain, task.name)
-        ]
-        return trigger_pb2.ListTriggersResponse(triggers=triggers)
+        response = trigger_pb2.ListTriggersResponse()
+        for key, trigger in self._triggers.items():
+            if key[:-1] == (task.project, task.domain, task.name):
+                active, automation = trigger.spec.active, trigger.automation_spec
+                response.triggers.add(id=trigger.id, active=active, automation_spec=automation)
+        return response
 
     async def update_triggers(
         self, request: trigger_pb2.UpdateTriggersRequest, ctx: Context
