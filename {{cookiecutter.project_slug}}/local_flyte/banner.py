@@ -33,9 +33,7 @@ def app_banner(
     """
     to_open = f"Open       {choice(url, secret)}"
     links = [f"{user.name:8}{link(url, user.name, secret)}  ({user.rights})" for user in SHOWN]
-    alice, bob, victor = (
-        f"Authorization: Bearer {PEOPLE[name].token}" for name in ("alice", "bob", "victor")
-    )
+    alice, bob, victor, _ = (f"Authorization: Bearer {user.token}" for user in SHOWN)
     parts = [
         f"{to_open}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local server",
         RELOADS,
@@ -54,7 +52,7 @@ def app_banner(
         parts.append(_lines("Start a run as alice or bob:", lines))
         title = "Victor may only view, so Flyte refuses to start a run for him (403):"
         parts.append(_lines(title, [_curl_to_run(runs, "Victor", victor)]))
-    deploy = f"{flyte_command(local_flyte, 'alice')} deploy deployment.py app_env"
+    deploy = f"{_flyte_command(local_flyte, 'alice')} deploy deployment.py app_env"
     parts += [
         _flyte_commands(local_flyte, "alice"),
         _lines("Deploy the app to this Flyte server:", [deploy]),
@@ -66,16 +64,15 @@ def app_banner(
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Return commands to use the local Flyte server without the app."""
-    variables = {"FLYTE_ENDPOINT": local_flyte.endpoint, "SSL_CERT_FILE": str(local_flyte.ca_file)}
-    export = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    trust = shlex.quote(str(local_flyte.ca_file))
+    export = f"export FLYTE_ENDPOINT={local_flyte.endpoint} SSL_CERT_FILE={trust}"
     headers = [f"Authorization: Bearer {user.token}" for user in SHOWN]
-    return _joined(
-        [
-            _flyte_commands(local_flyte, *(user.name for user in SHOWN)),
-            _lines("For an app of yours that uses this Flyte server:", [f"export {export}"]),
-            _lines("Headers with which requests to that app act as these users:", headers),
-        ]
-    )
+    parts = [
+        _flyte_commands(local_flyte, *(user.name for user in SHOWN)),
+        _lines("For an app of yours that uses this Flyte server:", [export]),
+        _lines("Headers with which requests to that app act as these users:", headers),
+    ]
+    return _joined(parts)
 
 
 def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) -> str:
@@ -87,14 +84,12 @@ def remote_banner(remote: RemoteFlyte, *, url: str, secret: str, **_: object) ->
 
 
 def _flyte_commands(local_flyte: LocalFlyte, *users: str) -> str:
-    """Return a ``cd`` command to the project folder, and ``flyte`` commands for the users."""
     lines = [f"cd {shlex.quote(str(Path.cwd()))}"]
-    lines += [f"{flyte_command(local_flyte, name)} get run" for name in users]
+    lines += [f"{_flyte_command(local_flyte, name)} get run" for name in users]
     return _lines(f"Flyte's own command line, as {', '.join(users)}:", lines)
 
 
-def flyte_command(local_flyte: LocalFlyte, user: str) -> str:
-    """Return the ``flyte`` command with the config file of a user."""
+def _flyte_command(local_flyte: LocalFlyte, user: str) -> str:
     program, config = Path(sys.executable).with_name("flyte"), local_flyte.config_file(user)
     return f"{shlex.quote(str(program))} -c {shlex.quote(str(config))}"
 

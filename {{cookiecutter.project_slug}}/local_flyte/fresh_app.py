@@ -9,6 +9,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -31,13 +32,15 @@ class FreshApp:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         """Wait until the app has started."""
         self._process, self._outputs = process, dict[str, str]()
+        self._lock = threading.Lock()
         self.url = self._next_line()
 
     def output(self, request_id: str) -> str:
         """Wait until the request has ended, and return its output and log."""
-        while request_id not in self._outputs:
-            self._outputs.update([json.loads(self._next_line())])
-        return self._outputs.pop(request_id)
+        with self._lock:
+            while request_id not in self._outputs:
+                self._outputs.update([json.loads(self._next_line())])
+            return self._outputs.pop(request_id)
 
     def _next_line(self) -> str:
         if self._process.stdout and (line := self._process.stdout.readline()):
@@ -61,7 +64,6 @@ class Output(TextIOBase):
         self.texts = defaultdict[str, str](str)
 
     def write(self, text: str) -> int:
-        """Store printed text."""
         self.texts[REQUEST.get()] += text
         return len(text)
 
@@ -73,7 +75,6 @@ class ReportingMiddleware:
         self._app, self._report = app, report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -27,14 +27,10 @@ from .operations import OPERATIONS, PUBLIC, READING, STREAMS, Endpoints, Operati
 from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
 from .visits import Exchange, Visits, visits
 
-KEPT = (
-    "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`. If all"
-    " callers may get this data, say why in EXAMPLES in tests/test_guarantees.py, such as"
-)
+KEPT = "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`."
 OVERWRITTEN = (
     "Concurrent callers are mixed up: look for a global, `app.state` or an attribute that a second"
-    " request overwrites while the first one waits. If all callers may get this data, say why in"
-    " EXAMPLES in tests/test_guarantees.py, such as"
+    " request overwrites while the first one waits."
 )
 
 ME = ("GET", "/me")
@@ -76,9 +72,10 @@ def explain(request: pytest.FixtureRequest) -> Explain:
 def describe(problem: str, *exchanges: Exchange) -> str:
     """Return the failure message of a test, with the exchanges that violate the guarantee."""
     operation, way = exchanges[0].operation, exchanges[0].way
-    title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}"
-    text = "\n\n".join(map(str, exchanges))
-    return f"{title}: {problem} { ({operation: {'shared': '<reason>'}}) }\n\n{text}"
+    title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}: {problem}"
+    shared = "If all callers may get this data, say why in EXAMPLES in tests/test_guarantees.py: "
+    example = {operation: {"shared": "<reason>"}}
+    return "\n\n".join([title, f"{shared}{example}", *map(str, exchanges)])
 
 
 # No access without valid credentials
@@ -97,14 +94,11 @@ def test_requests_without_credentials_are_refused(
 def test_invalid_credentials_are_refused(
     expired: httpx.Client, endpoints: Endpoints, operation: Operation, explain: Explain
 ) -> None:
-    response = endpoints.call(expired, operation)
-    assert not response.is_success, (
-        f"{' '.join(operation)} accepts any token. {explain(operation, response)}"
-    )
+    response, name = endpoints.call(expired, operation), " ".join(operation)
+    assert not response.is_success, f"{name} accepts any token. {explain(operation, response)}"
     assert response.status_code != 422, (
-        f"{' '.join(operation)} refused its parameters before it called Flyte."
-        " Add the parameter `_: CallerDep`, or add an example request to EXAMPLES in"
-        " tests/test_guarantees.py"
+        f"{name} refused its parameters before it called Flyte. Add the parameter `_: CallerDep`,"
+        " or add an example request to EXAMPLES in tests/test_guarantees.py"
     )
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"

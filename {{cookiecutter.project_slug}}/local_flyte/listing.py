@@ -1,5 +1,6 @@
 """Filters, sorting and pagination for a ``flyteidl2.common.ListRequest``."""
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,7 +13,6 @@ Item = TypeVar("Item")
 Value = str | int | datetime | None
 Fields = Mapping[str, Callable[[Item], Value]]
 """Maps the name of a field to a function that returns the field of an item."""
-
 _Filter = list_pb2.Filter
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
@@ -31,16 +31,15 @@ def page(
     """
     if request.limit > MAX_PAGE_SIZE:
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE_SIZE}")
-    limit = request.limit or PAGE_SIZE
+    if request.token and not (request.token.isascii() and request.token.isdigit()):
+        raise invalid(f"invalid page token {request.token!r}")
     matches = sorted(matching(items, request, fields), key=name)
     if (sort := request.sort_by).key:
         field, descending = _field(sort.key, fields), sort.direction == list_pb2.Sort.DESCENDING
         # Treat None as greater than all values, because Python cannot compare None with a value.
         matches.sort(key=lambda item: (field(item) is None, field(item)), reverse=descending)
-    if request.token and not (request.token.isascii() and request.token.isdigit()):
-        raise invalid(f"invalid page token {request.token!r}")
     start = int(request.token or 0)
-    end = start + limit
+    end = start + (request.limit or PAGE_SIZE)
     return matches[start:end], str(end) if end < len(matches) else ""
 
 
@@ -74,9 +73,9 @@ def _parsed(text: str, like: Value) -> Value:
 
 
 _COMPARISONS: dict[int, Callable[..., bool]] = {
-    _Filter.EQUAL: lambda value, operand: value == operand,
-    _Filter.GREATER_THAN_OR_EQUAL: lambda value, operand: value >= operand,
-    _Filter.LESS_THAN: lambda value, operand: value < operand,
-    _Filter.CONTAINS: lambda value, operand: operand in value,
-    _Filter.VALUE_IN: lambda value, operand: value == operand,
+    _Filter.EQUAL: operator.eq,
+    _Filter.GREATER_THAN_OR_EQUAL: operator.ge,
+    _Filter.LESS_THAN: operator.lt,
+    _Filter.CONTAINS: operator.contains,
+    _Filter.VALUE_IN: operator.eq,
 }

@@ -1,10 +1,8 @@
 """Sign-in pages that ``python -m local_flyte`` adds to the app, for requests from this machine.
 
 On a cluster, Flyte's sign-in page sets the session cookie. Here, a link for each user sets the
-cookie, and another link leads to a list of the users. Like Jupyter's links, the links contain a
-secret that is new at each start. Browsers send cookies to all ports of a host, so each app has a
-separate cookie. The middleware passes the cookie to the app under the name that Flyte uses. The app
-itself has no sign-in code.
+cookie. The links contain a secret that is new at each start. Browsers send cookies to all ports of
+a host, so each app has a separate cookie, which the middleware renames to the name that Flyte uses.
 """
 
 import importlib
@@ -89,8 +87,6 @@ class ReportsErrors:
             self._app = _reason(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-
         async def send_unless_failed(message: Message) -> None:
             if message["type"] != "lifespan.startup.failed":
                 await send(message)
@@ -139,9 +135,7 @@ class SignIn:
             port: Port of the app, which is a part of the cookie name.
             token_file: File with a token that replaces the cookie in requests to the app.
         """
-        self._app = app
-        self._secret = secret
-        self._people = people
+        self._app, self._secret, self._people = app, secret, people
         self._cookie = f"{COOKIE}-{port}"
         self._token_file = token_file
         self._values = {value for value, _ in people.values()}
@@ -164,10 +158,9 @@ class SignIn:
             return
         request = Request(scope)
         secret = request.query_params.get("secret", "").encode()
-        is_signed_in = request.cookies.get(self._cookie) in self._values
-        admitted = secrets.compare_digest(secret, self._secret.encode()) or (
-            path == URL and is_signed_in
-        )
+        admitted = secrets.compare_digest(secret, self._secret.encode())
+        if path == URL and request.cookies.get(self._cookie) in self._values:
+            admitted = True  # a signed-in user may choose another user
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
     def _with_credentials(self, scope: Scope) -> Scope:

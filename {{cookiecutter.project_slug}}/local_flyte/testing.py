@@ -1,11 +1,9 @@
 """A pytest plugin that serves an app, provides HTTP clients of users, and starts runs.
 
 To use the plugin, add ``pytest_plugins = ["local_flyte.testing"]`` to ``conftest.py``, and define a
-fixture ``url`` with the URL of the app. ``guarantees.py`` tests every endpoint.
+fixture ``url`` with the URL of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``), the
+tests run against a real Flyte, as docs/operating.md describes.
 PYTEST_DONT_REWRITE
-
-The plugin uses no endpoints of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``), the
-tests run against a real Flyte. docs/operating.md describes this.
 """
 
 import asyncio
@@ -37,10 +35,7 @@ NOT_ON_A_REAL_FLYTE = {
     "reads_what_flyte_received": "reads the calls to Flyte, which only the local server records",
     "deploys": "deploys this project, which would stay on a real Flyte",
 }
-"""Maps a marker to the reason to skip tests with this marker on a real Flyte.
-
-Tests that have none of the markers run on every Flyte.
-"""
+"""Maps a marker to the reason to skip tests with this marker on a real Flyte."""
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificate authorities takes 20 ms
 
@@ -156,9 +151,7 @@ def project_and_domain() -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
     """Run a local Flyte server to which nothing is deployed yet."""
-    assert not REAL_ENDPOINT, (
-        "a test that uses the fixture local_flyte needs a marker of NOT_ON_A_REAL_FLYTE"
-    )
+    assert not REAL_ENDPOINT, "tests with local_flyte need a marker of NOT_ON_A_REAL_FLYTE"
     with LocalFlyte(*project_and_domain) as local_flyte:
         yield local_flyte
 

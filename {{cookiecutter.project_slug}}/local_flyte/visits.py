@@ -2,7 +2,7 @@
 
 For example, the new users ann and ben call an operation one after the other, on a new run of olga.
 If the response to ben contains data of ann, the data is a leak, unless Flyte has sent the data in a
-response to a call for ben. Before ben calls, Flyte has deleted the runs of ann.
+response to a call for ben. Before ben calls, the local Flyte server has deleted the runs of ann.
 """
 
 import re
@@ -22,8 +22,6 @@ from .fresh_app import FreshApp, fresh_app
 from .operations import DOCUMENTED, STREAMS, Endpoints, Operation, tool_message
 from .testing import client_of
 
-Response = tuple[str, httpx.Response]
-"""The identifier of a request (`X-Request-Id`), and the response."""
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
 """Prefixes of response headers that failure messages omit."""
 
@@ -38,8 +36,9 @@ class Exchange:
     user: Person
     response: httpx.Response
     calls: list[ReceivedCall]
+    """Calls to Flyte."""
     output: str
-    """Output and log of the app during the request."""
+    """Output and log of the app."""
     runs: list[str]
     """The names of the user's runs."""
 
@@ -84,11 +83,9 @@ class Exchange:
         """Return the calls, the response and the output. Omit headers that all responses have."""
         calls = ", ".join(call.method for call in self.calls) or "none"
         own = [pair for pair in self.response.headers.items() if not pair[0].startswith(USUAL)]
+        title = f"{self.user.name}, calls to Flyte: {calls}\n{self.status} "
         headers = "\n".join(map(": ".join, own))
-        body, output = self.response.text[:2000], self.output[:2000]
-        return (
-            f"{self.user.name}, calls to Flyte: {calls}\n{self.status} {headers}\n{body}\n{output}"
-        )
+        return f"{title}{headers}\n{self.response.text[:2000]}\n{self.output[:2000]}"
 
 
 @dataclass
@@ -103,9 +100,8 @@ class Visits:
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return the ways in which the tests call an operation: as an endpoint, as a tool.
+        """Return the ways to call an operation; none if all callers may share its data.
 
-        The list is empty if an example allows all callers to share the data of the operation.
         Tests do not call a stream as a tool, because the result would wait for the stream's end.
         """
         if "shared" in self.endpoints.examples.get(operation, {}):
@@ -115,10 +111,9 @@ class Visits:
 
     def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
         """Call as two users, one after the other. Each user has a run during the call."""
-        users = self._add_user("ann"), self._add_user("ben")
-        first, second = self._visit(users, operation, way)
-        self._first.setdefault(operation, first)
-        return first, second
+        exchanges = self._visit_both(self._add_user("ann"), self._add_user("ben"), operation, way)
+        self._first.setdefault(operation, exchanges[0])
+        return exchanges
 
     def first(self, operation: Operation) -> Exchange:
         """Return the first exchange of an operation since the app's process started."""
@@ -126,40 +121,33 @@ class Visits:
 
     def without_rights(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
         """Call as a user with rights, and then as carol. Carol has no rights on the project."""
-        return self._visit((self._add_user("ann"), self.flyte.people["carol"]), operation, way)
+        return self._visit_both(self._add_user("ann"), self.flyte.people["carol"], operation, way)
 
     def at_the_same_time(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
         """Call as two users. Flyte holds each user's n-th call until both have made n calls."""
         users = self._add_user("cleo"), self._add_user("dan")
         with self._run() as run, self.flyte.lockstep(*(user.name for user in users)) as leave:
 
-            def call(user: Person) -> Response:
+            def call(user: Person) -> Exchange:
                 try:
                     return self._call(user, run, operation, way)
                 finally:
                     leave(user.name)
 
             with ThreadPoolExecutor(2) as threads:
-                responses = [*threads.map(call, users)]
-            pairs = zip(users, responses, strict=True)
-            first, second = (self._end(operation, way, *pair) for pair in pairs)
+                first, second = threads.map(call, users)
         return first, second
 
     def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
-        """Call all operations as one user, and then as another user.
+        """Call all operations as one user, then as another user; return a pair for each operation.
 
-        Return a pair for each operation: the exchange of the first user, and of the second user.
         Each user calls GET operations first, because other operations may replace kept data.
         """
         reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")
         rounds: list[list[Exchange]] = []
         for user in (self._add_user("eva"), self._add_user("finn")):
-            rounds.append([])
             with self._run() as run:
-                for operation in reading_first:
-                    self._add_run(user)
-                    response = self._call(user, run, operation, "endpoint")
-                    rounds[-1].append(self._end(operation, "endpoint", user, response))
+                rounds.append([self._visit(user, run, one, "endpoint") for one in reading_first])
         runs = [name for exchange in rounds[0] for name in exchange.runs]
         return [(replace(first, runs=runs), second) for first, second in zip(*rounds, strict=True)]
 
@@ -176,27 +164,24 @@ class Visits:
         yield self._add_run(owner)
         self.flyte.delete_runs(owner)
 
-    def _visit(
-        self, users: tuple[Person, Person], operation: Operation, way: str
+    def _visit_both(
+        self, first: Person, second: Person, operation: Operation, way: str
     ) -> tuple[Exchange, Exchange]:
-        exchanges = []
         with self._run() as run:
-            for user in users:
-                self._add_run(user)
-                response = self._call(user, run, operation, way)
-                exchanges.append(self._end(operation, way, user, response))
-        first, second = exchanges
-        return first, second
+            exchange = self._visit(first, run, operation, way)
+            return exchange, self._visit(second, run, operation, way)
 
-    def _call(self, user: Person, run: str, operation: Operation, way: str) -> Response:
+    def _visit(self, user: Person, run: str, operation: Operation, way: str) -> Exchange:
+        """Call as a user who has a run during the call."""
+        self._add_run(user)
+        return self._call(user, run, operation, way)
+
+    def _call(self, user: Person, run: str, operation: Operation, way: str) -> Exchange:
         request_id, endpoints = secrets.token_hex(8), replace(self.endpoints, run=run)
         call = endpoints.call_tool if way == "tool" else endpoints.call
         headers = {"Authorization": f"Bearer {user.token}", "X-Request-ID": request_id}
         with client_of(self.app.url, None) as client:
-            return request_id, call(client, operation, **headers)
-
-    def _end(self, operation: Operation, way: str, user: Person, answer: Response) -> Exchange:
-        request_id, response = answer
+            response = call(client, operation, **headers)
         output = self.app.output(request_id)
         every = self.flyte.calls
         calls = [call for call in every if call.headers.get("x-request-id") == request_id]
