@@ -81,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Flyte(NamedTuple):
-    """The Flyte that the app uses, and the banner to print."""
+    """The Flyte that the app uses."""
 
     variables: Mapping[str, str]
     people: Sequence[Person]
     token_file: str | None
     banner: Callable[..., str]
-    """Function that makes the banner from the app's URL, the app's paths and the sign-in secret."""
+    """Returns the banner for the app's URL, the app's paths and the sign-in secret."""
     poll: Callable[[], None]
-    """Function to call every ``WAKE_SECONDS`` while the app runs."""
+    """Is called every ``WAKE_SECONDS`` while the app runs."""
 
 
 def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
@@ -117,8 +117,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     paths = _paths(app, url)
     print(flyte.banner(url=url, secret=secret, paths=paths), flush=True)
     while app.poll() is None:
-        time.sleep(WAKE_SECONDS)
-        _print_errors(flyte.poll)
+        _poll(flyte.poll)
     return app.returncode or 1  # the app exits by itself only after an error
 
 
@@ -131,27 +130,27 @@ def _local_flyte(options: argparse.Namespace, stack: contextlib.ExitStack) -> _F
     print("Registering the tasks…", flush=True)
     files = options.files or [Path(DEPLOYMENT)]
     versions = _versions(files)
-    tasks = _register(local_flyte, options.files)
+
+    def register() -> list[str]:
+        for file in options.files:
+            local_flyte.deploy(Path.cwd(), str(file), None)
+        return [] if options.files else local_flyte.register(Path.cwd())
 
     def register_changes() -> None:
         nonlocal versions
         if (new_versions := _versions(files)) != versions:
             versions = new_versions
-            _register(local_flyte, options.files)
+            register()
             print("Registered the tasks again.", flush=True)
 
+    tasks = register()
     if options.files:
         print(flyte_banner(local_flyte), flush=True)
         while True:
-            time.sleep(WAKE_SECONDS)
-            _print_errors(register_changes)
-
-    banner = functools.partial(
-        app_banner,
-        local_flyte,
-        task=next((name for name in tasks if name.endswith("-tasks.greet")), None),
-        api_key_header=headers[0] if headers else None,
-    )
+            _poll(register_changes)
+    task = next((name for name in tasks if name.endswith("-tasks.greet")), None)
+    header = next(iter(headers), None)
+    banner = functools.partial(app_banner, local_flyte, task=task, api_key_header=header)
     return _Flyte(local_flyte.app_environment(), SHOWN, None, banner, register_changes)
 
 
@@ -186,15 +185,9 @@ def _settings() -> Settings:
         raise RuntimeError(short_traceback(error)) from None
 
 
-def _register(local_flyte: LocalFlyte, files: Sequence[Path]) -> list[str]:
-    """Register the tasks of ``files`` (default: ``deployment.py``), and return the task names."""
-    for file in files:
-        local_flyte.deploy(Path.cwd(), str(file), None)
-    return [] if files else local_flyte.register(Path.cwd())
-
-
-def _print_errors(function: Callable[[], None]) -> None:
-    """Call ``function``, and print a RuntimeError instead of raising it."""
+def _poll(function: Callable[[], None]) -> None:
+    """Sleep, then call ``function``, and print a RuntimeError instead of raising it."""
+    time.sleep(WAKE_SECONDS)
     try:
         function()
     except RuntimeError as error:

@@ -200,7 +200,6 @@ class Gateway:
     def __init__(
         self, find: Callable[[Mapping[str, str]], Person | None], services: Mapping[str, ASGIApp]
     ) -> None:
-        """Route calls by path to ``services``. ``find`` returns the user for a call's headers."""
         self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
         self.keep_messages = False
         self.open_calls: Counter[str] = Counter()
@@ -209,7 +208,6 @@ class Gateway:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Record a call, and pass the call to a service."""
         received = Headers(scope=scope)
         headers = {name: ", ".join(received.getlist(name)) for name in received}
         caller = self._find(headers)

@@ -126,7 +126,6 @@ class Action:
 
     @property
     def phase_for_parent(self) -> phase_pb2.ActionPhase:
-        """The phase that the parent action receives."""
         is_answered = self.answer is not None and self.phase == phase_pb2.ACTION_PHASE_PAUSED
         return phase_pb2.ACTION_PHASE_SUCCEEDED if is_answered else self.phase
 
@@ -224,7 +223,6 @@ class Run:
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:
-        """Return the actions that the action named ``parent`` started."""
         actions = self.actions.values()
         return [action for action in actions if action.details.metadata.parent == parent]
 
@@ -292,7 +290,6 @@ class Runs:
         return action if action is not None and action.phase in SUCCESSFUL else None
 
     def delete_pods(self) -> None:
-        """Delete the ended pods of all runs."""
         for run in self:
             for action in run.actions.values():
                 action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
@@ -301,11 +298,9 @@ class Runs:
         self._runs.clear()
 
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
-        """Return the run, or raise NOT_FOUND."""
         run = self._runs.get(key_of(id_))
         return require(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
-        """Return the action, or raise NOT_FOUND."""
         action = self.get(id_.run).actions.get(id_.name)
         return require(action, f"action {id_.name} of run {id_.run.name}")

@@ -2,7 +2,7 @@
 
 A cluster has a proxy in front of an app, but this server has none. Therefore an app has no sign-in,
 always runs as one replica, and is killed before the process of a new revision starts. An app must
-take the port from the SDK, as a FastAPIAppEnvironment does, and not from a custom command.
+take the port from the SDK, as a FastAPIAppEnvironment does.
 """
 
 import asyncio
@@ -51,14 +51,12 @@ class App:
     """An app with the process of the current revision, and the output of this process."""
 
     state: app_definition_pb2.App
-    """The state that the API returns."""
     port: int = field(default_factory=free_port)
     """Port that the process listens on, in every revision."""
     tls_port: int = field(default_factory=free_port)
     """Public port, with TLS."""
     process: asyncio.Task[None] | None = None
     log: list[str] = field(default_factory=list)
-    """Lines that the process has printed, with line breaks."""
 
     @property
     def name(self) -> str:
@@ -87,16 +85,13 @@ class AppService(app_service_connect.AppService):
     _containers: Containers
     _secrets: SecretService
     _work: Path
-    """Folder for the working directories of apps."""
     _environment: Mapping[str, str]
     """Environment variables that a cluster injects into apps."""
     _url: str
-    """URL of this Flyte server."""
     _tls: ssl.SSLContext
     _apps: dict[tuple[str, str, str], App] = field(default_factory=dict)
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
-        """Return the app, or raise NOT_FOUND."""
         return require(self._apps.get(key_of(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
@@ -140,7 +135,6 @@ class AppService(app_service_connect.AppService):
             app.process = asyncio.create_task(self._serve(app))
 
     async def clear(self) -> None:
-        """Stop and delete all apps."""
         await asyncio.gather(*map(self._end, self._apps.values()))
         self._apps.clear()
 

@@ -67,13 +67,13 @@ def short_traceback(error: BaseException) -> str:
         return str(error)
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if _is_own(frame.filename)]
-    message = "".join(traceback.format_exception_only(error)).rstrip()
-    if isinstance(error, SyntaxError):
-        file = os.path.relpath(error.filename or "?")
-        message += f"\n{file}, line {error.lineno}: SyntaxError: {error.msg}"
-    elif frames:
-        message = f"{os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno}: {message}"
-    return "".join(traceback.format_list(frames)) + message
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    *lines, message = traceback.format_exception_only(error)
+    if places:
+        message = f"{os.path.relpath(places[-1][0])}, line {places[-1][1]}: {message}"
+    return "".join([*traceback.format_list(frames), *lines, message]).rstrip()
 
 
 def _is_own(file: str) -> bool:

@@ -35,8 +35,7 @@ MAX_LOG_LINES = 1000  # maximum number of log lines in one message
 class Storage:
     """A folder that replaces the object store, and an ASGI application that serves signed URLs.
 
-    Signed URLs use HTTP without TLS, because the requests carry no credentials. With TLS, clients
-    would have to trust our certificate authority.
+    Signed URLs have no TLS, because otherwise clients would have to trust our authority.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +48,6 @@ class Storage:
         return self._folder / "uploads" / project / domain
 
     def run_base(self, run: identifier_pb2.RunIdentifier) -> str:
-        """Return the path of the data folder of a run."""
         return str(self._folder / "runs" / run.project / run.domain / run.name)
 
     def write(self, folder: Path, inputs: common_pb2.Inputs) -> str:
@@ -114,8 +112,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", folder / path),
             # Like the real Flyte, encode the path here, although the object's name is not encoded.
-            # So a task does not find a file whose name the encoding changes. The URI has no
-            # file:// scheme, because File.open() rejects such URIs.
+            # The URI has no file:// scheme, because File.open() rejects such URIs.
             native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )

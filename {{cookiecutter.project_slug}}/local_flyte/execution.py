@@ -47,7 +47,6 @@ class Executor:
     _containers: Containers
     _secrets: SecretService
     _work: Path
-    """Folder for the working directories of processes."""
     _cluster_environment: Callable[[Person | None], Mapping[str, str]]
     """Returns the environment that makes a task call Flyte as the given user."""
     keeps_pods: bool
@@ -63,7 +62,6 @@ class Executor:
             raise ConnectError(Code.UNIMPLEMENTED, message)
 
     def start(self, run: Run, action: Action) -> None:
-        """Execute ``action`` in the background."""
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
         task.add_done_callback(lambda _: self._report_end(action, task))
@@ -71,9 +69,10 @@ class Executor:
     def abort(self, run: Run, action: Action, reason: str) -> None:
         """Set ``action`` to aborted, even after the end, and stop all actions below it."""
         action.abort(reason)
-        self._cancel(run, action)
         for member in (action, *run.descendants(action.name)):
-            if id(member) not in self._running:  # `_report_end` clears the pods of a running action
+            if task := self._running.get(id(member)):
+                task.cancel()  # `_report_end` clears the pods
+            else:
                 member.pods.clear()
             if member.phase == _PAUSED:  # nothing else ends a condition
                 member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
@@ -83,11 +82,6 @@ class Executor:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
-
-    def _cancel(self, run: Run, action: Action) -> None:
-        for member in (action, *run.descendants(action.name)):
-            if (task := self._running.get(id(member))) is not None:
-                task.cancel()
 
     def _report_end(self, action: Action, task: asyncio.Task[None]) -> None:
         del self._running[id(action)]
@@ -108,8 +102,9 @@ class Executor:
             action.fail(error)
         else:
             action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
-        for child in run.children(action.name):
-            self._cancel(run, child)
+        for member in run.descendants(action.name):
+            if task := self._running.get(id(member)):
+                task.cancel()
 
     async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
         """Run the action's container until the process ends. Return the error, or None."""
@@ -238,7 +233,6 @@ def _action_environment(action: Action) -> dict[str, str]:
 
 
 def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError | None:
-    """Return the error of an attempt, or None after success."""
     document = action.outputs / "error.pb"
     if document.exists():  # a0 exits with 0 even after an error
         error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error

@@ -30,7 +30,6 @@ class FreshApp:
     """Client of the app in the other process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        """Wait until the app has started."""
         self._process, self._outputs = process, dict[str, str]()
         self._lock = threading.Lock()
         self.url = self._next_line()

@@ -40,7 +40,6 @@ Explain = Callable[[Operation, httpx.Response], str]
 
 @pytest.fixture(scope="module")
 def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
-    """Return the app's endpoints, and the name of a succeeded run for their paths."""
     with acting_as("alice"):
         task = remote.Run.get(greeting).action.task_name
     return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, greeting, task)

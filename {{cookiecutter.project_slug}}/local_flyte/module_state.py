@@ -15,22 +15,15 @@ CREATE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 
 def changed_containers(folder: Path) -> list[str]:
-    """Return file, line and name of each container that a function changes without permission.
-
-    A comment with the prefix `ALLOWED` permits changes.
-    """
+    """Return file, line and name of each container that a function changes without permission."""
     trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
-    allowed = {file: _containers(tree, file) for file, tree in trees.items()}
-    everywhere = {
-        name: all(names.get(name, True) for names in allowed.values())
-        for names in allowed.values()
-        for name in names
-    }
+    containers = {file: _containers(tree, file) for file, tree in trees.items()}
+    forbidden = {name for names in containers.values() for name in names if not names[name]}
     return [
         f"{file.relative_to(folder.parent)}:{line}: {name}"
         for file, tree in trees.items()
         for line, name in sorted({*_changes(tree)})
-        if not allowed[file].get(name, everywhere.get(name, True))
+        if not containers[file].get(name, name not in forbidden)
     ]
 
 

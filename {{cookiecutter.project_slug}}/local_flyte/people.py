@@ -42,11 +42,9 @@ class Person:
     api_key: str = field(default="", repr=False)
     """Value for each header in ``credential_headers``."""
     can_view: bool = True
-    """Whether the user may view the tasks, runs and apps of the project."""
     can_run: bool = True
     """Whether the user may deploy, start runs, and abort all runs of the project."""
     expired: bool = False
-    """Whether the credentials have expired. If so, calls fail with UNAUTHENTICATED."""
 
     @property
     def rights(self) -> str:
@@ -59,7 +57,6 @@ class Person:
 
     @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
-        """The user as a Flyte message, for fields such as ``executed_by``."""
         id_ = identifier_pb2.UserIdentifier(subject=self.subject)
         names = {"first_name": self.given_name, "last_name": self.family_name}
         spec = identity_pb2.UserSpec(**names, email=self.email)
@@ -133,11 +130,11 @@ def claimed_identity(headers: Mapping[str, str]) -> Person | None:
     This imitates ``identity.go`` of open-source Flyte. As in the default configuration, headers of
     AWS load balancers take precedence over the token.
     """
-    scheme, _, token = headers.get("authorization", "").partition(" ")
     if user := _claimed_by(headers.get("x-amzn-oidc-data", "")):
         return user
     if subject := headers.get("x-amzn-oidc-identity", "").strip():
         return Person(name=subject, subject=subject)
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     return _claimed_by(token.strip()) if scheme.lower() == "bearer" else None
 
 

@@ -36,8 +36,7 @@ FIELDS: Fields[Action] = {
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
 }
-"""Fields for filters and sorting. Like the real Flyte, this server cannot filter by labels, the
-parent's name or ``created_by``. The real Flyte has further fields, which the SDK does not use."""
+"""Fields for filters and sorting. The real Flyte has further fields, which the SDK does not use."""
 
 MAX_WATCHED_ACTIONS = 1000  # maximum number of actions in one message
 NO_REASON = "User requested abort"
@@ -98,7 +97,6 @@ class RunService(run_service_connect.RunService):
     async def signal_event(
         self, request: pb.SignalEventRequest, ctx: Context
     ) -> pb.SignalEventResponse:
-        """Answer a condition as the caller."""
         action = self._runs.action(request.action_id)
         self._conditions.signal(action, request.payload, CALLER.get())
         return pb.SignalEventResponse()
@@ -157,7 +155,6 @@ class RunService(run_service_connect.RunService):
         await asyncio.Event().wait()
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
-        """List the runs of a project and domain."""
         scope = (request.project_id.name, request.project_id.domain)
         runs = (run for run in self._runs if key_of(run.id)[:2] == scope)
         roots = [run.root for run in runs if run.asks or not request.paused_actions_only]
@@ -266,7 +263,6 @@ class ActionsService(actions_service_connect.ActionsService):
 
 
 def _task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
-    """Return the metadata of an action that executes a task."""
     template, id_ = spec.task_template, spec.task_template.id
     return run_definition_pb2.ActionMetadata(
         action_type=run_definition_pb2.ACTION_TYPE_TASK,
@@ -297,7 +293,6 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
-    """Return one page of actions."""
     for condition in request.filters:  # the real Flyte's database rejects these filters
         is_list, has_one = condition.function == condition.VALUE_IN, len(condition.values) == 1
         if condition.field == "phase" and is_list == has_one:

@@ -1,9 +1,10 @@
 """SecretService. The scope of a secret is a project and domain, a domain, or all projects.
 
-The server keeps values of secrets in memory. No response, log or error contains such a value. If a
-container requests a secret as a file, the server deletes the file when the process ends.
+The values are in memory, and in files for containers that request files. No response, log or error
+contains a value.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ FOLDER_VARIABLE = "FLYTE_SECRETS_DEFAULT_DIR"
 
 
 class SecretError(Exception):
-    """Raised if a container cannot start, because a secret is missing or invalid."""
+    """Raised if a container cannot start, because a secret is missing."""
 
 
 class SecretService(secret_connect.SecretService):
@@ -79,7 +80,7 @@ class SecretService(secret_connect.SecretService):
     ) -> Iterator[dict[str, str]]:
         """Yield the variables for a container's secrets, and delete secret files after the block.
 
-        Raise SecretError if a secret is missing, or if the value for a variable is not UTF-8 text.
+        Raise SecretError if a secret is missing.
         """
         with TemporaryDirectory(prefix="secrets-") as folder:
             variables = {FOLDER_VARIABLE: folder}
@@ -89,7 +90,7 @@ class SecretService(secret_connect.SecretService):
                     Path(folder, secret.key).write_bytes(value)
                 else:
                     name = secret.env_var or f"_UNION_{secret.key.upper()}"
-                    variables[name] = _to_text(secret, value)
+                    variables[name] = os.fsdecode(value)
             yield variables
 
     def _get(self, id_: definition_pb2.SecretIdentifier) -> definition_pb2.Secret:
@@ -104,13 +105,3 @@ class SecretService(secret_connect.SecretService):
             f"secret {name} not found in {project}/{domain}, in the domain {domain}, or without a"
             f" project and a domain: create it with `flyte create secret {name}`, and start again"
         )
-
-
-def _to_text(secret: security_pb2.Secret, value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise SecretError(
-            f"secret {secret.key} is not UTF-8 text, so it cannot be a variable: mount it as a file"
-            f" with flyte.Secret({secret.key!r}, mount=Path('/etc/flyte/secrets'))"
-        ) from None

@@ -207,7 +207,6 @@ class LocalFlyte(Clients):
 
     @property
     def calls(self) -> list[ReceivedCall]:
-        """All received calls, from the oldest to the newest."""
         return list(self._gateway.received)
 
     def keep_messages(self, keep: bool) -> None:
@@ -215,7 +214,6 @@ class LocalFlyte(Clients):
         self._gateway.keep_messages = keep
 
     def clear_calls(self) -> None:
-        """Delete the record of received calls."""
         self._gateway.received.clear()
 
     def reset(self) -> None:

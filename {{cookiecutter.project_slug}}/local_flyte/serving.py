@@ -70,30 +70,19 @@ class Background:
         return self.run(call())
 
     def run(self, coroutine: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
-        """Run a coroutine in the event loop, and return the result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     def stop(self) -> None:
-        """Close every connection, and end the thread."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        for server, _ in self._servers:
+            server.should_exit = True
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
-            raise RuntimeError(
-                f"the local Flyte server has not stopped within {STOP_SECONDS} seconds"
-            )
+            raise RuntimeError(f"the local Flyte server is still running after {STOP_SECONDS} s")
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        serving = [
-            asyncio.create_task(server.serve(sockets=[listener]))
-            for server, listener in self._servers
-        ]
         self._started.set()
-        await self._stopping.wait()
-        for server, _ in self._servers:
-            server.should_exit = True
-        await asyncio.gather(*serving)
+        await asyncio.gather(*(server.serve([listener]) for server, listener in self._servers))
         # Clients that keep connections open never reply to TLS's close_notify.
         for server, _ in self._servers:
             for connection in server.server_state.connections:

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -101,10 +102,8 @@ class ReportsErrors:
 
 def _reason(error: Exception) -> ASGIApp:
     print(short_traceback(error), file=sys.stderr, flush=True)
-    line = next(iter(str(error).splitlines()), "")
-    text = (
-        f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows the location."
-    )
+    problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+    text = f"The app does not start: {problem}\nThe terminal shows the location."
     response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,14 +125,10 @@ class SignIn:
         port: int = 0,
         token_file: str | None = None,
     ) -> None:
-        """Wrap ``app``.
+        """Wrap ``app``, whose port is part of the cookie name.
 
-        Args:
-            app: The application for all requests except sign-in and sign-out.
-            secret: The secret in the links.
-            people: Session cookie and description of rights for each user name.
-            port: Port of the app, which is a part of the cookie name.
-            token_file: File with a token that replaces the cookie in requests to the app.
+        ``people`` maps a user name to the session cookie and a description of the user's rights.
+        A token in ``token_file`` replaces the cookie in requests to the app.
         """
         self._app, self._secret, self._people = app, secret, people
         self._cookie = f"{COOKIE}-{port}"
@@ -165,32 +160,30 @@ class SignIn:
 
     def _with_credentials(self, scope: Scope) -> Scope:
         """Replace this app's cookie by the credentials that a cluster would send to the app."""
-        cookies = b";".join(value for name, value in scope.get("headers", ()) if name == b"cookie")
-        pairs = [pair.strip().decode("latin-1") for pair in cookies.split(b";")]
-        if not any(pair.startswith(f"{COOKIE}-") for pair in pairs):
-            return scope
-        own = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{self._cookie}=")]
-        headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+        headers = MutableHeaders(raw=list(scope.get("headers", ())))
+        pairs = [pair.strip() for pair in ";".join(headers.getlist("cookie")).split(";")]
         # Remove the cookies of all apps on this host.
-        pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]
-        if own and own[0] in self._values:
-            pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}=")]
+        kept = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]
+        if kept == pairs:
+            return scope
+        own = next((pair for pair in pairs if pair.startswith(f"{self._cookie}=")), "")
+        if (value := own.partition("=")[2]) in self._values:
+            kept = [pair for pair in kept if not pair.startswith(f"{COOKIE}=")]
             if self._token_file is None:
-                pairs.append(f"{COOKIE}={own[0]}")
-            elif b"authorization" not in dict(headers):
-                token = Path(self._token_file).read_bytes()
-                headers.append((b"authorization", b"Bearer " + token))
-        if pairs:
-            headers.append((b"cookie", "; ".join(pairs).encode("latin-1")))
-        return {**scope, "headers": headers}
+                kept.append(f"{COOKIE}={value}")
+            else:
+                headers.setdefault("authorization", f"Bearer {Path(self._token_file).read_text()}")
+        del headers["cookie"]
+        if kept:
+            headers["cookie"] = "; ".join(kept)
+        return {**scope, "headers": headers.raw}
 
     async def _choose(self, request: Request) -> Response:
-        people = "\n".join(
-            f'<li><a href="{link("", name, self._secret)}">{name}</a> {rights}</li>'
-            for name, (_, rights) in self._people.items()
-        )
-        sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'
-        return _page(f"<p>Choose a user:</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
+        lines = ["<p>Choose a user:</p>", "<ul>"]
+        for name, (_, rights) in self._people.items():
+            lines.append(f'<li><a href="{link("", name, self._secret)}">{name}</a> {rights}</li>')
+        lines += ["</ul>", f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>']
+        return _page("\n".join(lines))
 
     async def _sign_in(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -213,6 +206,5 @@ def _page(content: str, status: int = HTTPStatus.OK) -> Response:
 
 
 REFUSAL = _page(
-    "<p>Follow one of the links printed in the terminal where the app was started.</p>",
-    HTTPStatus.FORBIDDEN,
+    "<p>Follow a link in the terminal where the app was started.</p>", HTTPStatus.FORBIDDEN
 )

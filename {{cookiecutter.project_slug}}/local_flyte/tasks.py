@@ -43,7 +43,7 @@ class ProjectService(project_service_connect.ProjectService):
     async def list_projects(
         self, request: project_pb2.ListProjectsRequest, ctx: Context
     ) -> project_pb2.ListProjectsResponse:
-        """List the project if the caller may view it. The project is not archived."""
+        """List the project if the caller may view it, but not among the archived projects."""
         caller = CALLER.get()
         visible = (caller is None or caller.can_view) and "eq(state, 1)" not in request.filters
         projects = project_pb2.Projects(projects=[self._project] if visible else [])
@@ -62,10 +62,8 @@ class TaskService(task_service_connect.TaskService):
 
     _projects: ProjectService
     _by_name: dict[tuple[str, str, str], dict[str, _Task]] = field(default_factory=dict)
-    """Versions of each task, by project, domain and name."""
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
-        """Return one version of a task, or raise NOT_FOUND."""
         versions = self._by_name.get(key_of(id_), {})
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
         return require(versions.get(id_.version), name)

@@ -188,8 +188,6 @@ def received(local_flyte: LocalFlyte) -> Callable[[], list[ReceivedCall]]:
 
 
 def _client_as(name: str | None) -> Any:
-    """Create a fixture that returns an HTTP client, which calls the app as the user ``name``."""
-
     @pytest.fixture(scope="module", name=name or "anonymous")
     def client(url: str) -> Iterator[httpx.Client]:
         with client_of(url, name) as client:
@@ -206,7 +204,6 @@ anonymous = _client_as(None)
 
 @pytest.fixture(scope="module")
 def expired(url: str) -> Iterator[httpx.Client]:
-    """Return an HTTP client with an expired token."""
     with suppress(Exception), acting_as("expired"):
         list(remote.Project.listall())
         pytest.skip("this Flyte accepts any token")

@@ -40,7 +40,6 @@ class Exchange:
     output: str
     """Output and log of the app."""
     runs: list[str]
-    """The names of the user's runs."""
 
     @property
     def status(self) -> int:
@@ -57,7 +56,6 @@ class Exchange:
 
     @property
     def needs_rights(self) -> bool:
-        """Whether at least one of the calls requires rights on the project."""
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:
@@ -96,7 +94,6 @@ class Visits:
     flyte: LocalFlyte
     endpoints: Endpoints
     tools: set[str]
-    """The names of the app's tools."""
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
@@ -172,7 +169,6 @@ class Visits:
             return exchange, self._visit(second, run, operation, way)
 
     def _visit(self, user: Person, run: str, operation: Operation, way: str) -> Exchange:
-        """Call as a user who has a run during the call."""
         self._add_run(user)
         return self._call(user, run, operation, way)
 
