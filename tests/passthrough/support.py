@@ -76,7 +76,7 @@ def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket
 
 def run_of(local_flyte: LocalFlyte, name: str) -> Run:
     """Return Flyte's own record of a run."""
-    (found,) = (run for run in local_flyte._services.runs if run.id.name == name)
+    (found,) = (run for run in local_flyte._services.runs.values() if run.id.name == name)
     return found
 
 

@@ -248,22 +248,15 @@ class Run:
         return [enriched(action=record, meets_filter=True) for record in records]
 
 
-class Runs:
+class Runs(dict[tuple[str, str, str], Run]):
     """All runs by project, domain and name."""
 
     def __init__(self, *, recovers: bool) -> None:
         """Create the store. If ``recovers`` is false (open-source Flyte), all actions rerun."""
+        super().__init__()
         self._recovers = recovers
-        self._runs: dict[tuple[str, str, str], Run] = {}
 
-    def __iter__(self) -> Iterator[Run]:
-        return iter(tuple(self._runs.values()))
-
-    def add(self, run: Run) -> Run:
-        """Store and return a new run. If the name is in use, return the existing run instead."""
-        return self._runs.setdefault(key_of(run.id), run)
-
-    def copy(self, source: Run, name: str, owner: Person) -> None:
+    def copy_run(self, source: Run, name: str, owner: Person) -> None:
         """Store a copy of an ended run under another name, with ``owner`` as the run owner."""
         run = Run(copy.deepcopy(source.id), source.spec, owner)
         run.id.name = name
@@ -274,33 +267,28 @@ class Runs:
             action.details.metadata.executed_by.CopyFrom(owner.identity)
             action.details.status.start_time.CopyFrom(now())
             action.details.status.end_time.CopyFrom(now())
-        self.add(run)
-
-    def delete(self, run: Run) -> None:
-        """Delete a run. Abort the run first; otherwise its processes continue."""
-        del self._runs[key_of(run.id)]
+        self[key_of(run.id)] = run
 
     def recovered(self, run: Run, name: str) -> Action | None:
         """If the run recovers another run, return the succeeded action to reuse; otherwise None."""
         relation = run.spec.relation
         if not self._recovers or relation.relation_type != common_run_pb2.RELATION_TYPE_RECOVER:
             return None
-        source = self._runs.get(key_of(relation.related_to))
+        source = self.get(key_of(relation.related_to))
         action = source.actions.get(name) if source else None
         return action if action is not None and action.phase in SUCCESSFUL else None
 
     def delete_pods(self) -> None:
-        for run in self:
+        for run in self.values():
             for action in run.actions.values():
                 action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
 
-    def clear(self) -> None:
-        self._runs.clear()
-
-    def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
-        run = self._runs.get(key_of(id_))
+    def run(self, id_: identifier_pb2.RunIdentifier) -> Run:
+        """Return the run, or raise NOT_FOUND."""
+        run = self.get(key_of(id_))
         return require(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
-        action = self.get(id_.run).actions.get(id_.name)
+        """Return the action, or raise NOT_FOUND."""
+        action = self.run(id_.run).actions.get(id_.name)
         return require(action, f"action {id_.name} of run {id_.run.name}")

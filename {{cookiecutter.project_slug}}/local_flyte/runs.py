@@ -74,14 +74,14 @@ class RunService(run_service_connect.RunService):
             metadata.executed_by.CopyFrom(new_run.owner.identity)
         details = run_definition_pb2.ActionDetails(id=id_, metadata=metadata, task=spec)
         new_run.actions[ROOT] = Action(details, f"{inputs}/inputs.pb", base, new_run.changed)
-        run = self._runs.add(new_run)
+        run = self._runs.setdefault(key_of(run_id), new_run)
         if run is new_run:
             self._executor.start(run, run.root)
         return pb.CreateRunResponse(run=_summary(run))
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
         """Abort a run. The status becomes aborted even if the run has ended."""
-        run = self._runs.get(request.run_id)
+        run = self._runs.run(request.run_id)
         reason = request.reason if request.HasField("reason") else NO_REASON
         self._executor.abort(run, run.root, reason)
         return pb.AbortRunResponse()
@@ -90,7 +90,7 @@ class RunService(run_service_connect.RunService):
         self, request: pb.AbortActionRequest, ctx: Context
     ) -> pb.AbortActionResponse:
         """Abort one action, and all actions below it."""
-        run, action = self._runs.get(request.action_id.run), self._runs.action(request.action_id)
+        run, action = self._runs.run(request.action_id.run), self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason or NO_REASON)
         return pb.AbortActionResponse()
 
@@ -104,7 +104,7 @@ class RunService(run_service_connect.RunService):
     async def get_run_details(
         self, request: pb.GetRunDetailsRequest, ctx: Context
     ) -> pb.GetRunDetailsResponse:
-        run = self._runs.get(request.run_id)
+        run = self._runs.run(request.run_id)
         details = run_definition_pb2.RunDetails(run_spec=run.spec, action=run.root.details)
         details.action.id.run.org = request.run_id.org
         return pb.GetRunDetailsResponse(details=details)
@@ -140,35 +140,34 @@ class RunService(run_service_connect.RunService):
 
         The stream continues after the end of the run. If the run is missing, it sends no message.
         """
-        for run in (run for run in self._runs if key_of(run.id) == key_of(request.run_id)):
-            sent_count, enriched = len(run.changed.notified), run.enriched(run.actions)
-            for start in range(0, len(enriched), MAX_WATCHED_ACTIONS):
-                batch = enriched[start : start + MAX_WATCHED_ACTIONS]
-                yield pb.WatchActionsResponse(enriched_actions=batch)
-            while True:
-                while sent_count == len(run.changed.notified):
-                    await run.changed.wait()
-                action = run.actions[run.changed.notified[sent_count]]
-                sent_count += 1
-                batch = run.enriched({action.name, *run.ancestors(action)})
-                yield pb.WatchActionsResponse(enriched_actions=batch)
-        await asyncio.Event().wait()
+        if (run := self._runs.get(key_of(request.run_id))) is None:
+            await asyncio.Event().wait()
+            return
+        sent_count, enriched = len(run.changed.notified), run.enriched(run.actions)
+        for start in range(0, len(enriched), MAX_WATCHED_ACTIONS):
+            batch = enriched[start : start + MAX_WATCHED_ACTIONS]
+            yield pb.WatchActionsResponse(enriched_actions=batch)
+        while True:
+            while sent_count == len(run.changed.notified):
+                await run.changed.wait()
+            action = run.actions[run.changed.notified[sent_count]]
+            sent_count += 1
+            batch = run.enriched({action.name, *run.ancestors(action)})
+            yield pb.WatchActionsResponse(enriched_actions=batch)
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         scope = (request.project_id.name, request.project_id.domain)
-        runs = (run for run in self._runs if key_of(run.id)[:2] == scope)
+        runs = [run for key, run in self._runs.items() if key[:2] == scope]
         roots = [run.root for run in runs if run.asks or not request.paused_actions_only]
         on_page, token = _page(roots, request.request)
-        summaries = [_summary(self._runs.get(root.details.id.run)) for root in on_page]
+        summaries = [_summary(self._runs.run(root.details.id.run)) for root in on_page]
         return pb.ListRunsResponse(runs=summaries, token=token)
 
     async def list_actions(
         self, request: pb.ListActionsRequest, ctx: Context
     ) -> pb.ListActionsResponse:
-        request.run_id.org = ""
-        runs = [run for run in self._runs if run.id == request.run_id]  # empty for a missing run
-        actions = [action for run in runs for action in run.actions.values()]
-        on_page, token = _page(actions, request.request)
+        run = self._runs.get(key_of(request.run_id))
+        on_page, token = _page(run.actions.values() if run else [], request.request)
         return pb.ListActionsResponse(actions=[action.summary for action in on_page], token=token)
 
 
@@ -185,7 +184,7 @@ class ActionsService(actions_service_connect.ActionsService):
     ) -> actions_pb2.EnqueueResponse:
         """Start a task or a condition, or record a trace, as the child of a running action."""
         child, response = request.action, actions_pb2.EnqueueResponse()
-        run = self._runs.get(child.action_id.run)
+        run = self._runs.run(child.action_id.run)
         name = child.parent_action_name
         parent = require(run.actions.get(name), f"parent action {name}")
         if child.action_id.name in run.actions:
@@ -230,7 +229,7 @@ class ActionsService(actions_service_connect.ActionsService):
     async def abort(
         self, request: actions_pb2.AbortRequest, ctx: Context
     ) -> actions_pb2.AbortResponse:
-        run, action = self._runs.get(request.action_id.run), self._runs.action(request.action_id)
+        run, action = self._runs.run(request.action_id.run), self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason)
         return actions_pb2.AbortResponse()
 
@@ -239,7 +238,7 @@ class ActionsService(actions_service_connect.ActionsService):
     ) -> AsyncIterator[actions_pb2.WatchForUpdatesResponse]:
         """Send the child actions of an action, then a marker, then each change."""
         id_ = request.parent_action_id
-        parent, run = self._runs.action(id_), self._runs.get(id_.run)
+        parent, run = self._runs.action(id_), self._runs.run(id_.run)
         sent_phases: dict[str, phase_pb2.ActionPhase] = {}
         marker_sent = False
         while parent.running:

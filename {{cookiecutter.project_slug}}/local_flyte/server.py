@@ -271,18 +271,19 @@ class LocalFlyte(Clients):
         """Store a copy of an ended run under another name, and return the name."""
         id_ = identifier_pb2.RunIdentifier(project=self.project, domain=self.domain, name=run)
         runs = self._services.runs
-        self._background.call(lambda: runs.copy(runs.get(id_), name, owner))
+        self._background.call(lambda: runs.copy_run(runs.run(id_), name, owner))
         return name
 
     def delete_runs(self, owner: Person) -> list[str]:
         """Abort and delete all runs of a user, and return their names."""
+        runs = self._services.runs
 
         def delete() -> list[str]:
-            owned = [run for run in self._services.runs if run.owner == owner]
-            for run in owned:
+            owned = [(key, run) for key, run in runs.items() if run.owner == owner]
+            for key, run in owned:
                 self._services.executor.abort(run, run.root, "deleted by a test")
-                self._services.runs.delete(run)
-            return [run.id.name for run in owned]
+                del runs[key]
+            return [run.id.name for _, run in owned]
 
         return self._background.call(delete)
 
