@@ -227,14 +227,12 @@ def _app(
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno()), "--log-level", "warning"]
     command += ["--reload", "--reload-dir", PACKAGE]
-    # The app gets a separate process group, so Ctrl-C reaches only this process. On Ctrl-C, this
-    # process ends the app and all child processes of the app.
     app = subprocess.Popen(
         command,
         env=environment,
         pass_fds=[listener.fileno()],
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C must not reach the app
     )
     listener.close()  # the app has inherited the socket
     try:
@@ -250,10 +248,8 @@ def _paths(app: subprocess.Popen[bytes], url: str) -> list[str]:
     """Wait until the app responds, and return the paths in the app's OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        if app.poll() is not None:
-            raise RuntimeError(
-                f"The app ended with exit code {app.returncode}; see the output above."
-            )
+        if (code := app.poll()) is not None:
+            raise RuntimeError(f"The app ended with exit code {code}; see the output above.")
         with contextlib.suppress(httpx.HTTPError):
             response = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
             return [*response.json()["paths"]] if response.is_success else []

@@ -194,18 +194,17 @@ class ReceivedCall:
     """The request, and the responses sent so far. Empty unless `LocalFlyte.keep_messages` is on."""
 
 
+@dataclass
 class Gateway:
     """ASGI application that routes calls to the services of the local Flyte server."""
 
-    def __init__(
-        self, find: Callable[[Mapping[str, str]], Person | None], services: Mapping[str, ASGIApp]
-    ) -> None:
-        self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
-        self.keep_messages = False
-        self.open_calls: Counter[str] = Counter()
-        """Number of open calls, by method (such as ``WatchActionDetails``) and by request id."""
-        self._find = find
-        self._services = services
+    _find: Callable[[Mapping[str, str]], Person | None]
+    """Returns the user for the headers of a call."""
+    _services: Mapping[str, ASGIApp]
+    received: deque[ReceivedCall] = field(default_factory=lambda: deque(maxlen=MAX_RECEIVED))
+    keep_messages: bool = False
+    open_calls: Counter[str] = field(default_factory=Counter)
+    """Number of open calls, by method (such as ``WatchActionDetails``) and by request id."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = Headers(scope=scope)

@@ -63,8 +63,7 @@ class Action:
 
     Like the real Flyte, this class stores the state twice. ``details.attempts`` holds the events
     that the executor has reported. There, a retried attempt has neither an end nor an error.
-    ``details.status`` is the database record. An abort changes the record at once, and the executor
-    reports the abort later.
+    ``details.status`` is the database record, which an abort changes at once.
     """
 
     details: run_definition_pb2.ActionDetails

@@ -1,8 +1,8 @@
 """Execution of actions. Tasks run in processes; conditions wait for a user's answer.
 
-The SDK's program ``a0`` runs each task, with the arguments that a Flyte cluster uses. This server
-has no scheduler, so it ignores queues, caches, timeouts and resource requests of tasks. If an
-attempt ends without a result, the action fails at once; the real executor would retry three times.
+The SDK's program ``a0`` runs each task. The server ignores queues, caches, timeouts and resource
+requests of tasks. If an attempt ends without a result, the action fails at once; the real executor
+would retry three times.
 """
 
 import asyncio

@@ -25,9 +25,9 @@ def page(
     *,
     name: Callable[[Item], str],
 ) -> tuple[list[Item], str]:
-    """Filter and sort items. Return one page, and the token of the next page ("" if there is none).
+    """Filter items, and sort them by the request's key and by name.
 
-    Items with equal sort keys are sorted by name.
+    Return one page, and the token of the next page ("" if there is none).
     """
     if request.limit > MAX_PAGE_SIZE:
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE_SIZE}")

@@ -127,8 +127,7 @@ class Directory(dict[str, Person]):
 def claimed_identity(headers: Mapping[str, str]) -> Person | None:
     """Return the user whom the headers claim, without verification, or None.
 
-    This imitates ``identity.go`` of open-source Flyte. As in the default configuration, headers of
-    AWS load balancers take precedence over the token.
+    As in open-source Flyte, headers of AWS load balancers take precedence over the token.
     """
     if user := _claimed_by(headers.get("x-amzn-oidc-data", "")):
         return user

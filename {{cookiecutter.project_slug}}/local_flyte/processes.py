@@ -51,9 +51,8 @@ class Containers:
     ) -> int:
         """Run a program of the Python environment, and return the exit code.
 
-        ``output`` receives each line, including the line break. When the program exits, when this
-        call is cancelled, or when this process ends, the starter process kills the program and all
-        child processes of the program.
+        ``output`` receives each line, with the line break. When the program exits, when this call
+        is cancelled, or when this process ends, the starter kills the program and its children.
         """
         ours, theirs = socket.socketpair()
         output_reader, output_writer = os.pipe()

@@ -144,7 +144,6 @@ class Services:
         self.applications: dict[str, ASGIApp] = {one.path: one for one in applications}
 
     async def reset(self) -> None:
-        """Stop and delete all runs and apps, and delete secrets and faults. Tasks stay deployed."""
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
         self.runs.clear()
@@ -207,6 +206,7 @@ class LocalFlyte(Clients):
 
     @property
     def calls(self) -> list[ReceivedCall]:
+        """All received calls, from the oldest to the newest."""
         return list(self._gateway.received)
 
     def keep_messages(self, keep: bool) -> None:
@@ -236,8 +236,7 @@ class LocalFlyte(Clients):
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
         """Make calls of a method hang inside the block; a stream hangs after ``after`` messages.
 
-        The method ``execution.RECORDING`` delays the answers to conditions in the API, but not in
-        tasks.
+        ``execution.RECORDING`` delays the answers to conditions in the API, but not in tasks.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))

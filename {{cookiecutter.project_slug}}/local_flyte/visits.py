@@ -59,10 +59,7 @@ class Exchange:
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:
-        """Describe the leak if this exchange contains data of the other user, or return None.
-
-        Data that Flyte has sent to the user of this exchange is no leak.
-        """
+        """Describe data of the other user that Flyte has not sent to this user, or return None."""
         if any(call.person not in {None, self.user} for call in self.calls):
             return f"Flyte gets a call for {self.user.name} with the credentials of another user"
         user = other.user
