@@ -87,9 +87,9 @@ class _Flyte(NamedTuple):
     people: Sequence[Person]
     token_file: str | None
     banner: Callable[..., str]
-    """Returns the banner for the app's URL, the app's paths and the sign-in secret."""
+    """Function that returns the banner for the app's URL, the app's paths and the secret."""
     poll: Callable[[], None]
-    """Is called every ``WAKE_SECONDS`` while the app runs."""
+    """Function to call every ``WAKE_SECONDS`` while the app runs."""
 
 
 def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:

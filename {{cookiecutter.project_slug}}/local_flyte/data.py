@@ -67,7 +67,7 @@ class Storage:
         return kind.FromString(path.read_bytes())
 
     def sign(self, method: str, path: Path) -> str:
-        """Return a signed URL for the file at ``path``, or raise NOT_FOUND for GET of no file."""
+        """Return a signed URL. If ``method`` is GET and the file is missing, raise NOT_FOUND."""
         if method == "GET" and not path.is_file():
             raise ConnectError(Code.NOT_FOUND, f"there is no {path.name}")
         key = secrets.token_urlsafe()

@@ -17,7 +17,7 @@ Example = Mapping[str, Any]
 ``files`` (for a form) are arguments of httpx. ``path`` replaces the path of the operation. The
 response must be a success or have the status ``status``. If callers may get each other's data,
 ``shared`` contains the reason."""
-REQUEST = {"json", "params", "content", "data", "files"}
+HTTPX_ARGUMENTS = {"json", "params", "content", "data", "files"}
 
 PUBLIC = app.public
 
@@ -85,11 +85,11 @@ class Endpoints:
     def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
         """Call an operation. If the response is a stream, read only the first chunk."""
         example = self.examples.get(operation, {})
-        body = {name: example[name] for name in REQUEST & example.keys()}
-        if operation[0] != "GET" and not body.keys() - {"params"}:
-            body["json"] = {}
+        arguments = {name: example[name] for name in HTTPX_ARGUMENTS & example.keys()}
+        if operation[0] != "GET" and not arguments.keys() - {"params"}:
+            arguments["json"] = {}
         path = self.path(operation)
-        with client.stream(operation[0], path, headers=headers, **body) as response:
+        with client.stream(operation[0], path, headers=headers, **arguments) as response:
             is_stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
             content = next(response.iter_bytes(), b"") if is_stream else response.read()
             return httpx.Response(response.status_code, headers=response.headers, content=content)
