@@ -1,6 +1,6 @@
 """Models of responses, which are converted from the SDK's objects.
 
-Texts such as names and errors come from users of Flyte. Never show them as HTML.
+Texts such as names and errors come from users of Flyte. Never show these texts as HTML.
 """
 
 from collections.abc import Sequence

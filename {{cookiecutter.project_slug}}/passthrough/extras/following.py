@@ -45,7 +45,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         action: The action, such as an `ActionDep`. The action may be waiting or running, or may
             have ended.
         after: The ``id`` of the last event that the client has received (`LOG_ID`). The iterator
-            begins with the next event. By default, this is the first event of the log.
+            begins with the next event. By default, it begins with the first event of the log.
 
     Yields:
         Events of three kinds. An event without a name contains a line of the log, or a part of a

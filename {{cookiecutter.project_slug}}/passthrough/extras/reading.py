@@ -83,7 +83,8 @@ async def call_each(
         async with at_once:
             return await function(argument)
 
-    # A cancelled TaskGroup keeps messages in memory, because its exception is in a reference cycle.
+    # Do not use a TaskGroup. A cancelled TaskGroup keeps messages in memory, because its exception
+    # is in a reference cycle.
     calls = [asyncio.create_task(call(argument)) for argument in arguments]
     try:
         return await asyncio.gather(*calls)
@@ -257,7 +258,9 @@ async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
 
 
 async def fetch_paused_actions(limit: int) -> list[remote.Action]:
-    """Fetch the actions of waiting conditions from the newest 500 runs that have such conditions.
+    """Fetch the actions of conditions that wait for an answer.
+
+    The function searches the newest 500 runs that have such conditions.
 
     Args:
         limit: The maximum number of actions to return.
@@ -332,7 +335,7 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         states = waiting if state.raw_phase == paused else others
-        states.append(state.pb2.SerializeToString())  # the object takes 1,700 bytes, this takes 60
+        states.append(state.pb2.SerializeToString())  # an action takes 60 bytes instead of 1,700
     chosen = (waiting + others)[skip : skip + count]
     return [remote.Action(Action.FromString(state)) for state in chosen]
 

@@ -322,8 +322,8 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
     further details. Actions are serialised, because a reference to a part of a message would keep
     the message in memory.
     """
-    # This is None until the run or the action ``only`` has ended. Afterwards, the watch ends if no
-    # update arrives in this time.
+    # `seconds_left` is None until the run or the action ``only`` has ended. Afterwards, the watch
+    # ends if no update arrives in this time.
     seconds_left: float | None = None
 
     def copy_states(message: WatchActionsResponse) -> dict[str, bytes]:

@@ -167,8 +167,8 @@ class Converter:
     def _declared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
         """Convert a value to the only type of the union for which it is valid.
 
-        The literal of a union contains the type. But the SDK does not recognise the class of a
-        dataclass or a model by the type, so a task fails if several classes accept the value.
+        The literal of a union contains the type, but this type does not tell the SDK the class of a
+        dataclass or a model. So the task fails if several classes of the union accept the value.
         """
         fitting = list[Any]()
         for variant in candidates:
@@ -228,7 +228,7 @@ class Converter:
         return VALUE_OF_ENUM in self._resolved(schema).get("anyOf", ())[-1:]
 
     def _may_fit(self, value: Any, schema: Schema) -> bool:
-        """Compare the JSON type, the required fields and the constants of a value with a schema."""
+        """Return whether the JSON type, required fields and constants of a value fit a schema."""
         value, schema = _as_json(value, schema.kind), self._resolved(schema)
         if members := schema.get("enum"):
             self._spend(0, len(members))
@@ -240,7 +240,7 @@ class Converter:
             constants = [name for name in fields if name in value and "enum" in fields[name]]
             if missing or not all(self._may_fit(value[name], fields[name]) for name in constants):
                 return False
-        # A task with a dataclass may convert a text to a list, and a number to a Decimal.
+        # In a dataclass, the task may convert a text to a list, and a number to a Decimal.
         if not schema.is_model:
             if schema.get("type") == "array" and isinstance(value, str | dict):
                 return True
@@ -312,7 +312,7 @@ class Converter:
             # The SDK does not derive the format of a dataframe from the extension of the file.
             extension = reference["uri"].rpartition(".")[2]
             table = TableType(format=name or (extension if extension in {"csv", "parquet"} else ""))
-            # If the type of the input has a format, this format replaces the others.
+            # If the type of the input has a format, this format replaces the format of the value.
             table.MergeFrom(kind.structured_dataset_type)
             metadata = {"structured_dataset_type": table}
             scalar = {"structured_dataset": stored | {"metadata": metadata}}

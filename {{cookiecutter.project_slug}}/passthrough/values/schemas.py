@@ -72,7 +72,7 @@ SIMPLE: Mapping[int, Schema] = {
 def inputs_schema(
     interface: TypedInterface, defaults: Iterable[NamedParameter], budget: Budget
 ) -> dict[str, Any]:
-    """Return the schema of an object with a task's inputs.
+    """Return the schema of an object whose fields are the inputs of a task.
 
     Inputs with a default come last, in the order of the task's parameters. Flyte does not store the
     order of the other inputs.
@@ -185,7 +185,7 @@ class SchemaBuilder:
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format" | "default", str()):
                     kept[keyword] = value
-                # A default of 2**53 or more may have been rounded, so it is omitted.
+                # Omit a default of 2**53 or more, because the stored float may be rounded.
                 case "default", bool() | int() | float() if abs(value) < 2**53:
                     kept[keyword] = value
                 case "additionalProperties", False:
@@ -246,7 +246,7 @@ def _reference_to(kind: str) -> Schema:
 
 
 def _is_default_unclear(schema: Schema) -> bool:
-    """Return whether a client that sends this default might change the value in the task.
+    """Return whether the task might read a different value if a client sends this default.
 
     This is possible in three cases:
 
