@@ -9,7 +9,7 @@ converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 To understand the package, read these files in this order: ``passthrough_auth.py``,
 ``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
 ``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. These
-files have 1,600 lines. For values, read ``calls/json_values.py`` and ``values/``.
+files have 1,600 lines. ``calls/json_values.py`` and ``values/`` convert inputs and outputs.
 
 Three terms are used in all files:
 
@@ -19,9 +19,9 @@ Three terms are used in all files:
 
 Frequent questions:
 
-- Which paths need no authentication? ``PATHS`` in ``http/public.py``, ``METADATA`` in
-  ``agents/resource_metadata.py``, and the argument ``public`` in ``app/main.py`` list them.
-  Requests to these public paths have no caller, so the app does not limit them per caller.
+- Which paths need no authentication? The public paths are in ``PATHS`` in ``http/public.py``, in
+  ``METADATA`` in ``agents/resource_metadata.py``, and in the argument ``public`` in
+  ``app/main.py``. Requests to public paths have no caller, so they have no limit per caller.
 - How does the app start and shut down? `App.__call__` in ``application.py`` starts the app. At a
   graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams at once, and other
   requests after ten seconds.
@@ -29,9 +29,10 @@ Frequent questions:
   statuses of refused requests. `App.build_middleware_stack` in ``application.py`` adds them.
 - Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts them
   into ``flyte.remote.auth_metadata``, and ``calls/interceptor.py`` sends them.
-- Where is the deadline of a request? It is `Deadline` in ``calls/request_state.py``. The response
-  must begin within twice ``FLYTE_TIMEOUT`` or, if the endpoint has a `deadline`, within that time.
-  Otherwise the app cancels the endpoint and the calls to Flyte, and responds with 504.
+- Where is the deadline of a request? `Deadline` in ``calls/request_state.py`` implements
+  deadlines. The response must begin within twice ``FLYTE_TIMEOUT`` or, if the endpoint has its own
+  `deadline`, within that time. If a response is late, the app cancels the endpoint and the calls to
+  Flyte, and responds with 504.
 - Who notices that the client has disconnected? `Protocol` in ``http/server.py`` notices the
   disconnect. Then `Cancellation` in ``http/cancellation.py`` cancels the endpoint and the calls to
   Flyte. ``http/response.py`` disconnects slow clients.
@@ -40,9 +41,9 @@ Frequent questions:
   if the root action has ended.
 - Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
   more headers with ``App(headers=…)``.
-- How does an event stream resume? The endpoints in ``app/routers/streams.py`` continue after the
-  event that the client names in ``Last-Event-ID``. ``extras/watching.py`` reopens an interrupted
-  watch of Flyte.
+- How does an event stream resume after a disconnect? The endpoints in ``app/routers/streams.py``
+  continue after the event that the client names in ``Last-Event-ID``. ``extras/watching.py``
+  reopens an interrupted watch of Flyte.
 - Where is the size of a body limited? ``http/bodies.py`` limits the size to ``MAX_BODY_SIZE``. A
   route with ``max_body_size=…`` has its own limit, as in ``app/routers/files.py``.
 - Which status does an error have? ``http/problems.py`` converts errors to responses. ``limits.py``
@@ -53,8 +54,8 @@ Frequent questions:
   private names of the SDK. The page docs/flyte-remote.md shows the differences to developers.
 - How does a JSON value become a literal? ``flyte.run`` calls ``calls/json_values.py``, which calls
   ``Converter`` in ``values/inputs.py``. ``values/schemas.py`` makes the JSON Schema of an input.
-- Which test proves that requests never mix callers? It is
-  ``test_concurrent_callers_are_never_mixed_up`` in ``local_flyte/guarantees.py``.
+- Which test proves that requests never mix callers?
+  ``test_concurrent_callers_are_never_mixed_up`` in ``local_flyte/guarantees.py`` proves this.
 - Where do I add an endpoint? Add it in ``app/routers``, as the README shows.
 """
 
@@ -113,10 +114,10 @@ OLD_NAMES = {
 }
 """Maps former names of exports to current names. Former names work until the next major version."""
 
-if not typing.TYPE_CHECKING:  # with this function, a type checker would accept any name
+if not typing.TYPE_CHECKING:  # because of ``__getattr__``, a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Return the export with this former name, and warn about the former name."""
+        """Return the export whose former name is ``name``, and issue a DeprecationWarning."""
         if name not in OLD_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         new = OLD_NAMES[name]

@@ -100,9 +100,9 @@ Example:
         return [run.name for run in await take(runs, 10)]
 """
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the ``{name}`` in the path.
+"""The run with the name ``{name}`` in the path.
 
-This object has the state of the run, but no details, which may be large.
+The object has the state of the run. It has no details, because details may be large.
 
 Raises:
     ConnectError: Flyte has no such run (404), or the caller may not see it (403).
@@ -113,9 +113,9 @@ Example:
         return run.phase.value
 """
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action with the ``{action}`` in the path or in the query; by default the root action.
+"""The action with the name ``action`` in the path or in the query. The default is the root action.
 
-This object has the state of the action, but no details, which may be large.
+The object has the state of the action. It has no details, because details may be large.
 
 Raises:
     ConnectError: Flyte has no such action (404), or the caller may not see it (403).
@@ -126,10 +126,10 @@ Example:
         return action.done()
 """
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task with the ``{name}`` in the path.
+"""The task with the name ``{name}`` in the path.
 
-The version of the task is the ``version`` in the query, or the latest version. The dependency does
-not fetch the task. ``flyte.run`` fetches the task, and ``await task.fetch.aio()`` returns the
+The query may contain the ``version`` of the task. The default is the latest version. The dependency
+does not fetch the task. ``flyte.run`` fetches the task, and ``await task.fetch.aio()`` returns the
 details. If Flyte has no such task, both calls raise an error, and the response has the status 404.
 
 Example:
@@ -140,7 +140,7 @@ Example:
 """
 
 NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
-NOT_INPUTS -= {"inputs"}  # flyte.rerun has the parameter ``**inputs``
+NOT_INPUTS -= {"inputs"}  # flyte.rerun has ``**inputs``, so an input may have this name
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +152,8 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, as keyword arguments for ``flyte.run`` or ``flyte.rerun``.
 
-The app refuses an input if an argument of these functions has the same name, or if the value does
-not fit the declared type. The response has the status 422.
+The app responds with 422 if an input has the name of an argument of these functions, or if the
+value of an input does not fit the declared type.
 
 Example:
     @router.post("/greetings")
@@ -165,7 +165,7 @@ Example:
 
 
 def _require_date_time(value: Any) -> Any:
-    """Refuse a number or a date, which Pydantic would read as a date-time."""
+    """Refuse a number or a date, because Pydantic would read it as a date-time."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
     return value
@@ -178,7 +178,8 @@ QueryTime = Annotated[
 ]
 """A date-time with a time zone, for query parameters.
 
-The app refuses a number, a date, and a time before 1970 or after 9998, with the status 422.
+The app responds with 422 to a number, to a date without a time, and to a date-time before 1970 or
+after 9998.
 
 Example:
     @router.get("/recent")
@@ -194,7 +195,7 @@ WaitQuery = Annotated[
         " `FLYTE_TIMEOUT`",
     ),
 ]
-"""Query parameter with a number of seconds, for `wait_for`.
+"""Query parameter: the maximum time, in seconds, that the endpoint waits with `wait_for`.
 
 Example:
     @router.get("/runs/{name}/wait")
@@ -205,13 +206,14 @@ Example:
 
 
 def deadline(seconds: float) -> Any:
-    """Return a dependency that sets the deadline of an endpoint, instead of ``FLYTE_TIMEOUT``.
+    """Return a dependency that sets the deadline of an endpoint (default: twice ``FLYTE_TIMEOUT``).
 
     If the response does not begin before the deadline, the app cancels the endpoint and the calls
-    to Flyte, and responds with 504. A single call to Flyte may take half of the time.
+    to Flyte, and responds with 504. A single call to Flyte may take at most half of ``seconds``.
 
     Args:
-        seconds: The time from the start of the request to the deadline.
+        seconds: The time until the deadline. The time starts when FastAPI calls the dependency. If
+            the request has a JSON body, FastAPI reads the body before that.
 
     Returns:
         The dependency, for the ``dependencies`` of a route.
@@ -249,19 +251,19 @@ class RequestBody(BaseModel, extra="forbid"):
     def _with_few_errors(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        # Pydantic creates an error for each unknown key, which takes 2 s for a body of 1 MB.
+        # For a body of 1 MB with unknown keys, Pydantic would create errors for two seconds.
         return dict(islice(body.items(), len(cls.model_fields) + MAX_ERRORS))
 
 
 async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of an object with a task's inputs.
+    """Return the JSON Schema (2020-12) of an object that contains the inputs of a task.
 
     Args:
         task: The details of the task, from ``task.fetch.aio()``.
 
     Returns:
-        The schema. If JSON cannot hold the values of an input, the schema of this input allows no
-        value (``not: {}``), and the description has the reason.
+        The schema. JSON cannot represent the values of some types. The schema of an input with such
+        a type allows no value (``not: {}``), and its description has the reason.
 
     Example:
         @router.get("/tasks/{name}/schema")

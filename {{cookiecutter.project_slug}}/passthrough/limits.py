@@ -1,24 +1,24 @@
-"""The limits of one message, one request and one caller. docs/limits.md has a table of limits.
+"""The limits of messages, requests and callers. docs/limits.md has a table of all limits.
 
-Developers change a `Limits` value in ``app/settings.py``. The settings ``MAX_BODY_SIZE`` and
-``MAX_CONCURRENT_REQUESTS_PER_CALLER`` are also limits.
+Developers set ``limits`` in ``app/settings.py`` to change limits. The settings ``MAX_BODY_SIZE``
+and ``MAX_CONCURRENT_REQUESTS_PER_CALLER`` are also limits.
 
 The app responds with 413 in these cases:
 
-- A body is larger than ``MAX_BODY_SIZE`` or, if the route has a ``max_body_size``, larger than
-  that. The ``max_body_size`` of uploads is ``max_upload_bytes``. Starlette refuses the body, and
+- The body of a request is larger than ``MAX_BODY_SIZE``. A route with a ``max_body_size`` has this
+  limit instead, and routes of uploads have ``max_upload_bytes``. Starlette refuses the body, and
   ``http/response.py`` sends a problem response (RFC 9457) instead of Starlette's response.
-- One message from Flyte is larger than ``max_message_bytes``, or all messages together are larger
-  than ``max_received_bytes`` (``calls/request_state.py``). If a page of a list is too large, the
-  app fetches a smaller page instead of responding with 413 (``calls/interceptor.py``).
-- Inputs or outputs are larger than 2 MiB. Flyte refuses to return them, and ``calls/redaction.py``
-  recognises Flyte's error by the text of the error.
+- A message from Flyte is larger than ``max_message_bytes``, or all messages of one request together
+  are larger than ``max_received_bytes`` (``calls/request_state.py``). If a page of a list is too
+  large, the app fetches a smaller page instead of responding with 413 (``calls/interceptor.py``).
+- Stored inputs or outputs are larger than 2 MiB, so Flyte does not return them.
+  ``calls/redaction.py`` recognises this error by its text.
 
 The app responds with 422 in these cases:
 
 - FastAPI finds invalid values in a request.
 - Inputs of a task are invalid, too many, or nested too deeply (``values/inputs.py``).
-- The SDK refuses a rerun (``calls/make_safe.py``).
+- The SDK refuses the inputs of a rerun (``calls/make_safe.py``).
 - A query has ``mine``, but Flyte does not know the caller (``dependencies.py``).
 - A query has both ``mine`` and the ``subject`` of another user (``dependencies.py``).
 
@@ -50,47 +50,49 @@ class Limits:
     """
 
     max_message_bytes: int = 5_000_000
-    """Maximum size of one message from Flyte, in bytes. The app responds to a larger
-    message with 413. In lists, the app instead fetches smaller pages, and omits entries that are
-    larger than this limit (header `X-Omitted-Count`)."""
+    """Maximum size of one message from Flyte, in bytes. The app responds to a larger message with
+    413. In lists, the app instead fetches smaller pages, and omits entries that are larger than
+    this limit. The header `X-Omitted-Count` has the number of omitted entries."""
     max_received_bytes: int = 8_000_000
-    """Maximum size of all messages together that the app receives from Flyte for one request, in
-    bytes. The app responds to more bytes with 413. The count starts again when the app sends a part
-    of the response. In lists, the app counts the details of each action separately."""
+    """Maximum total size of the messages that the app receives from Flyte for one request, in
+    bytes. If the total is larger, the app responds with 413. When the app sends a part of the
+    response, the count starts again at zero. If an endpoint fetches the details of listed
+    actions, each action has a separate count."""
     max_large_messages: int = 1
     """Memory slots for messages: the maximum number of requests that may hold a message of more
-    than 64 kB from Flyte at the same time. Further requests wait. Each slot may take 350 MB of
-    memory."""
+    than 64 kB from Flyte at the same time. Further requests wait. Each request with a slot may take
+    350 MB of memory."""
     max_large_bodies: int = 2
     """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON
     body at the same time. A body is large if it has more than 128 kB or more than 4,000 values.
-    Further requests wait. Each slot may take 100 MB of memory."""
+    Further requests wait. Each request with a slot may take 100 MB of memory."""
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file, in bytes. The app responds to a larger file with 413."""
     max_uploads_per_user: int = 5
     """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that one user
     may upload at the same time. Further uploads wait, because uploads take disk space."""
     max_nodes: int = 500_000
-    """Maximum number of values in inputs or outputs, and of parts in a type. A value of a union
-    counts once for each type that the app tries, and a text counts once per 32 characters. The app
-    responds to inputs with more values with 422, and shows an output with more values as a
-    reference."""
+    """Maximum number of values in the inputs or outputs of an action, or of parts in a type. A
+    value of a union counts once for each type that the app tries, and a text counts once per 32
+    characters. The app refuses inputs above this limit with 422. If an output is above this limit,
+    the app shows a reference instead of the value."""
     max_depth: int = 30
-    """Maximum nesting depth of a value or a type, in levels. The app responds to inputs
-    with more levels with 422, and shows an output with more levels as a reference."""
+    """Maximum nesting depth of a value or a type, in levels. The app refuses inputs above this
+    limit with 422. If an output is above this limit, the app shows a reference instead of the
+    value."""
     max_text_chars: int = 20_000
-    """Maximum length of a text from Flyte, such as an error, in characters. A longer text is
-    truncated, with a note at the end. If the prompt of a condition is truncated, the web UI has
-    no buttons for this condition."""
+    """Maximum length of a text from Flyte, such as an error, in characters. The app truncates a
+    longer text, and adds a note at the end. If the prompt of a condition is truncated, the web UI
+    has no buttons for this condition."""
 
     def __init__(self, **changed: int) -> None:
-        """Change some of the limits.
+        """Set limits by name.
 
         Args:
-            changed: The new values by the names of the limits. All other limits have defaults.
+            changed: Limits, such as ``max_depth=20``. All other limits have their default.
 
         Raises:
-            TypeError: There is no limit with this name.
+            TypeError: There is no limit with one of these names.
         """
         for name, value in changed.items():
             if (new := _new_name(name)) not in self.__dataclass_fields__:
@@ -98,7 +100,7 @@ class Limits:
             object.__setattr__(self, new, value)
 
     def __getattr__(self, name: str) -> int:
-        """Return the limit with this former name."""
+        """Return the limit whose former name is ``name``."""
         if name not in OLD_NAMES:
             raise AttributeError(name)
         value: int = getattr(self, _new_name(name))
@@ -106,7 +108,7 @@ class Limits:
 
 
 def _new_name(name: str) -> str:
-    """Return the current name of a limit; warn if ``name`` is a former name."""
+    """Return the current name of a limit. Warn if ``name`` is a former name."""
     if new := OLD_NAMES.get(name):
         warnings.warn(f"the limit {name!r} has been renamed: use {new!r}", FutureWarning, 3)
     return new or name
@@ -118,32 +120,37 @@ current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAUL
 limits = current_limits.get
 """Return the limits of the app that serves the current request, or `DEFAULTS` if there is none."""
 
-CHARS_PER_NODE = 32  # characters of a text that count as one node
+CHARS_PER_NODE = 32  # this many characters of a text count as one node
 
 
 class TooComplexError(Exception):
-    """A value or a type has too many nodes, or is nested too deep."""
+    """A value or a type has too many nodes, or is nested too deeply."""
 
 
 class MoreWorkError(Exception):
-    """A translation of values takes more work than the event loop may do in one step."""
+    """A conversion would block the event loop for too long, so it must run in a thread."""
 
 
 class Budget:
-    """The number of nodes that one translation of values may still read.
+    """Limits the number of nodes that one conversion of values or types may read.
 
-    A value or a type counts as a node each time that the translation reads it. For example, each
-    item of a list of a union of ten types may count eleven times. A long text counts as several
-    nodes.
+    A value or a type counts as a node each time that the conversion reads it. For example, if the
+    items of a list have a union of ten types, each item may count eleven times. A long text counts
+    as several nodes.
     """
 
     def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
-        """Allow this many nodes, by default `Limits.max_nodes`. Then `spend` raises ``error``."""
+        """Allow ``nodes`` nodes, by default `Limits.max_nodes`. Then raise ``error``."""
         self._left, self._max_depth = nodes or limits().max_nodes, limits().max_depth
         self._error = error
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Subtract one node; raise an error if it is too deep or if no nodes are left."""
+        """Count a node. A text of ``size`` characters may count as several nodes.
+
+        Raises:
+            TooComplexError: ``depth`` is greater than `Limits.max_depth`, or no nodes are left.
+            MoreWorkError: No nodes are left, and the conversion must start again in a thread.
+        """
         self._left -= 1 + size // CHARS_PER_NODE
         if depth > self._max_depth:
             raise TooComplexError

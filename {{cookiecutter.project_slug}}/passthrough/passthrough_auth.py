@@ -3,16 +3,16 @@
 """ASGI middleware that makes each request call Flyte with the credentials of the caller.
 
 The middleware reads credentials from the request headers, enters ``flyte.remote.auth_metadata``
-around the application, and stores nothing. It replaces the class of the SDK with the same name::
+around the application, and stores nothing. Use it instead of the SDK's class of the same name::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
 If a request abandons an async generator, the event loop closes the generator later without
-credentials. A ``__del__`` method, or the end of an abandoned plain generator, may run with the
-credentials of another caller, so do not call Flyte there.
+credentials. Python may run a ``__del__`` method, or the ``finally`` block of an abandoned plain
+generator, with the credentials of another caller. Do not call Flyte there.
 """
 
-from __future__ import annotations  # evaluating annotations of inner functions would be slow
+from __future__ import annotations  # so that calls do not evaluate annotations of inner functions
 
 import contextvars
 import inspect
@@ -36,8 +36,8 @@ HeaderExtractor = Callable[[Any], tuple[str, str] | None]
 name and the value of a header for Flyte, or None."""
 # The bytes that a header value may contain (RFC 9110 5.5).
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-# Matches header names in lower case (RFC 9110 5.6.2), but neither hop-by-hop headers (7.6.1) nor
-# headers of framing or of RPC.
+# Matches lower-case names (RFC 9110 5.6.2) of headers that the middleware may forward. Hop-by-hop
+# headers (RFC 9110 7.6.1) do not match. Headers for message framing or RPC do not match either.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
@@ -57,18 +57,19 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     return variables[0]
 
 
-# The SDK has no public name for this variable. In an empty context, `auth_metadata` sets only this
-# variable.
+# The SDK has no public name for the context variable with the credentials. It is the only variable
+# that `auth_metadata` sets in an empty context.
 _METADATA = contextvars.Context().run(_find_metadata_var)
-if getattr(sys.flags, "thread_inherit_context", False):  # pooled threads outlive a request
+# A thread of a pool would keep the credentials of the request that has started the thread.
+if getattr(sys.flags, "thread_inherit_context", False):
     raise ImportError("cannot isolate callers: start Python with -X thread_inherit_context=0")
 
 
 def _close_as_nobody(close: Callable[[Any], None]) -> None:
     """Make the event loop close abandoned async generators in an empty context.
 
-    Garbage collection can start at any time. Without this function, ``close``, which is the hook of
-    the event loop, might therefore run in the context of an unrelated request.
+    Garbage collection can start during any request. Without this function, ``close``, which is the
+    event loop's finalizer of generators, could run with the credentials of an unrelated request.
     """
 
     def close_as_nobody(generator: Any) -> None:
@@ -106,14 +107,14 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header name in lower case; raise ValueError if calls must not have this header."""
+    """Return a header name in lower case. Raise ValueError if calls to Flyte must not have it."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
 
 
 class _Header:
-    """Extracts one header. An instance has a ``__name__``, as a function has."""
+    """Extracts one header. An instance has a ``__name__``, because the SDK's extractors have it."""
 
     def __init__(self, header: str, name: str) -> None:
         self.key, self.__name__ = _settable(header), name
@@ -134,10 +135,10 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     - with 401 if it has no credentials,
     - with 400 or 431 if the credentials are ambiguous or cannot be forwarded unchanged,
-    - with 403 if another website may have sent the request (CSRF), and the request is a WebSocket
-      or has an unsafe method (RFC 9110 9.2.1).
+    - with 403 if another website may have sent the request (CSRF). The middleware checks this for
+      WebSockets and for requests with an unsafe method (RFC 9110 9.2.1).
 
-    The middleware refuses WebSockets in the handshake. CORS preflights need no credentials.
+    The middleware refuses a WebSocket during the handshake. CORS preflights need no credentials.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -163,16 +164,17 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
                 The default functions return Authorization and Cookie. The middleware ignores a
                 function that raises or does not return two non-blank strings.
             excluded_paths: Paths that bypass this middleware. Each path must equal the complete
-                ``scope["path"]``. The collection is not copied, so paths can be added later.
+                ``scope["path"]``. The middleware does not copy the collection, so you can add paths
+                later.
             required: Whether to refuse requests without credentials.
-            cookie_names: Names of cookies to forward. None forwards the complete header.
-            trusted_origins: Other origins whose pages may send requests with unsafe methods and
-                open WebSockets, even if these have no bearer token.
-            assume_ambient: Whether a proxy may convert cookies to bearer tokens. If so, the
-                middleware refuses requests with unsafe methods from other origins even if they have
-                a bearer token.
-            refusal_handler: A function that returns the response to a refused request. The default
-                response is JSON with ``detail``.
+            cookie_names: Names of cookies to forward. With None, the middleware forwards the
+                complete Cookie header.
+            trusted_origins: Other origins whose web pages may open WebSockets and send requests
+                with unsafe methods, even without a bearer token.
+            assume_ambient: Whether a proxy in front of the app may convert cookies to bearer
+                tokens. If so, the middleware also checks for CSRF if a request has a bearer token.
+            refusal_handler: A function that returns the response to a refused request. By default,
+                the response is a JSON object with ``detail``.
 
         Raises:
             TypeError: An extractor is async.
@@ -184,7 +186,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         if any(map(inspect.iscoroutinefunction, header_extractors)):
             raise TypeError("an extractor cannot be async: await in a middleware around this one")
         self.header_extractors = header_extractors
-        if isinstance(excluded_paths, str):  # "in" would search the string
+        if isinstance(excluded_paths, str):  # in a string, "in" would also find parts of the path
             excluded_paths = {excluded_paths}
         self.excluded_paths = set() if excluded_paths is None else excluded_paths
         self.required, self.assume_ambient = required, assume_ambient
@@ -202,7 +204,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         if close and getattr(close, "__name__", "") != "close_as_nobody":
             _close_as_nobody(close)
         before = _METADATA.get()
-        if self._overridden and scope["type"] == "http":  # Starlette's class calls dispatch
+        if self._overridden and scope["type"] == "http":  # the subclass has its own `dispatch`
             send = _outside(send, before, vary=b"cookie" in dict(scope["headers"]))
             await super().__call__(scope, _outside(receive, before), send)
             return
@@ -219,7 +221,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Serve one HTTP request, for a subclass or other code that calls this method."""
+        """Serve one HTTP request. Subclasses may override this method or call it."""
         try:
             credentials = self.credentials(request.scope)
         except HTTPException as refusal:
@@ -247,7 +249,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             if scope.get("method") not in _SAFE_METHODS and self._is_foreign(headers):
                 raise HTTPException(403, "Cross-site request refused")
         elif self.required:
-            # Browsers send CORS preflights without credentials. The application responds to them.
+            # Browsers send CORS preflights without credentials, so the application responds.
             is_cors = headers.get(b"origin") and headers.get(b"access-control-request-method")
             if not is_cors or scope.get("method") != "OPTIONS":
                 challenge = {"www-authenticate": "Bearer"}
@@ -255,17 +257,22 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         return credentials
 
     def _is_foreign(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Return whether another origin sent the request. Go's CrossOriginProtection is similar."""
+        """Return whether another origin may have sent the request.
+
+        Go's CrossOriginProtection makes similar checks.
+        """
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # Browsers never add a bearer token, and a page of another origin needs a CORS preflight.
+        # Browsers never add a bearer token themselves. For a page of another origin to add one, a
+        # CORS preflight must allow it.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
         # Browsers since 2023 send this header, and pages cannot change it.
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
-        # Older browsers send Origin; other clients do not. A proxy may have changed the scheme.
+        # Older browsers send Origin; other clients do not. A proxy may have changed the scheme, so
+        # ignore the scheme.
         host = headers.get(b"host", b"").decode("latin-1").lower()
         return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 
@@ -276,7 +283,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     @staticmethod
     def extract_custom_header(header_name: str) -> HeaderExtractor:
-        """Return an extractor for a header; the extractor returns the name in lower case."""
+        """Return an extractor for a header. The extractor returns the name in lower case."""
         return _Header(header_name, f"extract_{header_name.replace('-', '_')}_header")
 
 
@@ -290,7 +297,7 @@ def _connection(scope: Scope) -> HTTPConnection:
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return headers by name; join the values of a repeated header (RFC 9110 5.3)."""
+    """Return headers by name. Join the values of a repeated header (RFC 9110 5.3)."""
     if len(by_name := dict(headers)) < len(headers):
         values: dict[bytes, list[bytes]] = {name: [] for name in by_name}
         for name, value in headers:
@@ -303,7 +310,7 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
-    """Return a lower-case name and a value; both are empty if the extractor fails."""
+    """Return a lower-case header name and a value. Both are empty if the extractor fails."""
     try:
         if (result := extractor(request)) is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")
@@ -317,12 +324,12 @@ def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, 
 
 
 def _as_bytes(value: str) -> bytes:
-    """Encode a value as Latin-1, because Starlette decodes Latin-1; if that fails, as UTF-8."""
+    """Encode a header value in Latin-1, as Starlette decodes it, or in UTF-8 if that fails."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
 def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
-    """Return the cookies with these names; refuse a request with two values for one name."""
+    """Return the cookies with these names. Refuse a request that has two values for a name."""
     cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
     chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
     if len(chosen) > len(set(chosen.values())):
@@ -331,7 +338,10 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 
 def _sendable(value: bytes) -> str:
-    """Return the text that the SDK encodes as ``value`` in UTF-8; otherwise refuse the request."""
+    """Decode a header value from UTF-8, because the SDK encodes header values as UTF-8.
+
+    Refuse the request if the SDK could not send the same bytes, or if the value is too long.
+    """
     if len(value) > 65_536:  # servers and proxies in front of Flyte refuse larger headers
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")

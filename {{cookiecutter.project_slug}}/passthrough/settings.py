@@ -28,28 +28,33 @@ INJECTED = {
     "flyte_project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
     "flyte_domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
 }
-"""Maps a setting to the variable that Flyte injects into a deployed app. The injected variable has
-no effect if the variable with the name of the setting is set."""
+"""Maps a setting to the environment variable that Flyte injects into a deployed app. If the
+variable with the name of the setting is also set, the app ignores the injected variable."""
 OLD_NAMES = {
     "max_body_size": "LARGEST_BODY",
     "max_concurrent_requests_per_caller": "OPEN_REQUESTS_PER_CALLER",
 }
-"""Maps a setting to its former variable, which works until the next major version."""
+"""Maps a setting to its former environment variable. Former variables work until the next major
+version."""
 
 
 def rule(pattern: str, description: str) -> AfterValidator:
-    """Return a validator that refuses values that do not match; the error hides the value."""
+    """Return a validator that refuses values that do not match the pattern.
 
-    def follow(value: str) -> str:
+    The error does not contain the value, because the value may be a credential.
+    """
+
+    def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(f"give {description}")
         return value
 
-    return AfterValidator(follow)
+    return AfterValidator(check)
 
 
 HOST = r"[^/?#@\s]+"  # a host with or without a port
-# An address without a scheme needs a port or a dot, so that misspelt addresses are refused.
+# An address without a scheme must contain a port or a dot. Otherwise any word would be a valid
+# address.
 ENDPOINT = rf"((dns:///|https?://){HOST}|{HOST}[.:]{HOST})/?"
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
 HEADER = rf"(?ai)(?!(authorization|cookie|\*)$){_SETTABLE.pattern}"
@@ -62,7 +67,7 @@ Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in f
 """The type of a setting that is the name of a project or domain of Flyte (RFC 1123).
 
 Raises:
-    ValueError: The value is not a valid name. `load_settings` then raises a StartError.
+    ValueError: The value is not a valid name. `load_settings` converts the error to a StartError.
 
 Example:
     class MySettings(Settings):
@@ -70,11 +75,11 @@ Example:
 """
 CookieName = Annotated[str, rule(r"[^*=;\s]+", "* or names such as flyte_at, flyte_idt")]
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
-"""The type for a header name in a setting. This request header contains credentials.
+"""The type of a header name in a setting. The header with this name contains credentials.
 
 Raises:
     ValueError: The value is not a header name, or it is Authorization, Cookie or the name of a
-        header that the app must not forward. `load_settings` then raises a StartError.
+        header that the app must not forward. `load_settings` converts the error to a StartError.
 
 Example:
     class MySettings(Settings):
@@ -90,14 +95,15 @@ def _variables_of(name: str) -> AliasChoices:
 
 
 def setting(*variables: str, **kwargs: Any) -> Any:
-    """Declare a setting whose environment variables have other names than the setting.
+    """Declare a setting with the names of its environment variables.
 
     Args:
-        variables: The environment variables. The first one that is set gives the value.
+        variables: Names of environment variables. The setting has the value of the first variable
+            that is set.
         kwargs: Arguments of ``pydantic.Field``, such as ``default``.
 
     Returns:
-        The default value of the field in the class.
+        The result of ``pydantic.Field``, to assign to the field in the class.
 
     Example:
         class MySettings(Settings):
@@ -110,8 +116,8 @@ class Settings(BaseModel):
     """The settings of the app.
 
     The value of a setting comes from the environment variable with the same name in capital
-    letters. Subclass `Settings` to add a setting or to change a default. `load_settings` makes an
-    instance.
+    letters. Subclass `Settings` to add a setting or to change a default. `load_settings` reads the
+    variables and returns an instance.
 
     Example:
         class MySettings(Settings):
@@ -129,10 +135,10 @@ class Settings(BaseModel):
     )
 
     limits: ClassVar[Limits] = Limits()
-    """The limits of the app. A subclass may have different limits."""
+    """The limits of the app. A subclass may set other limits."""
 
     flyte_endpoint: Endpoint | None = None
-    """The address of Flyte is ``dns:///host[:port]`` with TLS, and ``http://host:port`` without
+    """The address of Flyte: ``dns:///host[:port]`` with TLS, or ``http://host:port`` without
     TLS."""
 
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
@@ -140,11 +146,11 @@ class Settings(BaseModel):
 
     allow_anonymous: bool = False
     """Whether the app may start if the connection to Flyte has no TLS. Without TLS, there is no
-    authentication. All callers are anonymous, and each web page that reaches the app may call Flyte
-    (DNS rebinding)."""
+    authentication, so all callers are anonymous, and any web page that can reach the app can call
+    Flyte (DNS rebinding)."""
 
     flyte_org: str | None = None
-    """The organization in Flyte. Only Union has organizations."""
+    """The name of the organization on Union. The open-source Flyte has no organizations."""
 
     flyte_project: Name = "flytesnacks"
     """The project of requests without the parameter ``project``."""
@@ -178,20 +184,21 @@ class Settings(BaseModel):
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
     """Concurrency limit (429): the maximum number of open requests and streams of one caller. There
     is no rate limit. A service that sends requests of many users with one token needs a higher
-    limit. With ``COOKIE_NAMES=*``, users with cookies have no limit."""
+    limit. With ``COOKIE_NAMES=*``, a user without a token can avoid the limit by changing a
+    cookie."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
-    """Maximum body size of a request, in bytes. The app responds to a larger body with
-    413. Routes of file uploads have a separate limit, `Limits.max_upload_bytes`."""
+    """Maximum body size of a request, in bytes. The app responds to a larger body with 413. Routes
+    of file uploads have a separate limit, `Limits.max_upload_bytes`."""
 
     access_log: bool = True
-    """Whether the app logs a line for each request."""
+    """Whether the app logs one line for each request."""
 
     log_format: Literal["text", "json"] = "text"
-    """The format of the log is ``text``, or ``json`` with one object per line."""
+    """The format of the log: ``text``, or ``json`` with one object per line."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The minimum level of the log is ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
+    """The minimum level of log messages: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     sign_in_url: Page | None = None
     """The URL where users sign in (login, authentication), such as ``/oauth2/start?rd=/``. Each
@@ -222,7 +229,10 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a default under the former name of a setting, because it would have no effect."""
+        """Refuse a subclass that sets a default under the former name of a setting.
+
+        This default would have no effect.
+        """
         super().__pydantic_init_subclass__(**kwargs)
         for name, old in OLD_NAMES.items():
             if old.lower() in cls.model_fields:

@@ -1,1 +1,1 @@
-"""Makes calls to Flyte safe. `make_safe` changes the SDK with functions of these modules."""
+"""Makes the SDK safe for many callers. `make_safe` applies the changes of the other modules."""

@@ -23,8 +23,8 @@ class CallerInterceptor:
     """Makes each call once, as the caller, and ends the call when the request ends.
 
     This interceptor replaces the interceptors of the SDK, because the SDK's interceptors repeat
-    refused calls, calls that may have taken effect, and streams that have already returned
-    messages.
+    failed calls. They repeat a call even if Flyte has refused the credentials, if the call may have
+    had an effect, or if a stream has already returned messages.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -43,7 +43,7 @@ class CallerInterceptor:
             return with_safe_errors(call_next(request, ctx), method)
 
         if name in {"ListRuns", "ListActions"}:
-            _correct(request.request.filters)
+            _correct_filters(request.request.filters)
         try:
             with state.calls.cancel_task_at_end():
                 if name == "CreateRun":
@@ -64,11 +64,12 @@ class CallerInterceptor:
         stream = call_next(request, _with_handovers(ctx))
 
         async def close() -> None:
-            with suppress(RuntimeError):  # raised if a task is reading; that task is cancelled
+            with suppress(RuntimeError):  # raised if a task is reading; `end` cancels this task
                 await stream.aclose()
 
         async with aclosing(stream):
-            # If no task is reading, there is no task to cancel, so close the stream.
+            # Between two messages, no task is waiting, so there is no task to cancel. Therefore
+            # close the stream when the request ends.
             with state.calls.call_at_end(lambda: create_task(close())):
                 while True:
                     with state.calls.cancel_task_at_end():
@@ -77,11 +78,12 @@ class CallerInterceptor:
                         return
                     yield handover.message.pop()
                     if method.endswith("/TailLogs"):
-                        # The SDK keeps the last message in memory, so yield an empty one.
+                        # The SDK keeps a message in memory until the next message arrives. Yield an
+                        # empty message, so that the SDK frees the large one.
                         yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
-        """Add the headers of a call, such as credentials. Return its ``service/method``.
+        """Add headers, such as credentials, to a call. Return the name ``service/method``.
 
         The header ``traceparent`` is sent to Flyte, because it contains only random numbers. The
         header ``baggage`` is not sent, because clients choose its content.
@@ -97,11 +99,11 @@ class CallerInterceptor:
 
 
 class _Handover:
-    """A container for one message of a stream, in place of the message class of protobuf.
+    """Holds one message of a stream until the app takes the message.
 
-    The Connect client keeps the last object of a stream until the next object arrives. With this
-    class, the object is a container, which is empty after the app has taken the message. Therefore
-    a stream that waits for the next message keeps no message in memory.
+    The Connect client creates an instance of this class instead of a protobuf message, and keeps it
+    until the next message arrives. The instance is empty after the app has taken the message, so a
+    waiting stream keeps no message in memory.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -110,7 +112,7 @@ class _Handover:
 
     def ParseFromString(self, data: bytearray) -> None:  # noqa: N802 - the name in protobuf
         self.message.append(self._kind.FromString(data))
-        data.clear()  # the client also keeps the data
+        data.clear()  # the client also keeps the encoded message
 
 
 def _with_handovers(ctx: Context) -> Context:
@@ -123,10 +125,11 @@ def _with_handovers(ctx: Context) -> Context:
 
 
 async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
-    """Fetch a page of a list. If it is too large, fetch a smaller page; the SDK fetches the rest.
+    """Fetch a page of a list. If the page is too large, fetch a smaller page.
 
-    If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
-    Otherwise a user could hide a list from all other users by storing a large entry.
+    The SDK then fetches the remaining entries as further pages. If a single entry is too large,
+    omit the entry and count it for the header ``X-Omitted-Count``. Otherwise a large entry of one
+    user would make the list fail for all users.
     """
     page = getattr(request, "request", request)
     while True:
@@ -137,15 +140,15 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
                 page.limit //= 2
                 continue
             if page.token.strip("0123456789"):
-                raise  # the token is no number, so the token of the next entry is unknown
+                raise  # if the token is not a number, the app does not know the next token
             this_request().omitted_count += 1
             empty = output()
             getattr(empty, "projects", empty).token = str(int(page.token or 0) + 1)
             return empty
 
 
-def _correct(filters: Iterable[Filter]) -> None:
-    """Correct filters of the SDK in place, because Flyte would refuse the original filters.
+def _correct_filters(filters: Iterable[Filter]) -> None:
+    """Change the SDK's filters in place, because Flyte would refuse the original filters.
 
     Delete this function when the SDK has fixed findings 24 and 26 in docs/sdk-findings.md of the
     template.
@@ -154,4 +157,4 @@ def _correct(filters: Iterable[Filter]) -> None:
         if condition.field == "created_by":
             condition.field = "created_by_subject"
         if condition.field == "phase" and condition.function == Filter.EQUAL:
-            condition.values[:] = ["".join(condition.values)]  # "10" is sent as ["1", "0"]
+            condition.values[:] = ["".join(condition.values)]  # the SDK splits "10" into "1", "0"

@@ -1,4 +1,4 @@
-"""Makes the SDK convert inputs and outputs from and to JSON."""
+"""Makes the SDK convert inputs from JSON, and stored inputs and outputs to JSON."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,15 @@ from .sdk import sdk_object
 T = TypeVar("T")
 
 MASKED = "must be given, because the default of the task has stars instead of a secret"
-MAX_NODES_IN_LOOP = 1_000  # the translation of this many nodes takes 5 ms
+MAX_NODES_IN_LOOP = 1_000  # the conversion of this many nodes takes 5 ms
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Translate values in the event loop; if there are too many nodes, start again in a thread."""
+    """Convert values or types with ``translate``, and return the result.
+
+    If there are more than `MAX_NODES_IN_LOOP` nodes, repeat the conversion in a thread, so that it
+    does not block the event loop.
+    """
     try:
         return translate(Budget(MAX_NODES_IN_LOOP, MoreWorkError))
     except MoreWorkError:
@@ -34,23 +38,22 @@ async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:
     return await translated(lambda budget: to_json(named, budget))
 
 
-@dataclass(eq=False)  # so that an instance can be a key
+@dataclass(eq=False)  # the SDK needs hashable types, and `eq` would make instances unhashable
 class DeclaredType:
-    """A type that a remote task declares. It replaces the Python type that the SDK would make."""
+    """Replaces the Python type that the SDK would build for an input or output of a task."""
 
     kind: LiteralType
 
 
 def change_values() -> None:
-    """Make the SDK convert stored values only to JSON, and open no file to which a value refers."""
-    # The SDK would make a Python type of each declared type.
+    """Make the SDK convert stored values to JSON, without opening files to which values refer."""
     sdk_object("flyte.types:TypeEngine").guess_python_type = DeclaredType
     _change_inputs()
     _change_outputs()
 
 
 def _change_inputs() -> None:
-    """Make the SDK translate all inputs of a task in one step."""
+    """Make the SDK convert the inputs of a task from JSON with `to_literals`."""
     convert = sdk_object("flyte._internal.runtime.convert")
     add_defaults = convert._convert_from_native_to_inputs_impl
 
@@ -84,7 +87,7 @@ def _change_outputs() -> None:
 
     async def outputs_to_native(interface: Any, outputs: Any) -> tuple[Any, ...]:
         values = await json_of(outputs.proto_outputs)
-        # For a task without outputs, the original function of the SDK also returns (None,).
+        # If a task has no outputs, return (None,), as the original function of the SDK does.
         return tuple(values.get(name) for name in interface.outputs) if values else (None,)
 
     convert.convert_from_inputs_to_native = inputs_to_native

@@ -1,8 +1,8 @@
 """Makes the Flyte SDK safe in a process that serves many callers.
 
-The SDK is made for one user per process. `make_safe` changes the SDK once, in the few places that
-all calls pass. The page docs/flyte-remote.md lists the changes. If the installed version of flyte
-lacks one of the names in `SDK_NAMES` and `REFUSED`, the app does not start.
+The SDK is made for one user per process. `make_safe` changes the few functions of the SDK through
+which all calls pass. The page docs/flyte-remote.md lists the changes. If the installed version of
+flyte lacks one of the names in `SDK_NAMES` and `REFUSED`, the app does not start.
 """
 
 import asyncio
@@ -35,7 +35,8 @@ STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
-    # flyte.build, flyte.deploy, flyte.serve and flyte.run of a function call these.
+    # flyte.build, flyte.deploy, flyte.serve, and flyte.run with a function as the task call the
+    # next three functions.
     "flyte._deploy:plan_deploy": DEPLOY,
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
     "flyte._run:_Runner._run_local": DEPLOY,
@@ -50,16 +51,16 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,  # Artifact.to_python calls it
 }
-"""Functions of the SDK that the app refuses to call, with the alternatives.
+"""Maps each function of the SDK that the app refuses to call to the alternative.
 
-With the rights of the app, these functions would run, build or upload code of the app, open files
-that other users have named, or load values that other users have stored."""
+These functions would act with the rights of the app. They would run, build or upload code of the
+app, open files that other users have named, or load values that other users have stored."""
 
 
 @functools.cache
 def make_safe() -> None:
     """Make the SDK safe for many callers. Only the first call in a process has an effect."""
-    # Without this variable, the SDK sends texts of errors as telemetry.
+    # Without this environment variable, the SDK would send error messages as telemetry.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     check_names(*REFUSED)
     change_sessions()
@@ -74,9 +75,9 @@ def make_safe() -> None:
 
 
 def _change_loop() -> None:
-    """Make the SDK run calls in the current task and thread, and cancel them with the request.
+    """Make the SDK run async calls in the current task, and cancel all calls with the request.
 
-    The SDK would run calls in a separate event loop in a thread, where no request can cancel them.
+    Otherwise the SDK would run async calls in another thread, where no request could cancel them.
     """
     kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
@@ -86,7 +87,7 @@ def _change_loop() -> None:
             with this_request().calls.cancel_task_at_end():
                 return await coro
         finally:
-            coro.close()  # if the request has ended, the coroutine has not started
+            coro.close()  # the coroutine has not started if the request had already ended
 
     def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
         _refuse_to_block(coro)
@@ -101,11 +102,11 @@ def _change_loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    kind.is_in_loop = lambda _: True  # the SDK then uses the current loop, not its own
+    kind.is_in_loop = lambda _: True  # then the SDK uses the current event loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
-    action.wait = wait  # the method of the SDK prints, and swallows a cancellation
+    action.wait = wait  # the SDK's method prints to the console and ignores cancellations
 
 
 def _refuse_to_block(call: Any) -> None:
@@ -126,21 +127,23 @@ def _refuse_to_block(call: Any) -> None:
 def _change_lazy_tasks() -> None:
     """Make the SDK fetch a lazy task again for each call.
 
-    Otherwise a global lazy task would keep the task that the first caller has fetched.
+    Otherwise a lazy task in a global variable would keep the task that the first caller has
+    fetched, and all callers would use it.
     """
     lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
     sdk_fetch = vars(lazy_entity)["fetch"]
 
     async def fetch(self: Any) -> Any:
-        # The SDK stores the task in the object, so each call uses a copy with a separate lock.
+        # The SDK stores the fetched task in `self`, and locks `self` during the call. Therefore use
+        # a copy for each call.
         return await sdk_fetch.__get__(copy.deepcopy(self), lazy_entity).aio()
 
-    fetch.__qualname__ = "LazyEntity.fetch"  # `_refuse_to_block` shows it
+    fetch.__qualname__ = "LazyEntity.fetch"  # the error of `_refuse_to_block` contains this name
     lazy_entity.fetch = syncify(fetch)
 
 
 def _change_reruns() -> None:
-    """Limit the size of a rerun, and respond with 422 if the SDK refuses it."""
+    """Limit the size of a rerun, and raise InvalidInputs (422) if the SDK refuses its inputs."""
     runner = sdk_object("flyte._run:_Runner")
     sdk_rerun = vars(runner)["rerun"]
 
@@ -150,7 +153,7 @@ def _change_reruns() -> None:
             return await sdk_rerun.__get__(self, runner).aio(*args, **kwargs)
         except InvalidInputs:
             raise
-        except ValueError as error:  # raised by the SDK, such as "Unknown input(s) ['a', 'b'] for"
+        except ValueError as error:  # such as "Unknown input(s) ['a', 'b'] for"
             names = str(error).partition(" for ")[0]
             unknown = [name for name in kwargs if repr(name) in names]
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
@@ -166,13 +169,14 @@ def _change_uploads() -> None:
     # hash_file caches hashes by path, but the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
-    # Without a progress handler, the SDK sends a file line by line (10 seconds for a megabyte).
+    # Without a progress handler, the SDK would send a file line by line, which takes 10 seconds per
+    # megabyte.
     watcher = dict.fromkeys(("start", "advance", "finish"), lambda *_, **__: None)
     sdk_object("flyte.remote._progress:_Installed").handler = SimpleNamespace(**watcher)
 
 
 def _refusal(name: str, instead: str) -> Any:
-    """Return a function that raises a NotForManyCallersError with the alternative."""
+    """Return a function that raises a NotForManyCallersError, which names the alternative."""
     subject = f"{name} is"
     if instead == DEPLOY:
         subject = f"flyte.run of a function, flyte.build, deploy and serve ({name}) are"

@@ -14,24 +14,26 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MAX_SECRETS = 100  # maximum in one request; real credentials contain fewer secrets
+MAX_SECRETS = 100  # maximum number in one request; real credentials contain fewer secrets
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
-"""Matches the signature of a request, which an object store quotes when it refuses the request."""
+"""Matches signatures of signed URLs. If an object store refuses a signed URL, its error may quote
+the signature."""
 
 
 def redact(text: str, chars: int = sys.maxsize) -> str:
-    """Remove the credentials of the caller and the queries of URLs from a text.
+    """Remove the credentials of the caller and the query strings of URLs from a text.
 
-    The function first truncates the text to ``chars`` characters, because the time of a search
-    depends on the length of the text. It also removes an end that may be a part of a credential.
+    The function also truncates the text to ``chars`` characters. The truncation comes before the
+    search for credentials, because a search in a long text would be slow. If the truncated text
+    could end with a part of a credential, the function removes this part.
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
-    if state.secrets[0] != credentials:  # cached; 300 texts of a response take 5 ms
+    if state.secrets[0] != credentials:  # a cache, because a response may contain many texts
         state.secrets = credentials, secrets_in(credentials)
-    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all would take too long
+    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # to search for all would take too long
         return REDACTED
     longest = len(secrets[0]) if secrets else 0
     start, is_truncated = text[: chars + longest], len(text) > chars + longest
@@ -44,7 +46,11 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the secrets in headers. Names of cookies and the scheme of a token are no secrets."""
+    """Return the secrets in credential headers.
+
+    Names of cookies are not secrets. The scheme in front of a token, such as ``Bearer``, is not a
+    secret either.
+    """
     secrets = set[str]()
     for name, value in credentials:
         if name == "cookie":
@@ -55,19 +61,20 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
             whole = rest if rest and name == "authorization" else value.strip()
             secrets |= {whole, *whole.split(maxsplit=MAX_SECRETS)}
     long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-    return sorted(long_enough, key=len, reverse=True)  # a secret may contain a shorter one
+    # Return the longest secret first, because it may contain shorter secrets.
+    return sorted(long_enough, key=len, reverse=True)
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
-    """Make a call. Errors of the call are short, contain no credentials, and name the method.
+    """Await a call to Flyte. Its errors are short, contain no credentials, and name the method.
 
-    The Connect client converts a cancellation to an error, after which the SDK would continue.
-    Therefore this function raises the cancellation again.
+    The Connect client converts a cancellation to a ConnectError. The SDK would handle this error
+    and continue, so this function raises the cancellation again.
     """
     try:
         return await call
     except ConnectError as error:
-        cause = error.__cause__  # the SDK recognises a reset stream by the cause
+        cause = error.__cause__  # keep the cause, by which the SDK recognises a reset stream
         if isinstance(cause, asyncio.CancelledError):
             _cancel_again(cause)
         if isinstance(cause, TimeoutError):
@@ -76,16 +83,16 @@ async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
 
 
 def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
-    """Raise a cancellation again, with the text by which anyio recognises cancellations."""
+    """Raise a cancellation again with the same message, by which anyio recognises cancellations."""
     cancelled = asyncio.CancelledError(*cause.args)
     try:
         raise cancelled from None
     finally:
-        # `raise` sets `__context__`. Replace its value by `cause`, without the traceback. If
-        # `__context__` were None, anyio would make a reference cycle, which would keep all messages
-        # in the frames of the traceback in memory.
+        # `raise` has set `__context__` to the ConnectError. Set it to `cause` without a traceback
+        # instead. With None, anyio would create a reference cycle. The cycle would keep the
+        # frames of the traceback and all their messages in memory.
         cancelled.__context__ = cause.with_traceback(None)
-        del cancelled  # the traceback of `cancelled` contains this frame
+        del cancelled  # otherwise this frame and the traceback would be a reference cycle
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:

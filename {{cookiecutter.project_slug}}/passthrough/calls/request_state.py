@@ -15,27 +15,32 @@ if TYPE_CHECKING:
     from ..models import Caller
     from ..settings import Settings
 
-CALLS_PER_RESPONSE = 2  # a response must begin within the timeout of this many calls to Flyte
+CALLS_PER_RESPONSE = 2  # the default deadline is this many times the timeout of a call to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Functions to call at a shutdown, with their event loops. Each ends a request or a long wait."""
+"""Maps functions that the app calls when it shuts down to the event loops in which they run. Each
+function ends a request or a wait."""
 
 
 class Deadline:
-    """The time by which the response must begin: twice the timeout of a call to Flyte.
+    """The time by which the response must begin.
 
-    The time starts again when a part of a body arrives, unless it is the last part. It also starts
-    again when the request starts a run, because the caller must learn the name of the run. When the
-    response begins, the deadline is removed. Afterwards, there is a deadline only while the request
-    holds a memory slot. If an agent calls a tool, only the inner request has a deadline.
+    By default, a request has twice the timeout of a call to Flyte. This time starts again when a
+    part of the body arrives, unless it is the last part. It also starts again when the request
+    starts a run, because the caller must learn the name of the run.
+
+    When the response begins, the app removes the deadline. Afterwards, a request has a deadline
+    only while it holds a memory slot. If an agent calls a tool, the app removes the deadline of the
+    agent's request, because the tool's request to the endpoint has a separate deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
-        """Begin now.
+        """Start the time now.
 
         Args:
-            timeout: Seconds until a call to Flyte must return a response, or a watch must return
-                the first message.
-            end: The function to call when the deadline passes. Without it, there is no deadline.
+            timeout: Timeout of a call to Flyte, in seconds. For a stream of messages, it is the
+                timeout of the first message.
+            end: The function to call when the deadline passes. Without a function, there is no
+                deadline.
         """
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
@@ -43,7 +48,7 @@ class Deadline:
         self.begin(CALLS_PER_RESPONSE * timeout)
 
     def begin(self, seconds: float) -> None:
-        """Replace the deadline by a deadline in this many seconds."""
+        """Set the deadline to ``seconds`` from now."""
         self.remove()
         if self.loop and self._end:
             self._timer = self.loop.call_later(seconds, self._end)
@@ -53,7 +58,7 @@ class Deadline:
         return self._timer.when() - self.loop.time() if self._timer and self.loop else math.inf
 
     def extend(self) -> None:
-        """Start the time again, unless the deadline has passed. Any thread may call this method."""
+        """Restart the time, unless the deadline has passed. Any thread may call this method."""
         if self.loop:
             self.loop.call_soon_threadsafe(self._extend)
 
@@ -62,7 +67,7 @@ class Deadline:
             self.begin(CALLS_PER_RESPONSE * self.timeout)
 
     def replace(self, seconds: float) -> None:
-        """Start the time again; allow ``seconds`` for the response, and half of that for a call."""
+        """Set the deadline to ``seconds`` from now, and the timeout of a call to half of that."""
         self.timeout = seconds / CALLS_PER_RESPONSE
         self.begin(seconds)
 
@@ -74,31 +79,31 @@ class Deadline:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the request has ended. Outside of a request, this is true."""
+        """Whether the request has ended. Outside of a request, the value is also true."""
         return self._end is None
 
     def end(self) -> None:
         """Remove the deadline, because the request ends."""
         self.remove()
-        self._end = None  # break the reference cycle with the `Cancellation` of this request
+        self._end = None  # break the reference cycle with `Cancellation`, which holds this object
 
 
 class CallerState:
     """The credentials of a request, and the identity of the caller if the app knows it."""
 
     def __init__(self) -> None:
-        self.credentials: tuple[tuple[str, str], ...] = ()  # credential headers of the request
+        self.credentials: tuple[tuple[str, str], ...] = ()  # names and values of headers
         self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
         self.identity: Caller | None = None  # None until the request has fetched the identity
-        self.subject = ""  # empty until this or an earlier request has fetched the subject
+        self.subject = ""  # empty until a request with these credentials has fetched the subject
 
 
 class OpenCalls:
-    """The open calls to Flyte of one request, which end with the request."""
+    """The open calls of one request to Flyte. When the request ends, these calls end too."""
 
     def __init__(self, deadline: Deadline) -> None:
-        self.seconds = 0.0  # total time of unary calls
+        self.seconds = 0.0  # total time of unary calls, without the time of waiting for a slot
         self.has_ended = False
         self._deadline = deadline
         self._at_end: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
@@ -111,16 +116,17 @@ class OpenCalls:
 
     @contextmanager
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
-        """Register a function, which `end` calls if the ``with`` block is still running.
+        """Call ``call`` if the request ends during the ``with`` block.
 
-        The function runs in the event loop of the block.
+        The function runs in the event loop that runs the block.
 
         Raises:
             CancelledError: The request has ended.
         """
         self._at_end.append(entry := (asyncio.get_running_loop(), call))
         try:
-            # Check after registration, because another thread may end the request in between.
+            # Register before the check. If another thread ended the request between a check and a
+            # later registration, `end` would not call the function.
             if self.has_ended or self._deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
@@ -130,13 +136,13 @@ class OpenCalls:
     def end(self) -> None:
         """Cancel open calls, and refuse new calls."""
         self.has_ended = True
-        for loop, call in {*self._at_end}:  # a set, because a task may be in two nested blocks
-            with suppress(RuntimeError):  # raised if the loop is closed
+        for loop, call in {*self._at_end}:  # a set, so that nested blocks cancel a task only once
+            with suppress(RuntimeError):  # a closed loop raises it
                 loop.call_soon_threadsafe(call)
 
 
 class RequestState:
-    """The state of one request, for all modules. `this_request` returns the current state."""
+    """The state of one request. `this_request` returns the state of the current request."""
 
     settings: "Settings"  # the settings of the app that serves the request
 
@@ -146,22 +152,26 @@ class RequestState:
         request_id: str = "",
         settings: "Settings | None" = None,
     ) -> None:
-        """Begin a request, by default without a deadline. Flyte receives the ``request_id``."""
+        """Begin a request. By default, the request has no deadline.
+
+        The app sends ``request_id`` to Flyte with each call.
+        """
         if settings:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline)
-        self.received = 0  # bytes from Flyte since the app last sent something to the client
-        self.omitted_count = 0  # number of list entries that were too large and are omitted
+        self.received = 0  # bytes from Flyte since the app last sent a part of the response
+        self.omitted_count = 0  # number of list entries that the app omits because of their size
         self.run = ""  # the name of the last run that the request has started
 
     def receive(self, size: int, max_bytes: int) -> None:
-        """Count the bytes of a message, which may have up to ``max_bytes``.
+        """Count a message of ``size`` bytes from Flyte.
 
         Raises:
-            TooLargeError: The message is too large, or all messages together are too large.
+            MessageTooLargeError: The message has more than ``max_bytes``.
+            TooLargeError: All messages of the request together are too large.
         """
         if size > max_bytes:
             raise MessageTooLargeError(f"a message has more than {max_bytes} bytes")
@@ -170,13 +180,17 @@ class RequestState:
         self.received += size
 
     def release_messages(self) -> None:
-        """Free the messages from Flyte, because the app has used them."""
+        """Release the memory slot for messages, and set the count of received bytes to zero.
+
+        Call this method when the app no longer needs the messages that it has received.
+        """
         self.received = 0
         self.message_slot.release()
 
     def end(self) -> None:
-        """End the request, including its calls in threads, because the app has returned."""
-        # End the deadline first. If a thread acquires a slot later, `MemorySlot` then releases it.
+        """End the request and its calls to Flyte, including calls in threads."""
+        # End the deadline first. A thread of the request may still wait for a slot. When the thread
+        # acquires the slot, `MemorySlot` sees that the request has ended, and releases the slot.
         self.deadline.end()
         self.calls.end()
         self.message_slot.release()

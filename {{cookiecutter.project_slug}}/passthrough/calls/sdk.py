@@ -1,7 +1,7 @@
 """The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
-Other modules use private names only through `sdk_object`. `check_names` checks all names when the
-app starts.
+Other modules use the private names only through `sdk_object`. `check_names` checks all names when
+the app starts.
 """
 
 import dataclasses
@@ -35,22 +35,22 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 
 
 class TooLargeError(ConnectError):
-    """Messages from Flyte are larger than a limit. The app responds with 413."""
+    """Data from Flyte is larger than a limit. The app responds with 413."""
 
-    problem_code: ClassVar[Any] = "response_too_large"  # the ``code`` in the response
+    problem_code: ClassVar[Any] = "response_too_large"  # the ``code`` in the problem response
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
 
 
 class MessageTooLargeError(TooLargeError):
-    """One message is too large. If it is a page of a list, a smaller page may be possible."""
+    """One message is too large. If it is a page of a list, the app fetches a smaller page."""
 
     problem_code = "message_too_large"
 
 
 class FlyteLimitError(TooLargeError):
-    """Inputs or outputs are larger than the maximum size that Flyte returns."""
+    """Stored inputs or outputs are larger than 2 MiB, so Flyte does not return them."""
 
     problem_code = "outputs_too_large"
 
@@ -59,7 +59,7 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """The errors that a failed call to Flyte may raise."""
 
 SDK_NAMES = {
-    # calls/sessions.py sends each call as the caller, and credentials only to allowed addresses.
+    # calls/sessions.py uses these names to send each call with the caller's credentials.
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
     "flyte.remote._client.controlplane:ClientSet.dataproxy_service": "",
     "flyte.remote._client.controlplane:ClientSet.run_service": "",
@@ -68,12 +68,12 @@ SDK_NAMES = {
     " tls_ca_cert",
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
-    # calls/sdk.py reads the credentials, and sets the project and the domain.
+    # calls/sdk.py uses these names to read the credentials, and to set the project and the domain.
     "flyte._initialize:_InitConfig": "client domain project",
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte.remote._auth_metadata:get_auth_metadata": "",
-    # calls/json_values.py converts inputs and outputs from and to JSON.
+    # calls/json_values.py uses these names to convert inputs and outputs from and to JSON.
     "flyte._internal.runtime.convert:Inputs": "proto_inputs",
     "flyte._internal.runtime.convert:Outputs": "proto_outputs",
     "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
@@ -84,7 +84,8 @@ SDK_NAMES = {
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # calls/make_safe.py runs calls in the current task, and keeps nothing for the next caller.
+    # calls/make_safe.py uses these names to cancel calls with the request, and to avoid caches that
+    # all callers would share.
     "flyte._run:_Runner.rerun": "run_name inputs",
     "flyte.remote:Action.wait": "quiet wait_for",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
@@ -94,10 +95,11 @@ SDK_NAMES = {
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity.fetch": "",
 }
-"""Maps each private name of the SDK to the parameters that the function must have."""
+"""Maps each private name of the SDK that the app uses to the parameters that the function or class
+must have."""
 
 sdk_object = functools.cache(resolve_name)
-"""Return an object of the SDK by a name that has the form of the names in `SDK_NAMES`."""
+"""Return the object of the SDK with this name. `SDK_NAMES` shows the form of the names."""
 
 
 def check_names(*more: str) -> None:
@@ -117,18 +119,18 @@ def check_names(*more: str) -> None:
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
-    """Return the headers with which the SDK calls Flyte as the caller."""
+    """Return the credential headers that the SDK sends to Flyte for the current caller."""
     return tuple(sdk_object("flyte.remote._auth_metadata:get_auth_metadata")())
 
 
 def callers_credentials() -> tuple[tuple[str, str], ...]:
     """Return the credentials of the caller as headers, to call another app as the caller.
 
-    The receiver of these headers can act as the caller. Send them only with TLS and only to an
-    address that is fixed in your code, and do not follow redirects.
+    The receiver of these headers can act as the caller. Send the headers only with TLS and only to
+    an address that is fixed in your code. Do not follow redirects.
 
     Returns:
-        Pairs of a header name in lower case and a value, such as ``authorization``.
+        Pairs of a lower-case header name, such as ``authorization``, and a value.
 
     Raises:
         ConnectError: There are no credentials, for example because no request is running (401).
@@ -157,7 +159,7 @@ def initialised() -> Any:
 
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
-    """Use this configuration for all further calls to Flyte in the current context."""
+    """Use ``config`` with this project and domain for later calls to Flyte in this context."""
     if project or domain:
         project, domain = project or config.project, domain or config.domain
         config = dataclasses.replace(config, project=project, domain=domain)

@@ -1,4 +1,4 @@
-"""Makes the sessions of the SDK safe. A session sends each call and receives the response."""
+"""Makes the sessions of the SDK safe. The SDK sends all calls to Flyte through sessions."""
 
 import asyncio
 import dataclasses
@@ -19,25 +19,31 @@ from .sdk import NotForManyCallersError, sdk_object
 from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
-"""Calls whose responses are always small, so the transport reads them in one step. A separate step
-for the body would add a switch of threads. This switch takes 10 % of the time of ``GET /me``."""
+"""Calls whose responses are always small. The transport reads the headers and the body of such a
+response together. To read the body separately would add a switch between threads, which takes 10 %
+of the time of ``GET /me``."""
 is_rerun = ContextVar("is_rerun", default=False)
-"""Whether the SDK makes a rerun, in the current context."""
+"""Whether ``flyte.rerun`` is running in the current context."""
 RERUN_DIVISOR = 5
-"""During a rerun, the details of the earlier run may have a fifth of ``max_message_bytes``, because
-the SDK keeps three copies of the task at the same time."""
+"""During a rerun, the maximum size of the details of the earlier run is ``max_message_bytes``
+divided by this number, because the SDK keeps three copies of the task in memory."""
 
 
 def change_sessions() -> None:
-    """Replace the sessions of the SDK. For each caller, the SDK asks Flyte for a cluster."""
+    """Replace the sessions of the SDK, and remove its cache of clusters.
+
+    Without the cache, the SDK asks Flyte for the cluster in each request, as the caller.
+    """
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    # The key is the address of a cluster with the address of Flyte. Flyte itself is also a cluster.
+    # Maps the address of a cluster and the address of Flyte to the session for this cluster. In the
+    # key of the session for Flyte itself, both addresses are the same.
     sessions = dict[tuple[str, str], Any]()
 
     def uncompressed(self: Any) -> dict[str, Any]:
-        # Without compression, the size in front of a message is the size in memory.
+        # Without compression, the length before a message in a stream is the final size. Therefore
+        # the app can refuse or delay a large message before it receives the message.
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
@@ -48,13 +54,15 @@ def change_sessions() -> None:
                 "with credentials of its own the app would act as itself for all callers;"
                 " initialise Flyte with flyte.init_passthrough.aio()"
             )
-        if flyte := auth_endpoint:  # then the address is the address of a cluster
-            # Behind a TLS proxy, the open-source Flyte returns its own address with http://.
+        if flyte := auth_endpoint:  # if this is set, `address` is the address of a cluster
+            # The open-source Flyte returns its own address as the address of the cluster. Behind a
+            # TLS proxy, the returned address begins with http://, so compare without the scheme.
             if urlsplit(address).netloc == urlsplit(flyte).netloc:
                 address = flyte
             if session := sessions.get((address, flyte)):
                 return session
-        # The SDK needs an HTTP client only for sign-in, and would take 50 ms to load certificates.
+        # The SDK creates an HTTP client that only sign-in uses. To load certificates for this
+        # client would take 50 ms, so pass a transport without certificates.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         sdk_session = await create(address, **(options | unused))
         is_plaintext = sdk_session.insecure
@@ -68,7 +76,7 @@ def change_sessions() -> None:
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
-        return await factory()  # no cache, because all callers would share it
+        return await factory()  # do not use the cache, because all callers would share it
 
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
@@ -78,13 +86,13 @@ def change_sessions() -> None:
 class Transport:
     """Sends requests with TLS, follows no redirects, and refuses late or too large responses.
 
-    The transport uses HTTP/1.1, so that each open request has a separate connection. In HTTP/2 all
-    requests would share one connection and its flow control window, so a few streams that the app
-    does not read would block all other calls.
+    The transport uses HTTP/1.1, so that each open request has a separate connection. With HTTP/2,
+    all requests would share one connection and its flow control window. A few streams that the app
+    does not read would then block all other calls.
     """
 
     def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
-        """Open no connection yet.
+        """Configure connections. The first request opens a connection.
 
         Args:
             tls_ca_cert: The certificate of a CA to trust instead of the system's certificates.
@@ -93,22 +101,22 @@ class Transport:
         self._is_plaintext = is_plaintext
         self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=100,  # with the default, 2, most calls would open a connection
+            pool_max_idle_per_host=100,  # with the default of 2, most calls open a new connection
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
-            tcp_keepalive_interval=5.0,  # a dead connection is closed after 30 seconds
+            tcp_keepalive_interval=5.0,  # seconds; closes a dead connection after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             use_system_dns=True,
-            enable_otel=False,  # spans would contain URLs, which may be signed
+            enable_otel=False,  # OpenTelemetry spans would contain URLs, which may be signed
         )
         self._client = pyqwest.Client(self._http)
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request, and return the response.
 
-        The timeout limits each part of a unary response, and the first message of a stream. The log
-        of a task (``TailLogs``) has no timeout.
+        In a unary response, the timeout applies to each part separately. In a stream, it applies
+        only to the first message. The log of a task (``TailLogs``) has no timeout.
 
         Raises:
             ConnectError: The address has no TLS, or the response is too large.
@@ -147,21 +155,22 @@ class Transport:
 
 
 async def _whole(response: pyqwest.Response, seconds: float | None, max_bytes: int) -> bytes:
-    """Return the body of a unary response; wait for a memory slot if the body is large."""
+    """Return the body of a unary response. If the body is large, wait for a memory slot."""
     async with response:
         state, message = this_request(), bytearray()
         length = response.headers.get("content-length")
         parts = aiter(response.content)
         try:
-            # If Flyte has sent the length, do not wait for the end of the stream.
+            # If Flyte has sent a content length, stop there without waiting for the end of the
+            # stream.
             while len(message) <= max_bytes and str(len(message)) != length:
                 async with asyncio.timeout(seconds):
                     if (part := await anext(parts, None)) is None:
                         break
                 message += part
                 if len(message) > LARGE_MESSAGE:
-                    # `ResponseSender` or `release_messages` releases the slot. Subtract the time of
-                    # waiting from the time that calls take.
+                    # `ResponseSender` or `release_messages` releases this slot. The time of a call
+                    # does not include the time of waiting for the slot.
                     state.message_slot.receivers.add(parts)
                     state.calls.seconds -= await state.message_slot.acquire()
         finally:
@@ -173,17 +182,17 @@ async def _whole(response: pyqwest.Response, seconds: float | None, max_bytes: i
 async def _messages(
     response: pyqwest.Response, seconds: float | None, max_bytes: int
 ) -> AsyncGenerator[bytes]:
-    """Yield the messages of a stream in the Connect protocol. Only the first one has a timeout.
+    """Yield the messages of a stream in the Connect protocol. Only the first message has a timeout.
 
-    A message starts with flags (1 byte) and a length (4 bytes). The last message has the flag 2.
-    This function checks that the last message arrives, because the Connect client does not check
-    that.
+    A message starts with flags (1 byte) and a length (4 bytes). In the last message of a complete
+    stream, the flag with the value 2 is set. If this message is missing, raise an error, because
+    the Connect client does not notice that.
     """
     async with response:
         state, chunks, buffer, is_last = this_request(), aiter(response.content), bytearray(), False
 
         async def read(size: int) -> bytes:
-            """Return this number of bytes, or fewer at the end of the stream."""
+            """Return ``size`` bytes, or fewer at the end of the stream."""
             while len(buffer) < size and (chunk := await anext(chunks, None)) is not None:
                 buffer.extend(chunk)
             part = bytes(buffer[:size])
@@ -191,7 +200,8 @@ async def _messages(
             return part
 
         while not is_last:
-            state.message_slot.release()  # the app reads on, so it has used all earlier messages
+            # The app reads the next message, so it has used all earlier messages.
+            state.message_slot.release()
             async with asyncio.timeout(seconds):
                 message = await read(5)
             size = 5 + int.from_bytes(message[1:])
@@ -200,13 +210,14 @@ async def _messages(
                 await state.message_slot.acquire()
             async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
-            if size > LARGE_MESSAGE:  # another call may have released the slot
+            # Another call of the request may have released the slot in the meantime.
+            if size > LARGE_MESSAGE:
                 await state.message_slot.acquire()
             seconds = None
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")
             is_last = bool(message[0] & 2)
             yield message[:-1]
-            message = message[-1:]  # one byte, because the client keeps the last part in memory
+            message = message[-1:]  # a part of one byte, because the client keeps the last part
             yield message
-        await read(1)  # read to the end, so that the connection can be used again
+        await read(1)  # read to the end of the stream, so that the connection can be reused

@@ -1,4 +1,4 @@
-"""Memory slots limit how many requests may hold something large in memory at the same time."""
+"""Memory slots limit the number of requests that may hold large data in memory simultaneously."""
 
 import asyncio
 import math
@@ -14,49 +14,56 @@ if TYPE_CHECKING:
 LARGE_MESSAGE = 64 * 1024  # bytes; a larger message from Flyte needs a slot
 LARGE_BODY = 128 * 1024  # bytes; a larger JSON body needs a slot
 MANY_VALUES = 4_000  # a JSON body with more values needs a slot, even if the body is small
-HOLD_SECONDS = 10.0  # how long a request may hold a slot after the response has begun
+HOLD_SECONDS = 10.0  # maximum time to hold a slot after the response has begun
 
 _semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]()
 
 
 class MemorySlot:
-    """A slot that a request needs to keep large messages or a large JSON body in memory.
+    """Acquires and releases a memory slot for one request.
 
-    A decoded message takes up to 80 times the memory of the encoded message, and a parsed body up
-    to 40 times the memory of the body. Therefore a request acquires a slot before it decodes a
-    message above `LARGE_MESSAGE`, and a slot of another kind before it parses a body above
-    `LARGE_BODY` or with more than `MANY_VALUES`. A request with neither a large message nor a large
-    body never waits. All calls of a request share one slot. A request that needs both kinds
-    acquires the slot for the body first, so there is no deadlock.
+    A decoded message takes up to 80 times the memory of the encoded message. A parsed body takes up
+    to 40 times the memory of the body. Therefore there are two kinds of memory slots:
 
-    `ResponseSender` releases both slots when the response begins, and `RequestState.end` when the
-    request ends. The slot for messages is also released when the app has copied the parts that it
-    needs (`RequestState.release_messages`), and when the app reads the next message of a stream,
-    because the app has used all earlier messages by then. The slot is not released while another
-    call of the request receives a large message, because the parts of that message are in memory.
+    - A request acquires a slot for messages before it decodes a message above `LARGE_MESSAGE`.
+    - A request acquires a slot for bodies before it parses a body above `LARGE_BODY` or with more
+      than `MANY_VALUES`.
 
-    While a request holds a slot, no other request gets this slot. Therefore memory is bounded, even
-    if Flyte or a client is slow. The time is bounded by the deadline of the request until the
-    response begins, and by `HOLD_SECONDS` afterwards. If `HOLD_SECONDS` pass, for example because
-    the client of an event stream reads slowly, the app ends the stream, and the client reconnects.
+    Other requests never wait for a slot. All calls of a request share one slot for messages. If a
+    request needs both kinds, it acquires the slot for the body first, so there is no deadlock.
+
+    `ResponseSender` releases both slots when the response begins. `RequestState.end` releases them
+    when the request ends. The slot for messages is also released in these cases:
+
+    - The app has copied the parts that it needs, and calls `RequestState.release_messages`.
+    - The app reads the next message of a stream. By then, it has used the earlier messages.
+
+    While one call of a request receives a large message, other calls cannot release the slot,
+    because parts of the message are in memory.
+
+    Other requests get a slot only after its release. Therefore slow clients or a slow Flyte server
+    cannot increase the use of memory. The deadline of a request limits the time until the
+    response begins. Afterwards, the request may hold the slot for `HOLD_SECONDS`. If this time
+    passes, for example because the client of an event stream reads slowly, the app ends the stream,
+    and the client reconnects.
     """
 
     def __init__(self, limit: str, deadline: "Deadline") -> None:
-        """Hold no slot yet.
+        """Begin without a slot.
 
         Args:
-            limit: The field of `Limits` with the number of slots of this kind.
+            limit: The name of the limit that has the number of slots of this kind.
             deadline: The deadline of the request. Its ``loop`` is the event loop of the server.
-                Outside of a request, ``loop`` is None, and no slot is needed.
+                Outside of a request, ``loop`` is None, and `acquire` returns without a slot.
         """
         self._limit, self._deadline = limit, deadline
-        self._acquiring = asyncio.Lock()  # several calls may need the slot at the same time
-        self.receivers = set[object]()  # calls that receive a large message
+        self._acquiring = asyncio.Lock()  # so that simultaneous calls acquire only one slot
+        self.receivers = set[object]()  # an object for each call that receives a large message
         self._held: asyncio.Semaphore | None = None
         self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
     async def acquire(self) -> float:
-        """Wait for a slot, unless the request holds one. Return the waiting time in seconds.
+        """Wait for a slot, unless the request has one. Return the waiting time in seconds.
 
         This method may be called in any event loop, because endpoints may call Flyte in threads.
         """
@@ -74,14 +81,17 @@ class MemorySlot:
             if not self._held:
                 await semaphores[self._limit].acquire()
                 self._held = semaphores[self._limit]
-            if self._deadline.has_ended:  # the request ended while one of its threads was waiting
+            if self._deadline.has_ended:  # the request ended while a thread waited for the slot
                 self._release()
             elif self._deadline.seconds_left() == math.inf:
                 self._has_set_deadline = True
                 self._deadline.begin(HOLD_SECONDS)
 
     def release(self) -> None:
-        """Release the slot, if the request holds one. Any thread may call this method."""
+        """Release the slot, unless a call of the request is receiving a large message.
+
+        Any thread may call this method.
+        """
         is_needed = self.receivers and not self._deadline.has_ended
         if self._held and self._deadline.loop and not is_needed:
             self._deadline.loop.call_soon_threadsafe(self._release)
