@@ -67,24 +67,23 @@ class Output(TextIOBase):
         return len(text)
 
 
-class ReportingMiddleware:
-    """Reports a request when the request and all tasks that it started have ended."""
+def reporting(app: ASGIApp, report: Callable[[str], None]) -> ASGIApp:
+    """Wrap ``app``, and report a request when the request and all its tasks have ended."""
 
-    def __init__(self, app: ASGIApp, report: Callable[[str], None]) -> None:
-        self._app, self._report = app, report
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         others, request = asyncio.all_tasks(), Headers(scope=scope).get("x-request-id", "")
         REQUEST.set(request)
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         finally:
             if started := asyncio.all_tasks() - others:
                 await asyncio.wait(started, timeout=WORK_SECONDS)
-            self._report(request)
+            report(request)
+
+    return serve
 
 
 def main() -> None:
@@ -96,7 +95,7 @@ def main() -> None:
     def report(request: str) -> None:
         print(json.dumps([request, output.texts.pop(request, "")]), file=lines, flush=True)
 
-    with redirect_stdout(output), serving(ReportingMiddleware(app, report)) as url:
+    with redirect_stdout(output), serving(reporting(app, report)) as url:
         logging.getLogger().addHandler(logging.StreamHandler(output))
         print(url, file=lines, flush=True)
         sys.stdin.read()

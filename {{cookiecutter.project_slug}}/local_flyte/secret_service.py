@@ -83,11 +83,12 @@ class SecretService(secret_connect.SecretService):
         Raise SecretError if a secret is missing.
         """
         with TemporaryDirectory(prefix="secrets-") as folder:
-            variables = {FOLDER_VARIABLE: folder}
+            variables = {}
             for secret in requested:
                 value = self._find(secret.key, project, domain)
                 if secret.mount_requirement == secret.FILE:
                     Path(folder, secret.key).write_bytes(value)
+                    variables[FOLDER_VARIABLE] = folder
                 else:
                     name = secret.env_var or f"_UNION_{secret.key.upper()}"
                     variables[name] = os.fsdecode(value)
