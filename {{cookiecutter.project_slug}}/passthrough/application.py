@@ -39,11 +39,11 @@ from .http.problems import Problem, respond
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
-COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # of Flyte's sign-in
+COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # cookie of Flyte's sign-in
 TELEMETRY: TelemetryConfig = {
-    "auto_configure": True,  # has an effect if OTEL_EXPORTER_OTLP_ENDPOINT is set
-    "logs": False,  # problems.py logs exceptions without credentials
-    "operation_spans": False,  # no spans for single steps of FastAPI
+    "auto_configure": True,  # takes effect if OTEL_EXPORTER_OTLP_ENDPOINT is set
+    "logs": False,  # problems.py logs exceptions, and redacts credentials
+    "operation_spans": False,  # no spans for dependencies, endpoints and serialization
 }
 PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     {
@@ -54,7 +54,7 @@ PROJECT_AND_DOMAIN: list[dict[str, Any]] = [
     }
     for name in ("project", "domain")
 ]
-"""Parameters that `ProjectDomain` adds to private operations and to tools."""
+"""Query parameters that `ProjectDomain` adds to private operations and to tools."""
 HELP = "See env_vars in deployment.py. `make dev` starts the app with a local Flyte server."
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -65,14 +65,15 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
 
     Args:
         kind: The class of the settings.
-        environ: The environment variables. Empty variables are ignored.
+        environ: The environment variables. The function ignores variables with an empty value.
 
     Returns:
         The settings.
 
     Raises:
-        StartError: A value is invalid, so the app does not start. The message names each variable
-            and valid values. It contains no value, because a value may be a credential.
+        StartError: A value is invalid, so the app does not start. For each invalid value, the
+            message names the variable and describes valid values. The message does not contain the
+            invalid value, which may be a credential.
 
     Example:
         >>> load_settings(Settings, {"FLYTE_TIMEOUT": "60"}).flyte_timeout
@@ -83,7 +84,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
         return kind.model_validate({name: value for name, value in environ.items() if value})
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            variable, *place = detail["loc"] or ("together",)  # for a check of several settings
+            variable, *place = detail["loc"] or ("together",)  # for checks of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
             lines.append(f"{variable}{entry}: {detail['msg'].removeprefix('Value error, ')}")
     raise StartError("\n  ".join(dict.fromkeys(lines)))
@@ -97,7 +98,7 @@ def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, s
         variables: The environment variables.
 
     Returns:
-        The same variables, for ``env_vars=`` in ``deployment.py``.
+        The argument ``variables``, for ``env_vars=`` in ``deployment.py``.
 
     Raises:
         StartError: A value is invalid, or a name looks like a misspelt setting.
@@ -116,17 +117,18 @@ def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, s
 
 
 async def connect(settings: Settings) -> None:
-    """Initialise the SDK to call Flyte as the caller of each request, without calling Flyte yet.
+    """Initialise the SDK, so that each request calls Flyte as its caller.
 
-    `App` calls this function when it starts. Another app must call it in its lifespan.
+    `connect` itself does not call Flyte. An `App` calls `connect` when it starts. An app of another
+    class must call `connect` in its lifespan.
 
     Args:
-        settings: The settings with the address of Flyte.
+        settings: The settings of the app, with the address of Flyte.
 
     Raises:
-        StartError: There is no address of Flyte, or the connection would have no TLS and
-            ``allow_anonymous`` is false. Without TLS, the SDK would silently send no credentials
-            (github.com/flyteorg/flyte-sdk, pull request 761).
+        StartError: The address of Flyte is missing, or the connection would have no TLS although
+            ``allow_anonymous`` is false. Without TLS, the SDK would send no credentials, and
+            raise no error (github.com/flyteorg/flyte-sdk, pull request 761).
 
     Example:
         @asynccontextmanager
@@ -152,20 +154,21 @@ async def connect(settings: Settings) -> None:
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
-        batch_size=200,  # entries of a page; Flyte returns no larger pages
+        batch_size=200,  # entries per page of a list; the maximum of Flyte
     )
-    set_up_logging(settings)  # again, because a handler of the SDK would redact no credentials
+    set_up_logging(settings)  # again, because the SDK has added a handler that does not redact
 
 
 class App(FastAPI):
     """A FastAPI app with a health check, offline documentation and problem responses (RFC 9457).
 
     The app connects to Flyte when it starts. ``http/middleware.py`` lists the requests that the app
-    refuses, with the status of each response. ``flyte deploy`` can pickle the app.
+    refuses, with the status of each response. ``flyte deploy`` can pickle the app if the argument
+    ``import_name`` is set.
 
     Raises:
-        StartError: The app cannot start, for example because there is no address of Flyte. The
-            lifespan raises this error, so a server prints the message and stops.
+        StartError: The app cannot start, for example because the address of Flyte is missing. The
+            app raises this error in its lifespan, so a server prints the message and stops.
 
     Example:
         app = App(
@@ -191,12 +194,13 @@ class App(FastAPI):
         Args:
             settings: The settings of the app.
             public: Paths that need no credentials, in addition to ``PATHS`` in ``http/public.py``.
-            middleware: Middleware for private requests. The first one is the outermost.
-            headers: Headers for all responses. They replace the default headers with the same
-                names (``http/headers.py``). If an endpoint sets a header, the endpoint's value is
-                sent.
+            middleware: Middleware for requests to private paths. The first middleware is the
+                outermost.
+            headers: Headers for all responses. Each header replaces the default header with the
+                same name (``http/headers.py``). If an endpoint sets a header with this name, the
+                header of the endpoint is sent.
             import_name: The module and the variable of the app, such as ``app.main:app``. Without
-                this name, ``flyte deploy`` raises a PicklingError.
+                ``import_name``, ``flyte deploy`` raises a PicklingError.
             options: Further arguments of ``FastAPI``.
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
@@ -206,20 +210,20 @@ class App(FastAPI):
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,  # http/public.py serves the documentation
             redoc_url=None,
-            redirect_slashes=False,  # a redirect would contain the client's Host header
+            redirect_slashes=False,  # a redirect would use the host that the client sends
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             responses={"default": {"model": Problem, "description": "A problem (RFC 9457)"}},
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """Maps a path to a function. If the status of a request to this path is 401, the function
-        returns the header ``WWW-Authenticate``. For all other paths, the header is ``Bearer``."""
+        """Maps a path to a function that returns ``WWW-Authenticate`` for a 401 of this path. If a
+        path has no function, ``WWW-Authenticate`` is ``Bearer``."""
         self.include_router(public_routes.router)
         self._routes_of_docs = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Add middleware. `RequestMiddleware` comes early, to send errors of inner middleware."""
+        """Add the middleware. `RequestMiddleware` sends the errors of all inner middleware."""
         # Starlette tries routes in order, so move the rarely used public routes to the end.
         self.router.routes.sort(key=self._routes_of_docs.__contains__)
         self.user_middleware = [
@@ -239,7 +243,7 @@ class App(FastAPI):
                 make_safe()
                 await connect(self.settings)
             except (Exception, StartError) as error:
-                # Without this message, a server would serve the app without its lifespan.
+                # Without this message, a server would start, as if the app had no lifespan.
                 text = str(error) if isinstance(error, StartError) else traceback.format_exc()
                 await send({"type": "lifespan.startup.failed", "message": text})
                 raise
@@ -257,7 +261,7 @@ class App(FastAPI):
         if self.openapi_schema:
             return self.openapi_schema
         document = super().openapi()
-        # If uvicorn has a path prefix (--root-path), FastAPI lists the prefix as the first server.
+        # If uvicorn has a path prefix (--root-path), FastAPI has set `servers` to the prefix.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         document["components"]["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
@@ -280,7 +284,7 @@ def _add_project_and_domain(operation: dict[str, Any]) -> None:
 
 
 def _correct_responses(responses: dict[str, Any]) -> None:
-    """Correct how an operation describes problem responses (RFC 9457) and event streams."""
+    """Correct the description of problem responses (RFC 9457) and event streams in OpenAPI."""
     for status, response in responses.items():
         content = response.get("content", {})
         if status == "default":
@@ -290,13 +294,14 @@ def _correct_responses(responses: dict[str, Any]) -> None:
 
 
 def prepare_the_process(settings: Settings) -> None:
-    """Change the process when the app starts.
+    """Change global settings of the Python process when the app starts.
 
-    - The garbage collector ignores existing objects and runs less often. Otherwise 100 concurrent
-      requests of ``GET /me`` would take a sixth more time.
-    - The thread pools have more threads than the concurrent requests of one caller can use.
+    - The garbage collector ignores all objects that exist at the start, and runs less often.
+      Without this change, 100 concurrent requests of ``GET /me`` take a sixth more time.
+    - The thread pools have at least twice as many threads as one caller may have open requests, so
+      one caller cannot use all threads.
 
-    Other modules also change the process:
+    Other modules change the process, too:
 
     - `make_safe` changes attributes of ``flyte`` and sets the variable ``DO_NOT_TRACK``.
     - `set_up_logging` changes handlers and levels of loggers if the root logger has no handler.

@@ -14,27 +14,28 @@ from starlette.responses import JSONResponse
 from ..calls.sdk import initialised
 from ..settings import HOST, Settings, rule
 
-# An agent requires that the issuer and the provider's own issuer are equal (RFC 8414 3.3).
+# `ISSUER` allows a final slash, because agents require that the issuer equals the issuer in the
+# provider's own metadata (RFC 8414 3.3).
 LOOPBACK = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 ISSUER = rf"(?!.*/\.well-known/)(https://{HOST}|{LOOPBACK})(/[^/?#\s]+)*/?"
 AN_ISSUER = "https://host[/path], exactly as `issuer` in the provider's openid-configuration"
 Issuer = Annotated[str, rule(ISSUER, AN_ISSUER)]
-"""The type of a setting that is the URL of an OAuth issuer.
+"""The type of a setting for the URL of an OAuth issuer.
 
 Raises:
-    ValueError: The URL has a query, or it begins with http:// and the host is not loopback.
-        `load_settings` then raises a StartError.
+    ValueError: The URL has a query, or an http:// URL has a host that is not loopback.
+        `load_settings` converts the ValueError to a StartError.
 
 Example:
     class MySettings(Settings):
         oauth_issuer: Issuer | None = "https://login.example.com/realms/flyte"
 """
 OAuthScope = Annotated[str, rule(r"[!#-\[\]-~]+", "scopes such as openid, separated by commas")]
-"""The type of a setting that is an OAuth scope (RFC 6749 3.3).
+"""The type of a setting for an OAuth scope (RFC 6749 3.3).
 
 Raises:
-    ValueError: The scope contains a space, a quotation mark or a backslash. `load_settings` then
-        raises a StartError.
+    ValueError: The scope contains a space, a quotation mark or a backslash. `load_settings`
+        converts the ValueError to a StartError.
 
 Example:
     class MySettings(Settings):
@@ -54,7 +55,7 @@ class ResourceMetadata:
         self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
-        """Return the URL of a path for clients. OAuth requires https, except for loopback."""
+        """Return the public URL of a path. OAuth requires https, except for a loopback host."""
         if public_url := self._settings.public_url:
             return public_url + path
         url = connection.base_url
@@ -62,11 +63,11 @@ class ResourceMetadata:
         return str(url.replace(scheme=url.scheme if is_loopback else "https")).rstrip("/") + path
 
     def challenge(self, connection: HTTPConnection) -> str:
-        """Return the WWW-Authenticate header, with the URL of the document (RFC 9728 5.1)."""
+        """Return WWW-Authenticate with the URL of the metadata document (RFC 9728 5.1)."""
         return f'Bearer resource_metadata="{self.address(connection, METADATA)}"'
 
     async def respond(self, request: Request) -> JSONResponse:
-        """Respond to a request for the document (RFC 9728 2)."""
+        """Respond to a request for the metadata document (RFC 9728 2)."""
         self._document = self._document or await self._fetch_document()
         if not any(self._document["authorization_servers"]):
             raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
@@ -82,10 +83,10 @@ class ResourceMetadata:
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             scopes = scopes or [*config.scopes]
         except ConnectError as error:
-            # The open-source Flyte responds with this code if no issuer is configured.
+            # The open-source Flyte responds with UNIMPLEMENTED if it has no OAuth issuer.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        # RFC 9728 3.2 forbids empty lists. If the document has no scopes, agents request the scopes
-        # that the provider publishes.
+        # Omit empty lists, because RFC 9728 3.2 forbids them. If the document names no scopes, an
+        # agent requests the scopes in the metadata of the provider.
         document = {"authorization_servers": [issuer], "scopes_supported": scopes}
         return {name: values for name, values in document.items() if values}

@@ -1,4 +1,4 @@
-"""Converts operations to tools, arguments to requests, and responses to results."""
+"""Converts API operations to MCP tools, tool calls to requests, and responses to results."""
 
 import json
 import re
@@ -29,9 +29,10 @@ REF = "#/components/schemas/"
 class Tool(NamedTuple):
     """An operation of the app that AI agents can call as a tool.
 
-    The ``definition`` describes the tool in the format of the protocol. ``places`` maps each
-    argument to its place (``path``, ``query``, ``header`` or ``body``) and its name in the
-    operation. If ``kind`` is not ``JSON``, the body is a file, which agents send as text.
+    The ``definition`` describes the tool in the format of MCP. ``places`` maps each argument of the
+    tool to a place in the request (``path``, ``query``, ``header`` or ``body``) and to the name of
+    the parameter. ``kind`` is the media type of the body. If ``kind`` is not JSON, the body is a
+    file, and agents send the content of the file as text.
     """
 
     method: str
@@ -42,10 +43,11 @@ class Tool(NamedTuple):
     kind: str
 
     def request(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return a request with these arguments, as parts of an ASGI scope and a body.
+        """Return the request of a tool call: a part of the ASGI scope, and the body.
 
         Raises:
-            ValueError: An argument is unknown or missing, or a path argument has a forbidden ``/``.
+            ValueError: An argument is unknown, a required argument is missing, or an argument in
+                the path contains a character that the route does not accept.
         """
         at = defaultdict[str, dict[str, Any]](dict)
         arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -63,7 +65,7 @@ class Tool(NamedTuple):
         if not self.takes_slash and any("/" in text for text in at["path"].values()):
             raise ValueError("no argument in this path may have a slash")
         path = self.path.format_map(at["path"])
-        path.encode()  # raises ValueError for a lone surrogate, which only agents can send
+        path.encode()  # raises a ValueError for a lone surrogate, which JSON can contain
         query = urlencode(at["query"], doseq=True).encode()
         at["header"]["content-type"] = self.kind
         headers = [(name.encode(), text.encode()) for name, text in at["header"].items()]
@@ -76,11 +78,11 @@ def _text(value: Any) -> str:
 
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
-    """Convert a response to the result of a tool call. An incomplete response gets a note."""
+    """Convert a response to the result of a tool call. Add a note if the response is incomplete."""
     kind, is_error, note = headers.get("content-type", ""), status >= 400, ""
     texts, more = [body.decode("utf-8", "ignore")], dict[str, Any]()
     if kind.startswith("text/event-stream"):
-        # The last event may be incomplete, so omit it.
+        # Omit the text after the last empty line, because it is an incomplete event.
         stream = texts[0].replace("\r\n", "\n").rpartition("\n\n")[0]
         has_problem = "problem" in re.findall("^event: ?(.+)", stream, re.MULTILINE)
         is_complete = is_whole and not has_problem and not body.endswith(SSE_RETRY)
@@ -94,7 +96,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     elif "json" in kind:
         with suppress(ValueError):  # a body with Infinity, for example, is not JSON
             value = from_json(texts[0], allow_inf_nan=False)
-            # Versions of the protocol before 2026-07-28 accept only objects.
+            # MCP versions before 2026-07-28 accept only objects as structured content.
             more["structuredContent"] = value if isinstance(value, dict) else {"result": value}
     content = [{"type": "text", "text": text} for text in (*texts, note) if text]
     return {"resultType": "complete", "content": content, "isError": is_error, **more}
@@ -109,21 +111,21 @@ def _note_at_end(stream: str, *, is_complete: bool) -> str:
 
 
 def _texts_of(stream: str) -> list[str]:
-    """Return the data of a stream, such as the lines of a log, as texts.
+    """Return the data of an event stream, such as the lines of a log, as a list of texts.
 
-    A text never contains both events with a name and events without a name, so a line of a log
-    cannot imitate an event with a name.
+    Events with a name and events without a name are in different texts. Therefore a line of a log,
+    which is an event without a name, cannot imitate an event with a name.
     """
     lines = list[tuple[str, str]]()
     for event in stream.split("\n\n"):
         pattern = "^((?:event|data):.*)" if re.search("^event:", event, re.M) else "^data: ?(.*)"
         lines += [(pattern, line) for line in re.findall(pattern, event, re.MULTILINE)]
-    # Each line ends with a line feed, because clients concatenate texts.
+    # End each line with a line feed, because some agents concatenate the texts of a result.
     return ["".join(f"{line}\n" for _, line in part) for _, part in groupby(lines, itemgetter(0))]
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
-    """Return tools by name, for private operations whose request body is JSON, a file or empty."""
+    """Return tools by name, for private operations that accept JSON, a file or no body."""
     routes = iter_route_contexts(app.routes)
     with_slash = {route.path_format for route in routes if ":path}" in str(route.path)}
     document = app.openapi()
@@ -153,7 +155,7 @@ def _tool(
     for parameter in parameters:
         place, name = parameter["in"], parameter["name"]
         if place in ("header", "cookie") and name != "last-event-id":
-            continue  # the argument could be a credential
+            continue  # omit headers and cookies, which may be credentials
         argument = name.replace("-", "_")
         if argument in places:
             argument = f"{place}_{argument}"

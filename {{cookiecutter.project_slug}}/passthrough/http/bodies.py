@@ -17,24 +17,27 @@ from .callers import find_caller
 
 MAX_UNAUTHENTICATED_BODY = 4 * 1024
 """Maximum size of a body, in bytes, that the app reads before Flyte has verified the caller."""
-BEFORE_VALUES = b"[", b"{", b",", b":"  # count JSON values by these bytes, without parsing
+BEFORE_VALUES = b"[", b"{", b",", b":"  # count these bytes to estimate the number of values in JSON
 
 
 def size_of_body(scope: Scope) -> float:
-    """Return the size of a body in bytes; infinity if the client does not send the length."""
+    """Return the size of the request body in bytes, or infinity if the client sends no length."""
     headers = dict(scope["headers"])
     return math.inf if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
 
 
 class RequestBodyMiddleware:
-    """Reads large bodies only from callers whom Flyte knows, and only a few at the same time.
+    """Reads large bodies only from verified callers, and only a few at the same time.
 
-    From other callers, this middleware reads only bodies up to `MAX_UNAUTHENTICATED_BODY`. It reads
-    a body after routing, up to the ``max_body_size`` of the route. When a large JSON body has
-    arrived, the request acquires a memory slot (``calls/slots.py``), because FastAPI parses the
-    body next. The inner request of a tool call has no ``Content-Length``, so this middleware
-    ignores it. Instead, the agent's message, which contains the tool call, acquires a slot if the
-    message is large.
+    On private paths, Flyte must verify the caller before this middleware reads a body of more than
+    `MAX_UNAUTHENTICATED_BODY`. The maximum size of a body is the ``max_body_size`` of the route, or
+    of the app. A body is an upload if its size is unknown or above the maximum of the app.
+    Each caller can send ``max_uploads_per_user`` uploads at the same time, and more uploads wait.
+
+    When a large JSON body has arrived, the request acquires a memory slot (``calls/slots.py``)
+    before FastAPI parses the body. This middleware ignores the inner request of a tool call, which
+    has no ``Content-Length``. The agent's request, which contains the tool call, acquires a slot if
+    its body is large.
     """
 
     def __init__(self, app: ASGIApp, max_body_size: int) -> None:
@@ -62,7 +65,7 @@ class RequestBodyMiddleware:
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
             if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
-                await state.body_slot.acquire()  # `ResponseSender` releases the slot
+                await state.body_slot.acquire()  # `ResponseSender` releases this slot
             return message
 
         uploads = self._uploads.setdefault(caller, asyncio.Semaphore(limits().max_uploads_per_user))

@@ -23,17 +23,17 @@ from .problems import CodedError, route_of
 logger = logging.getLogger(__name__)
 
 IS_INNER = "passthrough.is_inner"
-"""A key in the ASGI scope of the inner request of a tool call. The concurrency limit counts only
-the agent's message, not the inner request."""
-MAX_REMEMBERED = 10_000  # maximum number of credentials whose subject is remembered
-_get_user = remote.User.get  # stored, because the SDK builds this function on each access
+"""The key in the ASGI scope that marks the inner request of a tool call. The concurrency limit
+counts the agent's request to ``/mcp``, but not the inner request."""
+MAX_REMEMBERED = 10_000  # maximum number of credentials for which the app stores the subject
+_get_user = remote.User.get  # stored, because each access to `User.get` makes a new function
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:  # noqa: ARG001 - public signature
-    """Return the identity of the caller. Only the first call in a request calls Flyte.
+    """Return the identity of the caller. The app fetches the identity once per request.
 
     Args:
-        connection: The request. This function ignores it, because it knows the current request.
+        connection: The request. The function ignores the argument, and uses the current request.
 
     Returns:
         The caller. If Flyte does not verify tokens, the identity is empty.
@@ -65,8 +65,9 @@ async def _fetch_caller(settings: Settings) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # The credentials are invalid, or a proxy in front of an open-source Flyte has verified them
-        # but does not send the identity to Flyte. In the second case, other calls succeed.
+        # Either the credentials are invalid, or a proxy in front of an open-source Flyte verifies
+        # credentials and does not send the identity to Flyte. With such a proxy, listing the
+        # projects succeeds. Without such a proxy, it fails with the same error.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**links)
@@ -78,32 +79,32 @@ async def _fetch_caller(settings: Settings) -> Caller:
 class ConcurrencyLimitMiddleware:
     """Limits the number of open requests of each caller, including event streams.
 
-    The passthrough middleware has selected the credentials before. This middleware counts the open
-    requests of each credential. A credential is a token or a selected cookie. A request increases
-    the counts of all its credentials, so a caller cannot avoid the limit by adding another cookie.
-    If a request has neither a token nor a selected cookie, the middleware counts the open requests
-    with the same forwarded headers. If the app knows the subject of a credential, the request also
-    increases the count of the subject, so a user with several tokens is one caller.
+    The passthrough middleware selects the credentials of a request. Then this middleware counts the
+    open requests of each credential. A credential is a token or a selected cookie. If a request has
+    several credentials, it counts for each of them, so a caller cannot avoid the limit by adding
+    another cookie. If a request has neither a token nor a selected cookie, this middleware counts
+    the open requests with the same forwarded headers. If the app knows the subject of a credential,
+    the request also counts for this subject, so several tokens of one user share a limit.
 
-    The keys of the counts are hashes of the credentials. Each start of the app makes a new secret
-    for the hashes, so that the hashes in the log do not disclose credentials. The log contains a
-    subject only if all credentials of a request belong to this subject.
+    The middleware stores hashes instead of credentials. Each start of the app makes a new secret
+    key for the hashes, so that the hashes in the log do not disclose credentials. The log contains
+    a subject only if all credentials of a request belong to this subject.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # Without TLS to Flyte, all callers are anonymous, so there is no limit per caller.
         limit = settings.max_concurrent_requests_per_caller
         self._app, self._max_requests = app, math.inf if settings.flyte_plaintext else limit
-        # If all cookies are forwarded, do not count by cookie, because users share some values.
+        # If the app forwards all cookies, do not count by cookie, because users share some cookies.
         self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
-        self._open = dict[str, dict[RequestState, Scope]]()  # open requests by hash
-        self._subjects = dict[str, str]()  # subjects by the hashes of credentials
+        self._open = dict[str, dict[RequestState, Scope]]()  # maps a hash to the open requests
+        self._subjects = dict[str, str]()  # maps the hash of a credential to its subject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
-        # If `token_header` is set, the app does not forward Authorization, which is secret anyway.
+        # If `token_header` is set, the app does not forward Authorization, but must redact it.
         tokens = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
         more = [("authorization", value.decode("latin-1")) for value in tokens]
@@ -113,8 +114,8 @@ class ConcurrencyLimitMiddleware:
         if len(subjects) == 1:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
-        # The limit applies to the highest count, and the log contains the hash of this count. If
-        # counts are equal, `max` returns the first one, which is the subject.
+        # The limit and the log use the hash with the most open requests. If two hashes have equal
+        # numbers, `max` prefers the subject to a credential, because subjects come first.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )
@@ -145,7 +146,7 @@ class ConcurrencyLimitMiddleware:
                 self._remember(hashes, state.caller.subject)
 
     def _log_refusal(self, scope: Scope, open_requests: list[Scope]) -> None:
-        """Log the routes of the open requests of the caller."""
+        """Log the refused request, and the routes of the caller's open requests."""
         caller = this_request().caller
         routes = Counter(f"{request['method']} {route_of(request)}" for request in open_requests)
         logger.warning(
@@ -161,26 +162,26 @@ class ConcurrencyLimitMiddleware:
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
         hashes = (self._hash(_without_spelling(text)) for text in counted or [repr(credentials)])
-        return list(dict.fromkeys(hashes))  # a request may have two spellings of one token
+        return list(dict.fromkeys(hashes))  # a request may contain two spellings of one token
 
     def _hash(self, text: str, kind: bytes = b"") -> str:
         digest = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
         return digest.hexdigest()
 
     def _remember(self, hashes: list[str], subject: str) -> None:
-        """Remember the subject of credentials. The app uses it only to count requests."""
+        """Store the subject of credentials, to count and log later requests by the subject."""
         for hash_ in hashes:
-            self._subjects.pop(hash_, None)  # so that the new entry is the last one
+            self._subjects.pop(hash_, None)  # the next line adds the entry at the end
             self._subjects[hash_] = subject
         while len(self._subjects) > MAX_REMEMBERED:
             del self._subjects[next(iter(self._subjects))]
 
 
 def _without_spelling(token: str) -> str:
-    """Return a JWT without the last character, which has 16 spellings in base64url.
+    """Return a JWT without the last character, which has up to 16 spellings in base64url.
 
-    The returned text contains all other characters of the JWT's signature. Without the signature, a
-    caller who knows only the public parts of the JWT of a user could exhaust the limit of this
-    user. The function returns texts that are no JWT unchanged.
+    The function keeps the other characters of the signature. Without the signature, a caller who
+    knows only the header and the payload of a user's JWT could use up the limit of this user. If
+    ``token`` is not a JWT, the function returns it unchanged.
     """
     return token[:-1] if token.count(".") == 2 else token

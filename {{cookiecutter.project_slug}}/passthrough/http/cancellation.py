@@ -13,18 +13,19 @@ from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
 CONNECTION_LOST = "passthrough.connection_lost"
-"""A key in the ASGI scope of a request. The value is a future, which is done when the client has
-disconnected. ``server.Protocol`` sets the future."""
-LATE_AFTER = 0.5  # seconds; if the app reads a body later, the client may have disconnected before
-LATE_PAUSES = [0.002] * 5  # seconds; pauses after a late body, to notice a disconnect
-STOP_SECONDS = 10.0  # time for open requests at a stop; half of ``timeout_graceful_shutdown``
+"""The key of a future in the ASGI scope of a request. The future is done when the client has
+disconnected. ``server.Protocol`` creates and completes the future."""
+LATE_AFTER = 0.5  # seconds from the start of a request until a read of its body counts as late
+LATE_PAUSES = [0.002] * 5  # seconds to pause after a late read of a body
+STOP_SECONDS = 10.0
+"""Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
 CANCELLATIONS = (
     ClientDisconnect,
     asyncio.CancelledError,
     futures.CancelledError,
     anyio.BrokenResourceError,
 )
-"""The errors that an app may raise after a cancellation, including those of calls in threads."""
+"""Errors that the app may raise because a request, or a call in a thread, was cancelled."""
 
 
 class StoppingError(Exception):
@@ -32,32 +33,32 @@ class StoppingError(Exception):
 
 
 class Cancellation:
-    """Runs the app for one request, and may cancel the app and its calls to Flyte.
+    """Runs the app for one request, and can cancel the app and the calls of the request to Flyte.
 
     `Cancellation` cancels the request when the client disconnects, when the deadline passes, or
-    when the server stops. When the server stops, event streams are cancelled at once, and other
-    requests after `STOP_SECONDS`. A request with a complete response is never cancelled, because
-    the request may still have background tasks.
+    when the server stops. A stopping server cancels event streams at once, and other requests after
+    `STOP_SECONDS`. A request with a complete response is never cancelled, because its background
+    tasks may still be running.
 
-    ``server.Protocol`` reports a disconnect at once, unless the app does not read a body that is
-    larger than 64 KiB. Then uvicorn does not read from the connection either, so the request ends
+    ``server.Protocol`` reports a disconnect at once while it reads from the connection. It does not
+    read while the app leaves a body of more than 64 KiB unread. A request with such a body ends
     when the app returns or the deadline passes. If the body belongs to a GET or to a pipelined
     request, ``server.Protocol`` closes the connection. Other servers report a disconnect only when
-    the app receives a message, as Starlette does during a streaming response.
+    the app calls ``receive``, as Starlette does during a streaming response.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
-        self.reason: Exception | None = None  # the reason of the cancellation, if any
+        self.reason: Exception | None = None  # why the request was cancelled, or None
         self.stop_seconds = STOP_SECONDS
         self.is_complete = False  # whether the app has sent the whole response
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
         self.state = RequestState(deadline, request_id, settings)
         self._receive = receive
-        self._late_at = math.inf  # when a body is late, in the time of the event loop
+        self._late_at = math.inf  # a read of the body after this time of the event loop is late
         self._cancel_scope = anyio.CancelScope()
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
-        """Call the app. Return the error to send to the client or to log, if any."""
+        """Call the app. Return the error to send to the client or to log, or None."""
         loop = asyncio.get_running_loop()
         self._late_at = loop.time() + LATE_AFTER
         called_at_stop[self._stop] = loop
@@ -69,8 +70,8 @@ class Cancellation:
                 try:
                     await app(scope, self.receive, send)
                 except BaseException as error:
-                    # Free the variables of frames, because a frame that awaits a thread is in a
-                    # reference cycle.
+                    # Free the local variables of the app's functions now. A function that awaits a
+                    # thread is in a reference cycle, which keeps its variables in memory.
                     clear_frames(error.__traceback__)
                     raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - sent or logged
@@ -90,8 +91,9 @@ class Cancellation:
         elif message.get("more_body"):
             self.state.deadline.extend()  # a large body may take longer to arrive
         elif asyncio.get_running_loop().time() > self._late_at:
-            # The client may have disconnected while the body was unread. Let the server notice this
-            # before the endpoint starts. In each pause, the event loop reads from the connection.
+            # The client may have disconnected while the app did not read the body. The server reads
+            # from the connection during these pauses, so it notices the disconnect before the
+            # endpoint starts.
             for pause in LATE_PAUSES:
                 await asyncio.sleep(pause)
         return message
@@ -108,14 +110,14 @@ class Cancellation:
         if self.is_complete:
             return
         self.reason = self.reason or reason
-        # Cancel the scope first. Otherwise FastAPI would mistake the cancellation of a call to
-        # Flyte for a cancellation by FastAPI.
+        # Cancel the app before its calls to Flyte. If a call was cancelled first, FastAPI would
+        # treat the cancellation as its own.
         self._cancel_scope.cancel()
-        # End the calls now, because the request cannot end while a thread waits for a call.
+        # Also end the calls in threads, because the app cannot end while a thread waits for Flyte.
         self.state.calls.end()
 
     def _error_to_send(self, error: BaseException | None) -> BaseException | None:
-        """Return the error to send, if any. ``error`` is the error that the app has raised."""
+        """Return the error to send or to log, or None. ``error`` is the exception of the app."""
         if error and (failure := _first_failure(error)):
             return failure
         if self.reason:
@@ -124,15 +126,15 @@ class Cancellation:
             return TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            raise error  # the server has cancelled the request
+            raise error  # the server, not this class, has cancelled the request
         return error
 
 
 def _first_failure(error: BaseException) -> BaseException | None:
-    """Return the first error that is no cancellation.
+    """Return the first error that is not a cancellation, or None.
 
-    If an app has several tasks, it raises an exception group, which contains the error of one task
-    and the cancellations of the other tasks.
+    If one of several asyncio tasks of a request fails, the app raises an exception group. The group
+    contains the error of this task and the cancellations of the other tasks.
     """
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_first_failure, error.exceptions)), None)

@@ -18,16 +18,16 @@ from .problems import problem_response
 class CallerMiddleware(PassthroughAuth):
     """Refuses cross-site requests even if their method is safe, such as GET.
 
-    The duration of a GET could disclose information about the user to another website. A request is
-    not refused if the user follows a link of another website.
+    Otherwise another website could measure the duration of a GET, and learn something about the
+    user. If the user follows a link from another website, the middleware accepts the request.
     """
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return the credentials by header name; raise HTTPException to refuse the request."""
+        """Return the credentials by header name. Raise an HTTPException to refuse the request."""
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # A request with neither of these headers is not from a browser.
+            # Without these headers, `_is_foreign` would return False. This check is faster.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):
@@ -48,9 +48,9 @@ def _in_project_and_domain(app: ASGIApp) -> ASGIApp:
 ProjectDomain = Middleware(_in_project_and_domain)
 """Middleware that adds the query parameters ``project`` and ``domain`` to all endpoints.
 
-Calls to Flyte then use the project and the domain of the query. Without this middleware, all calls
-use the project and the domain of the settings. List this middleware after the passthrough
-middleware, so that it is inside of the passthrough middleware.
+With this middleware, calls to Flyte use the project and the domain in the query of the request.
+Without a value in the query, or without this middleware, calls to Flyte use the values in the
+settings. List this middleware after the passthrough middleware, which must run first.
 
 Example:
     app = App(settings, middleware=[passthrough_middleware(settings), ProjectDomain])
@@ -58,12 +58,12 @@ Example:
 
 
 def passthrough_middleware(settings: Settings) -> Middleware:
-    """Return the middleware with which each request calls Flyte as its caller.
+    """Return the middleware that lets each request call Flyte as the caller of the request.
 
-    The middleware refuses a request with 401 if the request has no credentials, with 400 or 431 if
-    the credentials are ambiguous or too large, and with 403 if another website has sent the request
-    (CSRF). If ``token_header`` is set, the middleware ignores ``Authorization`` in all requests,
-    because a client, and not the proxy, could have sent it.
+    The middleware refuses a request without credentials with 401. It refuses ambiguous credentials
+    with 400, credentials that are too large with 431, and cross-site requests (CSRF) with 403. If
+    ``token_header`` is set, the middleware ignores ``Authorization``, because the client could have
+    sent this header past the proxy.
 
     Args:
         settings: The settings of the app.
@@ -82,9 +82,9 @@ def passthrough_middleware(settings: Settings) -> Middleware:
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        # All callers are anonymous, because the SDK sends no credentials without TLS. The
-        # middleware refuses cross-site requests only if they have credentials, so this placeholder
-        # stands for credentials.
+        # The SDK sends no credentials without TLS, so all callers are anonymous. The middleware
+        # refuses cross-site requests only if they have credentials, so this extractor adds a
+        # placeholder to each request.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,
@@ -97,9 +97,9 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 
 def _extract_token(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
-    """Return the bearer token from the header of the proxy."""
-    # If there are two tokens, the client may have sent one of them. Join the tokens with a line
-    # break, because the middleware refuses a value with a line break. One header may also contain
-    # two tokens, separated by a comma (RFC 9110 5.3).
+    """Return the token in the header ``token_header``, which the proxy sets."""
+    # If a request has two tokens, the client may have added one of them. The middleware refuses a
+    # value with a line break, so join the tokens with a line break. One header may also contain two
+    # tokens, separated by a comma (RFC 9110 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

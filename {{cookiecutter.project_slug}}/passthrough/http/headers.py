@@ -10,13 +10,13 @@ EVENT_STREAM = b"text/event-stream"  # the content type of an event stream
 HEADERS = {
     # A response is only for one caller, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
-    # Pages load only files of the app, and other sites cannot show them in a frame.
+    # Pages of the app load only files of the app. Other sites cannot show a page in a frame.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
-    # Other sites cannot embed a response, or keep a reference to a window that they open.
+    # Other sites can neither embed a response nor access a window of the app that they opened.
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     # URLs contain names of runs and tasks, which linked sites must not see.
@@ -24,7 +24,7 @@ HEADERS = {
     # Browsers must never run task output as a script or show it as a page.
     "x-content-type-options": "nosniff",
 }
-"""The default headers of all responses. A header of an endpoint replaces the default."""
+"""The default headers of all responses. If an endpoint sets a header, it replaces the default."""
 
 
 class ResponseHeaders:
@@ -36,11 +36,11 @@ class ResponseHeaders:
         self._defaults = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def add(self, start: Message, state: RequestState) -> Message:
-        """Return the start of a response with added headers; keep the headers of the endpoint."""
+        """Return the start of a response with the headers that the endpoint has not set."""
         own = start.get("headers", ())
         names = dict(own)
         if names.get(b"content-type", b"").startswith(EVENT_STREAM):
-            # FastAPI sets "no-cache", which allows a cache to store the stream.
+            # FastAPI sets "no-cache" for streams, but "no-cache" allows a cache to store a stream.
             own = [pair for pair in own if pair[0] != b"cache-control"]
             names = dict(own)
         more = [*self._defaults, (b"x-request-id", state.request_id.encode())]

@@ -14,15 +14,18 @@ from typing import Any
 from ..calls.redaction import redact
 from ..settings import Settings
 
-PAUSE = 0.05  # seconds between two writes
-MAX_RECORD_CHARS = 10_000  # including the traceback; the middle of a longer record is omitted
+PAUSE = 0.05  # seconds to wait when no record is left to write
+MAX_RECORD_CHARS = 10_000  # with traceback; if a record is longer, its middle is omitted
 
 
 class Writer(QueueListener):
-    """A thread that writes texts to standard error."""
+    """A thread that writes formatted log records to standard error."""
 
     def handle(self, record: Any) -> None:
-        """Write a text. If the queue is then empty, pause, because frequent wake-ups cost time."""
+        """Write one formatted record. Afterwards, pause if no other record is in the queue.
+
+        Without the pause, the thread would wake up for each record, which slows down requests.
+        """
         with suppress(OSError, ValueError):  # standard error is closed
             sys.stderr.write(record)
         if self.queue.empty():  # type: ignore[attr-defined]
@@ -30,9 +33,10 @@ class Writer(QueueListener):
 
 
 class Console(QueueHandler):
-    """Formats records in the thread of the request, where the credentials to redact are known.
+    """Formats log records in the thread of the request, where `redact` knows the credentials.
 
-    `Writer` writes the records in another thread, because writes would delay the event loop.
+    `Writer` writes the formatted records in another thread, because a write to standard error can
+    block the event loop.
     """
 
     def __init__(self) -> None:
@@ -40,14 +44,14 @@ class Console(QueueHandler):
         self._writer: Writer | None = None
 
     def start(self) -> None:
-        """Start the thread, which also writes the last records at the end of the process."""
+        """Start the `Writer`. At the end of the process, it writes all remaining records."""
         if not self._writer:
             self._writer = Writer(self.queue)
             self._writer.start()
             atexit.register(self._writer.stop)
 
     def prepare(self, record: logging.LogRecord) -> str:
-        """Return the text to write."""
+        """Return the formatted record for the queue of the `Writer`."""
         return self.format(record) + "\n"
 
 
@@ -57,9 +61,10 @@ CONSOLE = Console()
 class LogFormatter(logging.Formatter):
     """Formats log records and redacts the credentials of the caller.
 
-    As JSON, a record is one line with ``time`` (UTC), ``level``, ``logger``, and either ``message``
-    or the fields of the access log. As text, further lines of a record are indented and unprintable
-    characters are escaped, so that no text in a record can look like another record.
+    In the format ``json``, a record is one line with ``time`` (UTC), ``level``, ``logger``, and
+    either ``message`` or the fields of the access log. In the format ``text``, all lines after the
+    first are indented and unprintable characters are escaped, so that no part of a record can look
+    like another record.
 
     Example:
         handler = logging.FileHandler("app.log", delay=True)
@@ -71,13 +76,13 @@ class LogFormatter(logging.Formatter):
         """Make a formatter.
 
         Args:
-            settings: The settings of the app. ``log_format`` is the format of records.
+            settings: The settings of the app, with the format of records in ``log_format``.
         """
         super().__init__()
         self._is_json = settings.log_format == "json"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record."""
+        """Return a log record as JSON or as text."""
         message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
@@ -100,12 +105,15 @@ def _printable(text: str) -> str:
 
 
 def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
-    """Refuse uvicorn's record of an incomplete response, because the app logs this bug."""
+    """Return whether to keep a record of uvicorn. The app itself logs an incomplete response."""
     return record.msg != "ASGI callable returned without completing response."
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Print the app's log and warnings of libraries, unless the root logger has another handler."""
+    """Print the app's log and the warnings of libraries on standard error.
+
+    If the root logger has another handler, the function only adds a filter to a uvicorn logger.
+    """
     logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()
     if not root.handlers:
@@ -113,7 +121,7 @@ def set_up_logging(settings: Settings) -> None:
     if root.handlers[0] is not CONSOLE:
         return
     CONSOLE.start()
-    CONSOLE.setFormatter(LogFormatter(settings))  # the SDK may have replaced the formatter
+    CONSOLE.setFormatter(LogFormatter(settings))  # the SDK wraps the formatters of root handlers
     for own in map(logging.getLogger, ("app", "passthrough")):
         own.setLevel(own.level or settings.log_level)
     logging.getLogger("app.access").setLevel(logging.INFO)

@@ -1,17 +1,17 @@
 """The outermost middleware of the app, and the order of all middleware.
 
-A request passes the following middleware from top to bottom. The first one that refuses the request
-determines the status:
+A request passes the following middleware from top to bottom. The first middleware that refuses the
+request determines the status:
 
 1. Starlette's CORS middleware, if there are trusted origins: 400 for a preflight of another origin.
 2. `RequestMiddleware`: 414 if the query is too long, 431 if there are too many cookies, 403 for a
    WebSocket.
-3. Middleware of the developer that is added with ``app.add_middleware``.
+3. Middleware that the developer adds with ``app.add_middleware``.
 4. `PrivateRoutesMiddleware`, which passes only private requests through the following middleware:
 
    - `CallerMiddleware` (``forwarding.py``): 401 if there are no credentials, 400 or 431 if the
      credentials are ambiguous or too large, 403 for a cross-site request.
-   - Other middleware of the developer in ``App(middleware=…)``.
+   - Other middleware that the developer lists in ``App(middleware=…)``.
    - `ConcurrencyLimitMiddleware` (``callers.py``): 429 if the caller has too many open requests.
 
 5. `RequestBodyMiddleware` (``bodies.py``): 401 for a large body if Flyte does not know the caller.
@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 
 from opentelemetry import trace
-from starlette._utils import get_route_path  # Starlette's own routing uses this
+from starlette._utils import get_route_path  # returns the path that Starlette compares with routes
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -46,9 +46,9 @@ from .response import SSE_RETRY, ResponseSender
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Omitted-Count", "X-Request-ID")
-MAX_QUERY_BYTES = 8 * 1024  # most proxies have the same maximum
-MAX_QUERY_NAMES = 200  # 500 queries of 4,000 names would block the event loop for 3 seconds
-MAX_COOKIES = 300  # 500 requests with 29,000 cookies would block the event loop for 2 seconds
+MAX_QUERY_BYTES = 8 * 1024  # most proxies also refuse longer queries
+MAX_QUERY_NAMES = 200  # 500 queries with 4,000 names each block the event loop for 3 seconds
+MAX_COOKIES = 300  # 500 requests with 29,000 cookies each block the event loop for 2 seconds
 _numbers = Random()  # noqa: S311 - identifiers are not secret; `secrets` would take 20 us
 
 
@@ -97,7 +97,7 @@ class RequestMiddleware:
                 error = await cancellation.run(self.app, scope, response.send)
             await _finish(scope, cancellation, response, error)
         except ClientDisconnect:
-            pass  # raised while `_finish` was sending
+            pass  # the client has disconnected during `_finish`
         finally:
             if self.settings.access_log and logger.isEnabledFor(logging.INFO):
                 _log(scope, cancellation.state, response.status, time.perf_counter() - began)
@@ -122,8 +122,8 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         if sum(cookies) > MAX_COOKIES:
             return HTTPException(431, f"a request may have up to {MAX_COOKIES} cookies")
     if b"websocket" in headers.get(b"upgrade", b"").lower():
-        # uvicorn serves the handshake as a GET. If a page of the same site opens a WebSocket,
-        # Chromium sends cookies but no Sec-Fetch-Site, so `CallerMiddleware` would not refuse it.
+        # uvicorn passes the handshake of a WebSocket to the app as a GET. Browsers send cookies in
+        # a handshake, but Chromium sends no Sec-Fetch-Site. So no endpoint may serve a handshake.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     return None
 
@@ -136,10 +136,11 @@ async def _finish(
 ) -> None:
     """Send the error or the end of an event stream, unless the client has disconnected.
 
-    If an event stream has begun, the last event is a problem (RFC 9457). After a deadline or a
-    stop, the stream instead ends with the time until clients reconnect. If a response of
-    another kind has begun, it stays incomplete. The server then closes the connection, so the
-    client notices the error.
+    If the app has failed before the response began, the response is a problem (RFC 9457). If the
+    app has failed during an event stream, the last event is a problem. If the deadline passes or
+    the server stops during an event stream, the stream ends with `SSE_RETRY`. If the app has failed
+    during any other response, the response stays incomplete. In this case, the server closes the
+    connection, so the client notices the error.
     """
     is_as_usual = not error and cancellation.is_complete and not response.events
     if is_as_usual or isinstance(error, ClientDisconnect):
@@ -165,7 +166,7 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
     line: dict[str, Any] = {
         "method": scope["method"],
         "route": route_of(scope),
-        "status": status or 499,  # the client has disconnected; nginx logs the same status
+        "status": status or 499,  # if the client disconnects early, nginx also logs 499
         "duration_ms": round(1000 * seconds, 1),
         "flyte_duration_ms": round(1000 * state.calls.seconds, 1),
         "request_id": state.request_id,
@@ -182,8 +183,8 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
 class PrivateRoutesMiddleware:
     """Passes all requests through a list of middleware, except requests to public paths.
 
-    The first middleware is the outermost. (``excluded_paths`` of the passthrough middleware would
-    exclude paths only from that middleware.)
+    The first middleware in the list is the outermost. The option ``excluded_paths`` of the
+    passthrough middleware would not be enough, because it has no effect on other middleware.
     """
 
     def __init__(

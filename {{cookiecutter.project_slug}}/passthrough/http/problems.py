@@ -1,9 +1,9 @@
 """Converts errors to problem responses (RFC 9457).
 
-Endpoints do not catch exceptions of the SDK, because this module converts all exceptions. It logs
-an exception once, unless the caller has caused the exception. A 500 is a bug of the app, a 502 or
-503 is a fault of Flyte, and a 504 means that the deadline has passed (`Deadline`). The page
-docs/limits.md describes 413, 422, 429 and 431.
+Endpoints do not catch exceptions of the SDK, because this module converts all exceptions. This
+module logs each exception once, except exceptions that the caller has caused. A 500 is a bug of the
+app, a 502 or 503 is a fault of Flyte, and a 504 means that the deadline has passed (`Deadline`).
+The page docs/limits.md describes the causes of 413, 422, 429 and 431.
 """
 
 import json
@@ -41,18 +41,18 @@ STATUS_OF_CODE = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.FAILED_PRECONDITION: 409,
-    Code.INVALID_ARGUMENT: 400,  # the fault may be the caller's or the app's
+    Code.INVALID_ARGUMENT: 400,  # the caller or the app may have made the mistake
     Code.OUT_OF_RANGE: 400,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-"""Maps error codes of Flyte to statuses. Any other code is a fault of Flyte with the status 502."""
+"""Maps error codes of Flyte to statuses. Any other code has the status 502, a fault of Flyte."""
 
 STATUS_OF_SDK_ERROR = {
     "DeadlineExceeded": 504,
-    "InvalidArgumentError": 400,  # from CreateRun, like RunAlreadyExistsError
+    "InvalidArgumentError": 400,  # CreateRun has refused an argument
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
@@ -75,12 +75,12 @@ CODES: dict[ProblemCode, str] = {
     "deadline": "504: the response did not begin in time",
     "flyte": "any status: Flyte refused or failed",
 }
-"""The codes in problem responses whose status can have several causes. A code is never renamed."""
+"""The codes of problem responses, for statuses with several causes. A code is never renamed."""
 RETRY_AFTER = "5"  # seconds
 
 
 class CodedError(HTTPException):
-    """A refusal of a request. The code tells apart refusals that have the same status."""
+    """A refusal with a code, which distinguishes it from other refusals with the same status."""
 
     def __init__(self, status: int, code: ProblemCode, detail: str) -> None:
         super().__init__(status, detail)
@@ -88,7 +88,7 @@ class CodedError(HTTPException):
 
 
 SafeText = Annotated[str, AfterValidator(lambda text: redact(text, MAX_ERROR_CHARS))]
-"""A text that may quote the request. Credentials are redacted, and a long text is truncated."""
+"""A text for a problem response, without credentials and with at most `MAX_ERROR_CHARS`."""
 
 
 class InvalidValue(BaseModel):
@@ -151,17 +151,17 @@ class Problem(BaseModel):
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 code = "flyte"
-                # The SDK writes None if the project is not an argument of the call.
+                # The message of the SDK contains None if the call has no argument for the project.
                 detail = detail.replace(" in project None, domain None", "")
-            case httpx.TransportError():  # raised by an upload, for example
+            case httpx.TransportError():  # such as a failed upload to the object store
                 status = 502
             case TimeoutError():
                 status, detail, code = 504, "this took too long", "deadline"
             case StoppingError():
-                # The text does not advise to repeat the request, because the request may have
-                # started a run.
+                # The detail does not advise the client to repeat the request, because the request
+                # may have started a run.
                 status, detail, code = 503, "this replica stops", "stopping"
-        title = responses.get(status, "Error")  # required for about:blank (RFC 9457 4.2.1)
+        title = responses.get(status, "Error")  # the title for about:blank (RFC 9457 4.2.1)
         errors = wrong[:MAX_ERRORS]
         return cls(
             title=title,
@@ -174,7 +174,7 @@ class Problem(BaseModel):
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """Return a response with this problem."""
-        # JSON in ASCII, because a quotation of the request may contain lone surrogates.
+        # Use ASCII, because a problem may quote lone surrogates, which UTF-8 cannot encode.
         text = json.dumps(self.model_dump(exclude_none=True))
         return Response(text, self.status, headers, "application/problem+json")
 
@@ -182,9 +182,10 @@ class Problem(BaseModel):
 def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem for an error, and log the error unless the caller has caused it.
 
-    If the status is 500, 501, 502 or 503, the app logs the text of the error but does not send it,
-    because the text describes a fault of the app or of Flyte. The app always sends the text of an
-    HTTPException. It does not log a stop of the server, because a stop is no fault.
+    If the status is 500, 501, 502 or 503, the message of the error describes a fault of the app or
+    of Flyte. The app logs such a message, but does not send it to the client. The detail of an
+    HTTPException is always sent, because a developer has written it for clients. A `StoppingError`
+    is not logged, because it is not a fault.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
@@ -201,11 +202,11 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # Only an HTTPException has headers for this response. Errors of HTTP clients have the headers
-    # of other responses.
+    # Use only the headers of an HTTPException. An error of an HTTP client can also have headers,
+    # but they belong to a response of another server.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
-    if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
+    if problem.status == 401:  # needs WWW-Authenticate (RFC 9110 11.6.1)
         headers.setdefault("www-authenticate", "Bearer")
         challenges = getattr(connection.scope.get("app"), "challenges", {})
         if challenge := challenges.get(get_route_path(connection.scope)):
@@ -216,7 +217,7 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
 
 
 async def respond(connection: Any, error: Exception) -> Response:
-    """Return the response for an exception of FastAPI, such as 404 and 422."""
+    """Return the response for an exception of Starlette or FastAPI, such as a 404 or a 422."""
     return problem_response(connection, error)
 
 
@@ -228,7 +229,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     for cause in (error, error.__cause__):
         if isinstance(cause, ConnectError):
             name = cause.code.name
-        if method := getattr(cause, "method", None):  # `with_safe_errors` has set it
+        if method := getattr(cause, "method", None):  # set by `with_safe_errors`
             name += f" from {method}"
             break
     request, bug = f"{connection.scope['method']} {route_of(connection.scope)}", None
@@ -239,6 +240,9 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 
 
 def route_of(scope: Scope) -> str:
-    """Return the path of the route, such as ``/runs/{name}``. Request paths may contain tokens."""
+    """Return the path of the route, such as ``/runs/{name}``.
+
+    The log contains this path instead of the path of the request, which may contain a token.
+    """
     route = scope.get("route")  # a mount has no `path_format`
     return getattr(route, "path_format", None) or getattr(route, "path", None) or "-"

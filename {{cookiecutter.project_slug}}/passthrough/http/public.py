@@ -17,7 +17,7 @@ from .headers import HEADERS
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 """Paths that need no credentials, because the responses reveal no more than the source code."""
 POLICY = HEADERS["content-security-policy"]
-# Trusted Types stop scripts from turning text into markup.
+# With Trusted Types, browsers do not let scripts convert text to HTML.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 BACK = """<p style="margin: 1rem; color-scheme: light dark">
 <a href="." style="color: light-dark(#5a3dcb, #b3a2ff)">Back to the app</a></p>"""
@@ -31,7 +31,7 @@ router = APIRouter()
 
 @router.get("/health", summary="Is the app alive?", tags=["health"])
 async def health() -> dict[str, str]:
-    """Returns `ok` if the process responds. The app does not call Flyte."""
+    """Returns `ok` if the process responds. This endpoint does not call Flyte."""
     return {"status": "ok"}
 
 
@@ -55,7 +55,7 @@ async def docs(request: Request) -> Response:
 
 
 class Files(StaticFiles):
-    """Serves files. Browsers cache a file, and before each use ask the app if it has changed."""
+    """Serves files. Browsers cache a file, but ask the app before each use if it has changed."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         """Return a file with the headers of the web UI."""
@@ -70,7 +70,7 @@ router.mount("/docs", Files(packages=[("fastapi_offline", "static")]))
 
 
 class PageFiles(Files):
-    """Serves the files of a folder. Files may be added later, and the folder may be missing.
+    """Serves the files of a folder. The folder may be missing, and files may be added at any time.
 
     Example:
         app = App(settings, public={"/page/*"})
@@ -81,7 +81,7 @@ class PageFiles(Files):
         """Serve the files of a folder.
 
         Args:
-            folder: The folder. If it has no file for a path, the response is a 404.
+            folder: The folder. If the folder has no file for a path, the response is a 404.
         """
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder
@@ -94,4 +94,4 @@ class PageFiles(Files):
         """Return ``index.html``; if there is none, return a redirect to ``/docs``."""
         if (self._folder / "index.html").is_file():
             return await self.get_response("index.html", scope)
-        return RedirectResponse("docs")  # relative, so that it works under a proxy's path prefix
+        return RedirectResponse("docs")  # a relative URL works under a proxy's path prefix

@@ -11,27 +11,27 @@ from starlette.types import Message, Send
 from .cancellation import Cancellation
 from .headers import EVENT_STREAM, ResponseHeaders
 
-UNREAD_SECONDS = 10.0  # a client that reads nothing for this time is disconnected
+UNREAD_SECONDS = 10.0  # seconds in which a client must read one piece of a large body
 PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
 SSE_RETRY = b"retry: 1000\n\n"
-"""The end of an incomplete event stream. The client reconnects after this time, in milliseconds."""
+"""The end of an incomplete event stream. It makes the client reconnect after 1,000 ms."""
 
 
 class EventStream:
     """An event stream (SSE) as a response.
 
-    `EventStream` sends the start of the response together with the first event. If an endpoint
-    fails before the first event, for example because the run does not exist, the response can
-    therefore have the status of the error. The stream does not end when the app returns, so that
-    the last event can be an error.
+    `EventStream` sends the start of the response, with the status, only when the endpoint sends the
+    first event. If the endpoint fails earlier, for example because the run does not exist, the
+    response has the status of the error. When the app returns, the stream remains open, so that
+    `RequestMiddleware` can send an error as the last event.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
-        self._start: Message | None = start  # None after the first event
+        self._start: Message | None = start  # None after `send` has sent the start
         self._send = send
 
     async def send(self, body: bytes, *, is_end: bool = False) -> None:
-        """Send events. If ``is_end``, the stream ends after these events."""
+        """Send events. If ``is_end`` is true, the stream ends after these events."""
         if not (body or is_end):
             return
         if start := self._start:
@@ -48,7 +48,7 @@ class ResponseSender:
     """
 
     def __init__(self, send: Send, headers: ResponseHeaders, cancellation: Cancellation) -> None:
-        self.status = 0  # 0 before the response has begun
+        self.status = 0  # the HTTP status; 0 before the response has begun
         self.events: EventStream | None = None
         self._send, self._headers, self._cancellation = send, headers, cancellation
 
@@ -57,8 +57,8 @@ class ResponseSender:
 
         Raises:
             ClientDisconnect: The client has disconnected.
-            HTTPException: Starlette has made a response with 413, which the app must replace by a
-                problem response (RFC 9457).
+            HTTPException: The message begins Starlette's plain-text response with 413. The app
+                sends a problem response (RFC 9457) instead.
         """
         self._cancellation.state.received = 0
         if message["type"] == "http.response.start":
@@ -75,14 +75,14 @@ class ResponseSender:
     async def _begin(self, start: Message) -> Message:
         state = self._cancellation.state
         if self._cancellation.reason:
-            # A response that is incomplete because of the cancellation must not start.
+            # Do not send a response that a cancelled app begins, because it may be incomplete.
             await checkpoint_if_cancelled()
         content_type = dict(start.get("headers", ())).get(b"content-type", b"")
         if start["status"] == 413 and content_type.startswith(b"text/plain"):
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
-        # The app has made the response, so it needs neither messages from Flyte nor the body.
+        # The app no longer needs the messages from Flyte and the request body.
         state.message_slot.release()
         state.body_slot.release()
         self.events = None
@@ -100,7 +100,7 @@ class ResponseSender:
             for piece in _pieces(message):
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await self._send(piece)
-        except (OSError, RuntimeError) as error:  # a TimeoutError is an OSError
+        except (OSError, RuntimeError) as error:  # TimeoutError is a subclass of OSError
             # If the client has disconnected, uvloop raises a RuntimeError with "closed".
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise

@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..calls.request_state import called_at_stop
 from .cancellation import CONNECTION_LOST
 
-MAX_PIPELINED = 10  # waiting requests on a connection; more requests close the connection
+MAX_PIPELINED = 10  # requests that may wait on a connection; the next request closes it
 
 
 class Protocol(HttpToolsProtocol):
@@ -17,7 +17,7 @@ class Protocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Make a future, with which each request of the connection notices a disconnect."""
+        """Create the future that is done when the client of this connection has disconnected."""
         super().connection_made(transport)
         self._connection_lost = self.loop.create_future()
 
@@ -27,7 +27,7 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
-        """Continue to read from the connection after a pipelined request, to notice disconnects."""
+        """Read on after a pipelined request, so that uvicorn notices a disconnect."""
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
@@ -35,10 +35,11 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
-        """Close the connection if the app does not read a large body, to notice a disconnect.
+        """Close the connection if the app does not read a large body that arrives.
 
-        The app does not read the body of a GET, or of a pipelined request that waits. Without this
-        method, uvicorn would stop reading from the connection, and notice no disconnect.
+        The app never reads the body of a GET or HEAD request, and it does not read the body of a
+        pipelined request while the request waits. If such a body is large, uvicorn stops reading
+        from the connection, so it would not notice a disconnect.
         """
         super().on_body(body)
         is_unread = self.pipeline or self.scope["method"] in {"GET", "HEAD"}
@@ -46,16 +47,19 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_complete(self) -> None:
-        """Continue to read from the connection after a large body, to notice a disconnect."""
+        """Read on after a large body, so that uvicorn notices a disconnect."""
         super().on_message_complete()
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the running request, and free the memory of the newest request.
+        """Cancel the running request, and let Python free the newest request.
 
-        uvicorn itself notifies only the newest request. After a reset, uvicorn would keep the
-        newest request in memory, including its credentials, until ``timeout_keep_alive`` is over.
-        Therefore six unauthenticated clients could fill 38 MB of memory per second.
+        A client can send requests while an earlier request is running (pipelining). When the client
+        disconnects, uvicorn notifies only the newest request of the connection.
+
+        If the client resets the connection, uvicorn keeps the newest request with its credentials
+        in memory until ``timeout_keep_alive`` has passed. Six unauthenticated clients that reset
+        their connections could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:
@@ -67,31 +71,31 @@ class Protocol(HttpToolsProtocol):
             timer.cancel()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing, because `RequestMiddleware` refuses WebSockets."""
+        """Omit uvicorn's warning, because `RequestMiddleware` refuses and logs WebSockets."""
 
     def shutdown(self) -> None:
-        """Stop open requests, because uvicorn waits for them.
+        """Make open requests end, because a stopping server waits for all open requests.
 
-        uvicorn itself closes the connection after the newest request, so it would start the
-        pipelined requests before.
+        uvicorn would run all pipelined requests, and then close the connection. This method lets
+        uvicorn close the connection after the running request.
         """
         super().shutdown()
         if self._running:
             self._running.keep_alive = False
         for call, loop in list(called_at_stop.items()):
-            if loop is self.loop:  # another thread may run another server
+            if loop is self.loop:  # another server in this process has another event loop
                 del called_at_stop[call]
                 call()
 
 
 UVICORN: dict[str, Any] = {
-    "http": f"{__name__}:Protocol",  # a name, so that UVICORN_HTTP can have the same value
+    "http": f"{__name__}:Protocol",  # UVICORN_HTTP can contain this name, but no class
     "ws": "none",  # the app uses event streams instead of WebSockets
     "proxy_headers": False,  # the app does not use the address of the client
     "access_log": False,  # http/middleware.py writes the access log
-    "reset_contextvars": True,  # separate the requests of a connection
-    # Seconds. Proxies usually keep idle connections for 60 or 90 seconds. The app must keep them
-    # longer; otherwise it may close a connection while a proxy sends a request.
+    "reset_contextvars": True,  # requests of one connection share no context variables
+    # Seconds. The app must keep idle connections longer than the proxy, usually 60 or 90 seconds.
+    # Otherwise the app may close a connection while the proxy sends a request.
     "timeout_keep_alive": 120,
     "timeout_graceful_shutdown": 20,
 }
