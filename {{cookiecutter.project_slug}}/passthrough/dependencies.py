@@ -90,8 +90,8 @@ With ``?mine=true``, the value is the caller's subject. With ``?subject=…``, t
 subject. If the query has neither, the value is None.
 
 Raises:
-    HTTPException: The query has ``mine`` and the ``subject`` of another user, or Flyte does not
-        know the caller; the response has the status 422.
+    HTTPException: The query has both ``mine`` and the ``subject`` of another user, or the query has
+        ``mine`` and Flyte does not know the caller. The response has the status 422.
 
 Example:
     @router.get("/my-runs")
@@ -100,7 +100,7 @@ Example:
         return [run.name for run in await take(runs, 10)]
 """
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the name ``{name}`` in the path.
+"""The run whose name is the parameter ``name`` of the path.
 
 The object has the state of the run. It has no details, because details may be large.
 
@@ -113,9 +113,10 @@ Example:
         return run.phase.value
 """
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action with the name ``action`` in the path or in the query. The default is the root action.
+"""The action whose name is the parameter ``action`` of the path or the query.
 
-The object has the state of the action. It has no details, because details may be large.
+The default is the root action. The object has the state of the action. It has no details, because
+details may be large.
 
 Raises:
     ConnectError: Flyte has no such action (404), or the caller may not see it (403).
@@ -126,11 +127,12 @@ Example:
         return action.done()
 """
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task with the name ``{name}`` in the path.
+"""The task whose name is the parameter ``name`` of the path.
 
-The query may contain the ``version`` of the task. The default is the latest version. The dependency
-does not fetch the task. ``flyte.run`` fetches the task, and ``await task.fetch.aio()`` returns the
-details. If Flyte has no such task, both calls raise an error, and the response has the status 404.
+The parameter ``version`` of the query selects a version of the task. The default is the latest
+version. The dependency does not fetch the task. ``flyte.run`` fetches the task, and
+``await task.fetch.aio()`` returns the details. If Flyte has no such task, both calls raise an
+error, and the response has the status 404.
 
 Example:
     @router.get("/tasks/{name}/version")
@@ -165,7 +167,7 @@ Example:
 
 
 def _require_date_time(value: Any) -> Any:
-    """Refuse a number or a date, because Pydantic would read it as a date-time."""
+    """Refuse a number or a date. Pydantic would convert it to a date-time."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
     return value
@@ -212,8 +214,8 @@ def deadline(seconds: float) -> Any:
     to Flyte, and responds with 504. A single call to Flyte may take at most half of ``seconds``.
 
     Args:
-        seconds: The time until the deadline. The time starts when FastAPI calls the dependency. If
-            the request has a JSON body, FastAPI reads the body before that.
+        seconds: The time until the deadline. The time starts when FastAPI calls the dependency.
+            FastAPI first reads a JSON body.
 
     Returns:
         The dependency, for the ``dependencies`` of a route.

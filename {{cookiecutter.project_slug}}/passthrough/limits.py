@@ -89,7 +89,7 @@ class Limits:
         """Set limits by name.
 
         Args:
-            changed: Limits, such as ``max_depth=20``. All other limits have their default.
+            changed: Limits, such as ``max_depth=20``. All other limits have their default values.
 
         Raises:
             TypeError: There is no limit with one of these names.

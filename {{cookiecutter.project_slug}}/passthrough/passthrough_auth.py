@@ -107,7 +107,11 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header name in lower case. Raise ValueError if calls to Flyte must not have it."""
+    """Return a header name in lower case.
+
+    Raises:
+        ValueError: Calls to Flyte must not have this header.
+    """
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
@@ -172,7 +176,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             trusted_origins: Other origins whose web pages may open WebSockets and send requests
                 with unsafe methods, even without a bearer token.
             assume_ambient: Whether a proxy in front of the app may convert cookies to bearer
-                tokens. If so, the middleware also checks for CSRF if a request has a bearer token.
+                tokens. If so, the middleware also checks requests with a bearer token for CSRF.
             refusal_handler: A function that returns the response to a refused request. By default,
                 the response is a JSON object with ``detail``.
 

@@ -83,10 +83,10 @@ class CallerInterceptor:
                         yield ctx.method().output()
 
     def _begin(self, ctx: Context) -> str:
-        """Add headers, such as credentials, to a call. Return the name ``service/method``.
+        """Add headers, such as credentials, to a call. Return the method as ``service/method``.
 
-        The header ``traceparent`` is sent to Flyte, because it contains only random numbers. The
-        header ``baggage`` is not sent, because clients choose its content.
+        The app sends the header ``traceparent`` to Flyte, because the header contains only random
+        numbers. The app does not send the header ``baggage``, because clients choose its content.
         """
         headers, service = ctx.request_headers(), ctx.method().service_name
         headers["x-request-id"] = this_request().request_id or "start"  # outside of a request

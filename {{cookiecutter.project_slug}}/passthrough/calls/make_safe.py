@@ -51,7 +51,7 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,  # Artifact.to_python calls it
 }
-"""Maps each function of the SDK that the app refuses to call to the alternative.
+"""Functions of the SDK that the app refuses to call. The value is the alternative for developers.
 
 These functions would act with the rights of the app. They would run, build or upload code of the
 app, open files that other users have named, or load values that other users have stored."""
@@ -127,8 +127,8 @@ def _refuse_to_block(call: Any) -> None:
 def _change_lazy_tasks() -> None:
     """Make the SDK fetch a lazy task again for each call.
 
-    Otherwise a lazy task in a global variable would keep the task that the first caller has
-    fetched, and all callers would use it.
+    Otherwise a lazy task in a global variable would fetch the task only for the first caller, and
+    all other callers would use this task.
     """
     lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
     sdk_fetch = vars(lazy_entity)["fetch"]

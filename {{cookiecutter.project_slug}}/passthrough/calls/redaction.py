@@ -18,7 +18,7 @@ MAX_SECRETS = 100  # maximum number in one request; real credentials contain few
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
-"""Matches signatures of signed URLs. If an object store refuses a signed URL, its error may quote
+"""Matches signatures of signed URLs. If an object store refuses a signed URL, the error may quote
 the signature."""
 
 
@@ -31,7 +31,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
-    if state.secrets[0] != credentials:  # a cache, because a response may contain many texts
+    if state.secrets[0] != credentials:  # the cache belongs to other credentials
         state.secrets = credentials, secrets_in(credentials)
     if len(secrets := state.secrets[1]) > MAX_SECRETS:  # to search for all would take too long
         return REDACTED

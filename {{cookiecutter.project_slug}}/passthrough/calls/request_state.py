@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 CALLS_PER_RESPONSE = 2  # the default deadline is this many times the timeout of a call to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Maps functions that the app calls when it shuts down to the event loops in which they run. Each
-function ends a request or a wait."""
+"""Functions that the app calls when it shuts down. Each function ends a request or a wait, and runs
+in the event loop that is the value of its entry."""
 
 
 class Deadline:
@@ -125,8 +125,8 @@ class OpenCalls:
         """
         self._at_end.append(entry := (asyncio.get_running_loop(), call))
         try:
-            # Register before the check. If another thread ended the request between a check and a
-            # later registration, `end` would not call the function.
+            # First register the function, and then check. If another thread ended the request
+            # between a check and a later registration, `end` would not call the function.
             if self.has_ended or self._deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield

@@ -95,11 +95,11 @@ SDK_NAMES = {
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity.fetch": "",
 }
-"""Maps each private name of the SDK that the app uses to the parameters that the function or class
-must have."""
+"""The private names of the SDK that the app uses or changes. The value of a name lists parameters
+that the function or class must have."""
 
 sdk_object = functools.cache(resolve_name)
-"""Return the object of the SDK with this name. `SDK_NAMES` shows the form of the names."""
+"""Return the object of the SDK with a name such as ``flyte.remote:Action.wait``."""
 
 
 def check_names(*more: str) -> None:

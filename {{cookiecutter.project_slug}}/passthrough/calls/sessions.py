@@ -30,7 +30,7 @@ divided by this number, because the SDK keeps three copies of the task in memory
 
 
 def change_sessions() -> None:
-    """Replace the sessions of the SDK, and remove its cache of clusters.
+    """Replace the sessions of the SDK, and do not use the SDK's cache of clusters.
 
     Without the cache, the SDK asks Flyte for the cluster in each request, as the caller.
     """
@@ -42,8 +42,8 @@ def change_sessions() -> None:
     sessions = dict[tuple[str, str], Any]()
 
     def uncompressed(self: Any) -> dict[str, Any]:
-        # Without compression, the length before a message in a stream is the final size. Therefore
-        # the app can refuse or delay a large message before it receives the message.
+        # Without compression, the length field in front of a message is the size of the message.
+        # Therefore the app can refuse or delay a large message before the message arrives.
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
@@ -218,6 +218,7 @@ async def _messages(
                 raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")
             is_last = bool(message[0] & 2)
             yield message[:-1]
-            message = message[-1:]  # a part of one byte, because the client keeps the last part
+            # The client keeps the last part in memory, so the last part has only one byte.
+            message = message[-1:]
             yield message
         await read(1)  # read to the end of the stream, so that the connection can be reused

@@ -52,7 +52,7 @@ class MemorySlot:
         """Begin without a slot.
 
         Args:
-            limit: The name of the limit that has the number of slots of this kind.
+            limit: The name of the limit with the number of slots, such as ``max_large_bodies``.
             deadline: The deadline of the request. Its ``loop`` is the event loop of the server.
                 Outside of a request, ``loop`` is None, and `acquire` returns without a slot.
         """
