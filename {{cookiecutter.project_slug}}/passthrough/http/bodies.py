@@ -31,8 +31,8 @@ class RequestBodyMiddleware:
 
     On private paths, Flyte must verify the caller before this middleware reads a body of more than
     `MAX_UNAUTHENTICATED_BODY`. The maximum size of a body is the ``max_body_size`` of the route, or
-    of the app. A body is an upload if its size is unknown or above the maximum of the app.
-    Each caller can send ``max_uploads_per_user`` uploads at the same time, and more uploads wait.
+    of the app. A body is an upload if its size is unknown or above the maximum of the app. Each
+    caller can send ``max_uploads_per_user`` uploads at the same time; more uploads must wait.
 
     When a large JSON body has arrived, the request acquires a memory slot (``calls/slots.py``)
     before FastAPI parses the body. This middleware ignores the inner request of a tool call, which

@@ -13,8 +13,8 @@ from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
 CONNECTION_LOST = "passthrough.connection_lost"
-"""The key of a future in the ASGI scope of a request. The future is done when the client has
-disconnected. ``server.Protocol`` creates and completes the future."""
+"""The key of a future in the ASGI scope of a request. When the future is done, the request is
+cancelled. ``server.Protocol`` completes the future when the client has disconnected."""
 LATE_AFTER = 0.5  # seconds from the start of a request until a read of its body counts as late
 LATE_PAUSES = [0.002] * 5  # seconds to pause after a late read of a body
 STOP_SECONDS = 10.0

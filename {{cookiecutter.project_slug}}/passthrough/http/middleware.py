@@ -142,8 +142,8 @@ async def _finish(
     during any other response, the response stays incomplete. In this case, the server closes the
     connection, so the client notices the error.
     """
-    is_as_usual = not error and cancellation.is_complete and not response.events
-    if is_as_usual or isinstance(error, ClientDisconnect):
+    is_finished = not error and cancellation.is_complete and not response.events
+    if is_finished or isinstance(error, ClientDisconnect):
         return
     connection = HTTPConnection(scope)
     if isinstance(cancellation.reason, ClientDisconnect):

@@ -58,8 +58,8 @@ class Protocol(HttpToolsProtocol):
         disconnects, uvicorn notifies only the newest request of the connection.
 
         If the client resets the connection, uvicorn keeps the newest request with its credentials
-        in memory until ``timeout_keep_alive`` has passed. Six unauthenticated clients that reset
-        their connections could fill 38 MB of memory per second.
+        in memory until ``timeout_keep_alive`` has passed. Without this method, six
+        unauthenticated clients that reset connections could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:
