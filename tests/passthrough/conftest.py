@@ -63,8 +63,9 @@ def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFl
 
 @pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str]:
-    """The address of an app with the module's endpoints."""
-    with serving(build_app(request.module.router)) as url:
+    """The address of an app with the module's ``router``, and with its ``SETTINGS``, if any."""
+    settings = getattr(request.module, "SETTINGS", {})
+    with serving(build_app(request.module.router, **settings)) as url:
         yield url
 
 

@@ -181,7 +181,6 @@ def test_agent_uploads_text_as_file(agent: Agent) -> None:
 
 
 END, ANEW = "This is the end.", "This is not the end: another call starts from the beginning."
-LINE = "x" * 1000 + "\n"
 AFTER_1 = "This is not the end: call again with last_event_id=1."
 
 
@@ -278,11 +277,8 @@ def test_access_log_names_tool_and_credentials_are_forwarded(
         app_with_agents(token_header="Accept-Token", credential_headers=names), headers=sent
     ) as client:
         calling(client)("me")
-    assert all(
-        [call.headers[name.lower()] for name in names] == ["k", "k"]
-        for call in received()
-        if call.person
-    )
+    for call in (call for call in received() if call.person):
+        assert [call.headers[name.lower()] for name in names] == ["k", "k"]
     inner, outer = access_log()[-2:]
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]

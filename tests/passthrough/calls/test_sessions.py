@@ -54,9 +54,8 @@ def test_calls_to_a_cluster_share_a_connection(
     alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: StubServer, greeting: str, scheme: str
 ) -> None:
     elsewhere.answers()
-    with local_flyte.cluster_at(
-        elsewhere.address.replace("https://127.0.0.1", f"{scheme}localhost")
-    ):
+    address = elsewhere.address.replace("https://127.0.0.1", f"{scheme}localhost")
+    with local_flyte.cluster_at(address):
         ask(alice, greeting)
     called = {call["path"].rpartition("/")[2] for call in elsewhere.received}
     assert called == {"GetActionData", "TailLogs", "UploadInputs"}
@@ -94,14 +93,13 @@ def test_concurrent_callers_share_no_cache(
     greeting: str,
     received: Received,
 ) -> None:
+    path = f"/runs/{greeting}/io"
     with ThreadPoolExecutor(2) as threads:
         with local_flyte.hang("SelectCluster"):
-            answers = [
-                threads.submit(client.get, f"/runs/{greeting}/io") for client in (alice, bob)
-            ]
+            answers = [threads.submit(client.get, path) for client in (alice, bob)]
             wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
-    alice.get(f"/runs/{greeting}/io")
+    alice.get(path)
     for method in ("SelectCluster", "GetActionData"):
         callers = [call.headers["authorization"] for call in received() if call.method == method]
         assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])

@@ -100,8 +100,6 @@ def test_wait_for_run_reports_flyte_error(
     """With a 200, a client could not tell an error from the end of the waiting time."""
     local_flyte.fail_next("WatchActions", Code.UNAVAILABLE)
     assert alice.get(f"/runs/{counting}?wait=60").status_code == 503
-    waited = alice.get(f"/runs/{counting}?wait=0.1")
-    assert (waited.status_code, waited.json()["ended_at"]) == (200, None)
 
 
 RUNS = "/tasks/tests.greet/runs"

@@ -27,6 +27,7 @@ from ..support import AccessLog, build_app, connected, head
 
 router = APIRouter()
 MOST = 5
+SETTINGS: dict[str, Any] = {"max_concurrent_requests_per_caller": MOST}
 go_on = threading.Event()
 entered = threading.Semaphore(0)
 
@@ -82,12 +83,6 @@ def _nothing_waits() -> Iterator[None]:
         pass
 
 
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    with serving(build_app(router, max_concurrent_requests_per_caller=MOST)) as url:
-        yield url
-
-
 @pytest.mark.parametrize(
     ("settings", "headers"),
     [
@@ -104,7 +99,7 @@ def test_concurrent_requests_of_a_caller_are_limited(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = PEOPLE["alice"].token
-    app = build_app(router, max_concurrent_requests_per_caller=MOST, **settings)
+    app = build_app(router, **SETTINGS, **settings)
     with (
         serving(app) as url,
         local_flyte.hang("UserInfo"),

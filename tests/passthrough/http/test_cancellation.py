@@ -26,6 +26,8 @@ from .. import naive_endpoints
 from ..support import AccessLog, build_app, connected, head, router_of
 
 router = router_of(naive_endpoints, streams)
+SETTINGS: dict[str, Any] = {"flyte_timeout": 3600.0}
+"""The app waits for Flyte longer than the tests, so no deadline ends a call."""
 VIEWERS = 20
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
@@ -44,13 +46,6 @@ def sync_wait(name: str) -> str:
 @router.get("/runs/{name}/logs-sync")
 def sync_logs(name: str) -> StreamingResponse:
     return StreamingResponse(remote.Run.get(name).get_logs())
-
-
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """An app that waits for Flyte longer than the tests do: no deadline ends a call for it."""
-    with serving(build_app(router, flyte_timeout=3600.0)) as url:
-        yield url
 
 
 def used() -> float:
@@ -177,22 +172,22 @@ async def upload_to_flyte(request: Request) -> None:
     await remote.User.get.aio()
 
 
-@pytest.mark.parametrize(
-    ("header", "rest"),
-    [
-        ("Content-Length: 900000", bytes(500_000)),
-        ("Content-Length: 1", b""),
-        ("Content-Length: 9", b"bytes"),
-        ("Accept: */*", head("/mark") * 3),
-        ("Accept: */*", head("/mark", "Content-Length: 9") + bytes(9)),
-        ("Accept: */*", head("/start", "Content-Length: 900000", method="POST") + bytes(500_000)),
-        ("Accept: */*", head("/mark") * 100),
-    ],
-    ids=[
-        *("body", "nothing of a byte", "bytes", "pipelined", "pipelined with body"),
-        *("pipelined with a large body", "many pipelined"),
-    ],
-)
+NO_BODY = "Accept: */*"
+UNREAD = {
+    "body": ("Content-Length: 900000", bytes(500_000)),
+    "nothing of a byte": ("Content-Length: 1", b""),
+    "bytes": ("Content-Length: 9", b"bytes"),
+    "pipelined": (NO_BODY, head("/mark") * 3),
+    "pipelined with body": (NO_BODY, head("/mark", "Content-Length: 9") + bytes(9)),
+    "pipelined with a large body": (
+        NO_BODY,
+        head("/start", "Content-Length: 900000", method="POST") + bytes(500_000),
+    ),
+    "many pipelined": (NO_BODY, head("/mark") * 100),
+}
+
+
+@pytest.mark.parametrize(("header", "rest"), UNREAD.values(), ids=UNREAD)
 def test_disconnect_is_detected_despite_unread_bytes(
     url: str, local_flyte: LocalFlyte, counting: str, header: str, rest: bytes
 ) -> None:
@@ -285,7 +280,7 @@ def test_deadline_ends_threads_that_wait_for_flyte(
 ) -> None:
     # The deadline passes long before a call to Flyte gives up.
     monkeypatch.setattr(request_state, "CALLS_PER_RESPONSE", 1 / 3600)
-    app = build_app(router, flyte_timeout=3600.0)
+    app = build_app(router, **SETTINGS)
     with (
         local_flyte.hang("ListProjects"),
         serving(app) as url,

@@ -1,6 +1,5 @@
 """Credentials that are forwarded, CORS, and refused requests of other websites."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,16 +8,14 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, client_of, serving
+from local_flyte.testing import bearer, client_of
 from passthrough.http.forwarding import passthrough_middleware
 from passthrough.settings import Settings
-
-from ..support import build_app
 
 router = APIRouter()
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 TRUSTED = "https://trusted.example"
+SETTINGS = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
 MAX_BODY_SIZE = Settings.model_fields["max_body_size"].default
 TOKEN = bearer("alice").removeprefix("Bearer ")
 
@@ -27,14 +24,6 @@ TOKEN = bearer("alice").removeprefix("Bearer ")
 @router.post("/things", operation_id="act")
 async def things() -> str:
     return "things"
-
-
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """The URL of an app that trusts the pages of one other origin."""
-    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
-    with serving(build_app(router, **changed)) as url:
-        yield url
 
 
 def forwarded(settings: dict[str, Any], pairs: list[tuple[str, str]]) -> Any:

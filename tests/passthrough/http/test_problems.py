@@ -4,12 +4,10 @@ import asyncio
 import http.client
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import flyte
-import flyte.errors
 import httpx
 import pytest
 from connectrpc.code import Code
@@ -18,6 +16,7 @@ from fastapi import APIRouter, BackgroundTasks, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
+from flyte.errors import RuntimeSystemError, RuntimeUserError
 from starlette.responses import Response, StreamingResponse
 
 from local_flyte import LocalFlyte
@@ -37,6 +36,7 @@ from ..support import build_app, connected, head
 router = APIRouter()
 entered, left = threading.Event(), threading.Event()
 SIGN_IN = "https://flyte.example/login"
+SETTINGS = {"sign_in_url": SIGN_IN}
 
 
 @router.get("/me")
@@ -90,13 +90,6 @@ async def slow() -> None:
         await asyncio.sleep(3600)
     finally:
         left.set()
-
-
-@pytest.fixture(scope="module")
-def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """The address of an app that says where to sign in."""
-    with serving(build_app(router, sign_in_url=SIGN_IN)) as url:
-        yield url
 
 
 @pytest.mark.parametrize(
@@ -161,31 +154,22 @@ def test_openapi_document_lists_all_problem_codes(alice: httpx.Client) -> None:
 
 REFUSED = HTTPException(403, "not you")
 REFUSED.__cause__ = ConnectError(Code.NOT_FOUND, "the cause")
+BODY_TOO_LARGE = "the body of the request is too large"
 NO_TASK = "no such task t in project None, domain None"
 
 
 @pytest.mark.parametrize(
     ("error", "status", "code", "detail"),
     [
-        (
-            HTTPException(413, "Content Too Large"),
-            413,
-            "body_too_large",
-            "the body of the request is too large",
-        ),
+        (HTTPException(413, "Content Too Large"), 413, "body_too_large", BODY_TOO_LARGE),
         (MessageTooLargeError("larger"), 413, "message_too_large", "larger"),
         (TooLargeError("larger"), 413, "response_too_large", "larger"),
         (FlyteLimitError("larger"), 413, "outputs_too_large", "larger"),
         (CodedError(429, "too_many_requests", "wait"), 429, "too_many_requests", "wait"),
         (StoppingError(), 503, "stopping", "this replica stops"),
         (TimeoutError(), 504, "deadline", "this took too long"),
-        (
-            flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK),
-            404,
-            "flyte",
-            NO_TASK[:14],
-        ),
-        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "flyte", "odd"),
+        (RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, "flyte", NO_TASK[:14]),
+        (RuntimeUserError("SomethingNew", "odd"), 502, "flyte", "odd"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, "flyte", None),
         (ConnectError(Code.RESOURCE_EXHAUSTED, "slow"), 429, "flyte", "slow"),
         (DeadlineExceededError("Get"), 504, "flyte", "Flyte did not answer in time"),
@@ -198,7 +182,7 @@ NO_TASK = "no such task t in project None, domain None"
 def test_exceptions_map_to_problem_responses(
     error: Exception, status: int, code: str | None, detail: str | None
 ) -> None:
-    wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
+    wrapped = RuntimeSystemError("RunCreationError", "no")
     wrapped.__cause__ = error
     calls = (ConnectError, DeadlineExceededError)
     for raised in (error, wrapped) if isinstance(error, calls) else (error,):
@@ -210,13 +194,10 @@ def test_exceptions_map_to_problem_responses(
 
 def test_validation_problem_has_locations_without_values() -> None:
     many = [{"loc": ("query", n), "msg": "no", "input": "s3cret"} for n in range(200)]
+    first = [(["query", n], "no") for n in range(100)]
     for error, code, expected in (
         (InvalidInputs([(("a", 0), "wrong")]), "invalid_inputs", [(["inputs", "a", 0], "wrong")]),
-        (
-            RequestValidationError(many),
-            "invalid_request",
-            [(["query", n], "no") for n in range(100)],
-        ),
+        (RequestValidationError(many), "invalid_request", first),
     ):
         problem = Problem.of_exception(error)
         assert (problem.status, problem.code) == (422, code)

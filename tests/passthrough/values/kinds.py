@@ -133,11 +133,8 @@ def typed_values() -> Iterator[tuple[Any, Any]]:
     for kind, values in VALUES.items():
         more: Any = [("first", kind), ("rest", list[kind]), ("maybe", kind | None, None)]
         dataclass_of = make_dataclass(f"{kind.__name__.title()}Fields", more)
-        fields: Any = {
-            "rest": (list[kind], ...),
-            "first": (kind, ...),
-            "maybe": (kind | None, None),
-        }
+        fields: Any = {"rest": (list[kind], ...), "first": (kind, ...)}
+        fields |= {"maybe": (kind | None, None)}
         model_of = create_model(f"{kind.__name__.title()}Model", **fields)
         for value in values:
             yield dataclass_of, dataclass_of(value, values, value)
