@@ -168,7 +168,7 @@ PLAIN = {"default": 1, "type": "integer"}
 UNCLEAR = {"plain": PLAIN, "secret": SECRET, "enum": ENUM, "union": UNION}
 
 
-def test_form_omits_defaults_that_schema_shows_inexactly(page: Page) -> None:
+def test_form_omits_ambiguous_defaults(page: Page) -> None:
     """Secrets are shown as stars, an enum's name may also be a value, and unions convert values."""
     inner = record(UNCLEAR, required=[], default={"secret": "***", "plain": 2})
     model = record({"n": NUMBER | {"default": 0.5}, **UNCLEAR, "inner": inner}, required=[])

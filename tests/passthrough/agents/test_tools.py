@@ -91,7 +91,7 @@ def test_documented_programs_call_tool_as_user(url: str, language: str, program:
     assert PEOPLE["bob"].subject in subprocess.check_output(command, env=environment, text=True)
 
 
-async def test_tools_are_operations_with_credentials(url: str) -> None:
+async def test_each_private_operation_is_a_tool(url: str) -> None:
     document = app_with_agents().openapi()
     operations = {
         operation["operationId"]: (method, operation)
@@ -268,7 +268,7 @@ def test_message_size_is_limited_and_get_is_refused(url: str) -> None:
         assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413
 
 
-def test_access_log_names_tool_and_credentials_are_forwarded(
+def test_tool_call_is_logged_and_forwards_credentials(
     local_flyte: LocalFlyte, received: Received, access_log: AccessLog
 ) -> None:
     names = ("Mcp-Key", "If-Tenant")

@@ -46,7 +46,7 @@ async def test_call_without_caller_is_not_sent(received: Received) -> None:
         ("GET /whoami", "UserInfo", Code.UNAUTHENTICATED, 401),
     ],
 )
-def test_a_call_that_fails_is_not_repeated(
+def test_failed_call_is_not_repeated(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
@@ -61,7 +61,7 @@ def test_a_call_that_fails_is_not_repeated(
     assert called(method) == 1
 
 
-def test_a_stream_has_a_deadline(
+def test_hanging_stream_ends_at_deadline(
     short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
     # The task prints and goes on: half a log is no log. Before it prints, there is none.

@@ -34,7 +34,7 @@ def deadlines() -> list[float]:
     return [before, deadline()]
 
 
-def test_starting_a_run_extends_the_deadline(alice: httpx.Client) -> None:
+def test_started_run_extends_deadline_of_request(alice: httpx.Client) -> None:
     before, after = alice.post("/deadlines").json()
     assert after > before
 
@@ -50,7 +50,7 @@ def test_deadline_passed_in_busy_loop_is_504(short_timeout: httpx.Client) -> Non
     assert short_timeout.get("/late").status_code == 504
 
 
-def test_no_run_is_started_after_the_deadline() -> None:
+def test_run_is_not_started_after_deadline() -> None:
     """A thread continues after the deadline."""
 
     async def start() -> None:

@@ -24,7 +24,7 @@ router = router_of(naive_endpoints, tasks, streams)
 VIEWERS = 4
 
 
-def test_a_redirect_is_not_followed(
+def test_redirect_is_not_followed(
     there: httpx.Client, elsewhere: StubServer, plain: StubServer
 ) -> None:
     plain.answers()

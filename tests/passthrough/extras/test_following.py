@@ -26,7 +26,7 @@ def resumes(client: httpx.Client, run: str, kind: str, stream: list[Event]) -> b
     return rests == [stream[place + 1 :] for place, _ in enumerate(stream)]
 
 
-def test_streams_resume_in_right_attempt(
+def test_streams_resume_in_attempt_of_last_event(
     alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     run, phases = start("tests.stumble", times=1, until=str(tmp_path / "end")), list[Event]()
@@ -83,7 +83,7 @@ def test_log_stream_ends_if_log_disappears(
     assert len(elsewhere.received) == 1
 
 
-def test_log_stream_resumes_after_each_event(
+def test_log_stream_can_resume_after_any_event(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")

@@ -132,7 +132,7 @@ async def whoami(caller: CallerDep) -> str | None:
     return caller.subject
 
 
-def test_spellings_of_a_signature_count_as_one_caller(url: str, local_flyte: LocalFlyte) -> None:
+def test_spellings_of_one_signature_are_one_caller(url: str, local_flyte: LocalFlyte) -> None:
     with client_of(url, None) as client, ExitStack() as streams:
         streams.enter_context(local_flyte.hang("UserInfo"))
         for number in range(MOST):
@@ -158,7 +158,7 @@ def test_subject_of_another_credential_is_not_logged(
     assert subjects == ["alice-subject", "-", "-", "bob-subject", "bob-subject"]
 
 
-def test_tokens_of_one_user_share_the_limit(
+def test_tokens_of_one_user_share_request_limit(
     url: str, local_flyte: LocalFlyte, access_log: AccessLog
 ) -> None:
     with (
@@ -199,7 +199,7 @@ def test_refused_token_no_longer_counts_for_its_user(
 
 
 @pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])
-def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
+def test_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
     most = 60  # more than the 40 threads that there are by default
     app = build_app(router, max_concurrent_requests_per_caller=most)
     with (
@@ -219,9 +219,7 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
         assert {answer.result().status_code for answer in waiting} == {200}
 
 
-def test_caller_hash_differs_after_a_restart(
-    local_flyte: LocalFlyte, access_log: AccessLog
-) -> None:
+def test_caller_hash_differs_after_restart(local_flyte: LocalFlyte, access_log: AccessLog) -> None:
     def logged(app: Any, token: str) -> str:
         with TestClient(app) as client:
             client.get("/thread", headers={"Authorization": f"Bearer {token}"})

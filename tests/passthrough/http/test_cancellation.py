@@ -134,14 +134,14 @@ def _nothing_kept() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", ["/kept/{run}", "/sync/kept/{run}"])
-def test_unfinished_iterator_ends_with_the_request(
+def test_unfinished_iterator_ends_with_its_request(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
 ) -> None:
     assert alice.get(path.format(run=counting)).text
     all_is_quiet(local_flyte, "TailLogs")
 
 
-def test_background_task_acts_as_the_caller(url: str) -> None:
+def test_background_task_acts_as_caller(url: str) -> None:
     with client_of(url, "alice") as client:
         assert client.get("/background").json() == "answered"
     client_has_left.set()

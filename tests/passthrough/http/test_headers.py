@@ -36,9 +36,7 @@ async def events() -> AsyncGenerator[ServerSentEvent]:
 @pytest.mark.parametrize(
     ("path", "status"), [("/things", 200), ("/events", 200), ("/openapi.json", 200), ("/none", 404)]
 )
-def test_every_response_has_the_security_headers(
-    alice: httpx.Client, path: str, status: int
-) -> None:
+def test_every_response_has_security_headers(alice: httpx.Client, path: str, status: int) -> None:
     response = alice.get(path)
     assert response.status_code == status
     assert dict(response.headers).items() >= LITERAL.items()
@@ -46,7 +44,7 @@ def test_every_response_has_the_security_headers(
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}
 
 
-def test_app_headers_replace_the_defaults(local_flyte: LocalFlyte) -> None:
+def test_headers_of_app_replace_defaults(local_flyte: LocalFlyte) -> None:
     added = {"Strict-Transport-Security": "max-age=1", "Referrer-Policy": "same-origin"}
     with serving(build_app(router, headers=added)) as url, client_of(url, "alice") as client:
         for path in ("/things", "/events", "/health", "/none"):

@@ -56,7 +56,7 @@ def test_reset_connection_leaves_no_request_in_memory(counted: httpx.Client) -> 
     wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
 
 
-def test_pipelined_request_has_an_empty_context(url: str) -> None:
+def test_pipelined_request_has_empty_context(url: str) -> None:
     with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
         answers = pipelined.makefile("rb").read()
     assert answers.count(b'\r\n\r\n""') == 2

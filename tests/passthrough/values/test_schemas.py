@@ -48,7 +48,7 @@ Wait = make_dataclass("Wait", [("wait", dt.timedelta)])
 Content = create_model("Content", content=bytes)
 
 
-def test_the_schema_describes_a_tasks_inputs() -> None:
+def test_input_schema_describes_each_type() -> None:
     kinds: dict[str, Any] = {
         "a": str, "b": int, "c": Color, "d": list[int], "e": Color | None, "g": bytes,
         "h": Annotated[int, Field(description="some")], "i": struct_pb2.Struct,

@@ -105,7 +105,7 @@ def test_metrics_have_documented_names(alice: httpx.Client, plain: StubServer) -
     assert 401 in [point["http.response.status_code"] for point in refused]
 
 
-def test_no_span_metric_or_call_contains_a_credential(
+def test_spans_metrics_and_calls_contain_no_credential(
     alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
 ) -> None:
     local_flyte.clear_calls()
