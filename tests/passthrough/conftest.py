@@ -30,7 +30,7 @@ from .support import AccessLog, Called, Received, build_app
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """What runs tests that are coroutines."""
+    """Run coroutine tests with asyncio."""
     return "asyncio"
 
 
@@ -168,7 +168,7 @@ def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client
 
 @pytest.fixture
 def called(received: Received) -> Called:
-    """Tells how often a method of Flyte's has been called since the test began."""
+    """Return a function that counts the calls of a method of Flyte since the start of the test."""
     return lambda method: sum(call.method == method for call in received())
 
 
@@ -181,6 +181,6 @@ def access_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def log(local_flyte: LocalFlyte, elsewhere: StubServer) -> Iterator[Callable[..., None]]:
-    """Makes the cluster send a log as a stream of these pieces."""
+    """Yield a function that sets the bytes of the log that the cluster sends."""
     with local_flyte.cluster_at(elsewhere.address):
         yield functools.partial(elsewhere.answers, kind="connect+proto")

@@ -1,4 +1,4 @@
-"""How the app starts and is served, and what it refuses to start with."""
+"""Tests of the app's start, and of the server."""
 
 import asyncio
 import logging

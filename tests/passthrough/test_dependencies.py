@@ -1,4 +1,4 @@
-"""What endpoints take: errors in it are told by their place."""
+"""Tests of dependencies: deadlines, request bodies and times in queries."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What endpoints return."""
+"""Tests of the models that endpoints return."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -42,7 +42,7 @@ class Provider:
     audiences_by_resource: tuple[str, ...] | None = None
     """If set, it honours `resource` (RFC 8707): that is the audience, beside these."""
     has_oauth_metadata = False
-    """Whether it also has the document of RFC 8414."""
+    """If set, the provider also serves the metadata of RFC 8414."""
 
     def __init__(self) -> None:
         self.key, self.other_key = new_key(), new_key()

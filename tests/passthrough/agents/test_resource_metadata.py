@@ -1,4 +1,4 @@
-"""Where agents learn where to sign in."""
+"""Tests of the resource metadata (RFC 9728), which names the issuer where agents sign in."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What makes the SDK safe: it is used as in Flyte's documentation, or refuses."""
+"""Tests of the SDK after `make_safe`: calls work as in Flyte's documentation, or are refused."""
 
 import asyncio
 import inspect

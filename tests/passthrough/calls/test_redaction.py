@@ -1,4 +1,4 @@
-"""What errors and answers show of credentials: nothing."""
+"""Tests that errors and responses contain no credentials."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one request may take: time and messages."""
+"""Tests of the deadline and the messages of a request."""
 
 import asyncio
 import time

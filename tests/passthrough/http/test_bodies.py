@@ -1,4 +1,4 @@
-"""From whom a body is read, and how many at once."""
+"""Tests of request bodies: authentication before reading, and concurrent uploads."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What one caller may take: requests, threads, bodies; and its name in the log."""
+"""Tests of limits per caller (requests, threads, bodies), and of the caller's hash in the log."""
 
 import asyncio
 import json

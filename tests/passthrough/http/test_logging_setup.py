@@ -1,4 +1,4 @@
-"""What the log shows, and in which form."""
+"""Tests of the content and the format of the log."""
 
 import json
 import logging

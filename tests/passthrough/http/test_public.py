@@ -1,4 +1,4 @@
-"""What needs no credentials."""
+"""Tests of public paths."""
 
 from fastapi import APIRouter
 

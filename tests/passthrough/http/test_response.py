@@ -1,4 +1,4 @@
-"""How responses are sent to slow clients, and what is logged of responses that are incomplete."""
+"""Tests of responses to slow clients, and of incomplete responses."""
 
 import logging
 from collections.abc import Callable

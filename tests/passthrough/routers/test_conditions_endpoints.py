@@ -1,4 +1,4 @@
-"""What runs ask: odd answers, many conditions, and people who answer at once."""
+"""Tests of conditions: unusual answers, many conditions, and concurrent answers."""
 
 from ast import literal_eval
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Which calls to Flyte each endpoint makes: those of docs/scaling.md, and no other."""
+"""Tests that each endpoint makes only the calls to Flyte in docs/tables/calls.toml."""
 
 import asyncio
 import json

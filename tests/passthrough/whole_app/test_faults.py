@@ -1,4 +1,4 @@
-"""What callers see when Flyte, or the connection to it, fails: all that ``docs/faults.md`` says."""
+"""Tests of faults of Flyte and of the connection to it, as in docs/tables/faults.toml."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def with_a_certificate_of_nobody(way: Way) -> None:
 
 
 ROWS = {row.pop("fault"): row for row in pages.data("faults")["rows"]}
-"""What the page says of each fault."""
+"""The rows of the table, by fault."""
 FLYTE = "requests that the fault does not affect"
 STARTS = ["does not reach Flyte", "reaches Flyte once"]
 FAULTS: dict[str, Callable[[Way], None]] = {
@@ -107,7 +107,7 @@ def test_faults_page_lists_each_fault() -> None:
 
 @pytest.fixture
 def way(local_flyte: LocalFlyte, certificate: Path) -> Iterator[Way]:
-    """What the app reaches Flyte by, if nothing else in this process connects later."""
+    """Yield a proxy to Flyte. Nothing else in this process may connect to Flyte later."""
     way = Way(local_flyte, certificate)
     way.serve()
     yield way
