@@ -108,7 +108,7 @@ def certificate(
     local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A server's certificate from an authority that the app trusts besides Flyte's."""
-    folder, authority = tmp_path_factory.mktemp("elsewhere"), trustme.CA()
+    folder, authority = tmp_path_factory.mktemp("stub"), trustme.CA()
     server = authority.issue_cert("127.0.0.1", "localhost")
     server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     trusted = Path(os.environ["SSL_CERT_FILE"]).read_bytes() + authority.cert_pem.bytes()
@@ -119,8 +119,8 @@ def certificate(
 
 
 @pytest.fixture(scope="module")
-def elsewhere(certificate: Path) -> Iterator[StubServer]:
-    """Such a server with TLS, on Flyte's own host. It offers HTTP/2, which it does not know."""
+def stub(certificate: Path) -> Iterator[StubServer]:
+    """Serve a stub with TLS on Flyte's host. It offers HTTP/2, but cannot speak it."""
 
     def tls(_: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         (context := default()).set_alpn_protocols(["h2", "http/1.1"])
@@ -133,23 +133,23 @@ def elsewhere(certificate: Path) -> Iterator[StubServer]:
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[StubServer]:
-    """Such a server without TLS."""
+def plain_stub() -> Iterator[StubServer]:
+    """Serve a stub without TLS."""
     server = StubServer()
     with serving(server, lifespan="off") as server.address:
         yield server
 
 
 @pytest.fixture(scope="module")
-def there(request: Any, elsewhere: StubServer) -> Iterator[httpx.Client]:
-    """Alice's client of an app whose Flyte is that server."""
-    app = build_app(request.module.router, flyte_endpoint=elsewhere.address)
+def stub_client(request: Any, stub: StubServer) -> Iterator[httpx.Client]:
+    """Alice's client of an app that uses the stub as Flyte."""
+    app = build_app(request.module.router, flyte_endpoint=stub.address)
     with serving(app) as url, client_of(url, "alice") as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client]:
+def probe(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client]:
     """Alice's client of an app in a process of its own, which counts Flyte's messages."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -180,7 +180,7 @@ def access_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def log(local_flyte: LocalFlyte, elsewhere: StubServer) -> Iterator[Callable[..., None]]:
+def log(local_flyte: LocalFlyte, stub: StubServer) -> Iterator[Callable[..., None]]:
     """Yield a function that sets the bytes of the log that the cluster sends."""
-    with local_flyte.cluster_at(elsewhere.address):
-        yield functools.partial(elsewhere.answers, kind="connect+proto")
+    with local_flyte.cluster_at(stub.address):
+        yield functools.partial(stub.answers, kind="connect+proto")

@@ -77,14 +77,14 @@ def test_hanging_stream_ends_at_deadline(
 )
 def test_interrupted_log_is_503_and_not_repeated(
     alice: httpx.Client,
-    elsewhere: StubServer,
+    stub: StubServer,
     log: Callable[..., None],
     greeting: str,
     end: tuple[bytes, ...],
 ) -> None:
     log(lines("one"), lines("two", "three"), *end)
     assert alice.get(f"/runs/{greeting}/log").status_code == 503
-    assert len(elsewhere.received) == 1
+    assert len(stub.received) == 1
     *blocks, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
     assert blocks == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
     assert last.startswith("event: problem\n")

@@ -70,10 +70,10 @@ def messages(client: httpx.Client) -> Counter[str]:
     return Counter(client.get("/memory").json()["messages"])
 
 
-def test_ended_requests_need_no_garbage_collection(counted: httpx.Client) -> None:
+def test_ended_requests_need_no_garbage_collection(probe: httpx.Client) -> None:
     for path in ("/me", "/runs", "/runs/none", "/none"):
-        counted.get(path)
-    wait_until(lambda: not counted.get("/memory").json()["requests"])
+        probe.get(path)
+    wait_until(lambda: not probe.get("/memory").json()["requests"])
 
 
 SMALL = 10_000  # bytes, of names and states
@@ -103,7 +103,7 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
 )
 def test_disconnected_request_keeps_no_message_in_memory(
     *,
-    counted: httpx.Client,
+    probe: httpx.Client,
     local_flyte: LocalFlyte,
     counting: str,
     path: str,
@@ -112,21 +112,21 @@ def test_disconnected_request_keeps_no_message_in_memory(
 ) -> None:
     def request_and_leave() -> None:
         with nullcontext() if waits_for else local_flyte.hang(call):
-            leave(counted, path.format(run=counting), local_flyte, call, waits_for)
+            leave(probe, path.format(run=counting), local_flyte, call, waits_for)
 
     request_and_leave()  # what is imported or cached at the first request
-    before = messages(counted)
+    before = messages(probe)
     request_and_leave()
-    wait_until(lambda: not messages(counted) - before)
+    wait_until(lambda: not messages(probe) - before)
 
 
 def test_interrupted_stream_frees_memory_of_its_message(
-    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+    probe: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(lines(*["x" * 100] * 5_000))
-    before = messages(counted)
-    leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
-    wait_until(lambda: (messages(counted) - before).total() < SMALL)
+    before = messages(probe)
+    leave(probe, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
+    wait_until(lambda: (messages(probe) - before).total() < SMALL)
 
 
 @contextmanager
@@ -151,16 +151,16 @@ def large(flyte: LocalFlyte, run: str) -> Iterator[None]:
 
 
 def test_waiting_request_keeps_no_large_message_in_memory(
-    counted: httpx.Client, counting: str, local_flyte: LocalFlyte
+    probe: httpx.Client, counting: str, local_flyte: LocalFlyte
 ) -> None:
-    before, paths = messages(counted), ("?wait=60", "/events", "/actions/events", "/logs")
+    before, paths = messages(probe), ("?wait=60", "/events", "/actions/events", "/logs")
     with large(local_flyte, counting), ExitStack() as clients:
         for path in paths:
             request = head(f"/runs/{counting}{path}")
-            clients.enter_context(connected(str(counted.base_url), request))
+            clients.enter_context(connected(str(probe.base_url), request))
         opened = {"WatchActions": 3, "TailLogs": 1}
         wait_until(lambda: {method: local_flyte.open_calls(method) for method in opened} == opened)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL)
+        wait_until(lambda: (messages(probe) - before).total() < SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -185,39 +185,39 @@ BODIES = {"conditions": b'{"value": true}'}
     ],
 )
 def test_pending_call_to_flyte_holds_no_large_message(
-    *, counted: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
+    *, probe: httpx.Client, local_flyte: LocalFlyte, asking: str, path: str, call: str
 ) -> None:
     record = run_of(local_flyte, asking)
     method, _, path = path.format(run=asking, question=[*record.actions][-1]).partition(" ")
     body = next((body for part, body in BODIES.items() if part in path), b"")
     kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     request = head(path, *kind, method=method) + body
-    before = messages(counted)
+    before = messages(probe)
     with large(local_flyte, asking), local_flyte.hang(call):
-        with connected(str(counted.base_url), request):
+        with connected(str(probe.base_url), request):
             wait_until(lambda: local_flyte.open_calls(call) == 1)
-            wait_until(lambda: (messages(counted) - before).total() < SMALL)
+            wait_until(lambda: (messages(probe) - before).total() < SMALL)
         wait_until(lambda: local_flyte.open_calls(call) == 0)  # before it takes effect
 
 
 def test_unread_log_response_keeps_no_message_in_memory(
-    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+    probe: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
     log(*[lines(*["x" * 49_000] * 100)] * 3)
-    before = messages(counted)
+    before = messages(probe)
     with ExitStack() as clients:
         request = head(f"/runs/{counting}/logs")
         first, *_ = (
-            clients.enter_context(connected(str(counted.base_url), request, 4096)) for _ in range(3)
+            clients.enter_context(connected(str(probe.base_url), request, 4096)) for _ in range(3)
         )
         assert first.recv(12)
-        wait_until(lambda: (messages(counted) - before).total() < SMALL)
+        wait_until(lambda: (messages(probe) - before).total() < SMALL)
     wait_until(lambda: not local_flyte.open_calls("WatchActions"))
 
 
-def test_largest_inputs_and_outputs_are_readable(counted: httpx.Client) -> None:
+def test_largest_inputs_and_outputs_are_readable(probe: httpx.Client) -> None:
     name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
     run = ended(start("tests.greet", name=name))
-    data = counted.get(f"/runs/{run}/io").json()
+    data = probe.get(f"/runs/{run}/io").json()
     assert data["inputs"]["name"] == name
     assert f"Hello, {name}." in str(data["outputs"])

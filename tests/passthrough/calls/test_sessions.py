@@ -25,18 +25,18 @@ VIEWERS = 4
 
 
 def test_redirect_is_not_followed(
-    there: httpx.Client, elsewhere: StubServer, plain: StubServer
+    stub_client: httpx.Client, stub: StubServer, plain_stub: StubServer
 ) -> None:
-    plain.answers()
-    elsewhere.answers(location=f"{plain.address}/sign-in")
-    assert there.get("/projects").status_code == 502
-    assert elsewhere.received[0]["headers"]["authorization"] == bearer("alice")
-    assert plain.received == []
+    plain_stub.answers()
+    stub.answers(location=f"{plain_stub.address}/sign-in")
+    assert stub_client.get("/projects").status_code == 502
+    assert stub.received[0]["headers"]["authorization"] == bearer("alice")
+    assert plain_stub.received == []
 
 
-def test_too_large_response_is_not_read(there: httpx.Client, elsewhere: StubServer) -> None:
-    elsewhere.answers(*[MEBIBYTE] * 10, is_all=False)
-    assert there.get("/runs/greet").status_code == 413
+def test_too_large_response_is_not_read(stub_client: httpx.Client, stub: StubServer) -> None:
+    stub.answers(*[MEBIBYTE] * 10, is_all=False)
+    assert stub_client.get("/runs/greet").status_code == 413
 
 
 def ask(client: httpx.Client, run: str) -> list[int]:
@@ -51,31 +51,31 @@ def ask(client: httpx.Client, run: str) -> list[int]:
 
 @pytest.mark.parametrize("scheme", ["https://", "", "dns:///"])
 def test_calls_to_a_cluster_share_a_connection(
-    alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: StubServer, greeting: str, scheme: str
+    alice: httpx.Client, local_flyte: LocalFlyte, stub: StubServer, greeting: str, scheme: str
 ) -> None:
-    elsewhere.answers()
-    address = elsewhere.address.replace("https://127.0.0.1", f"{scheme}localhost")
+    stub.answers()
+    address = stub.address.replace("https://127.0.0.1", f"{scheme}localhost")
     with local_flyte.cluster_at(address):
         ask(alice, greeting)
-    called = {call["path"].rpartition("/")[2] for call in elsewhere.received}
+    called = {call["path"].rpartition("/")[2] for call in stub.received}
     assert called == {"GetActionData", "TailLogs", "UploadInputs"}
-    assert {call["headers"]["authorization"] for call in elsewhere.received} == {bearer("alice")}
-    assert len({call["client"] for call in elsewhere.received}) == 1
+    assert {call["headers"]["authorization"] for call in stub.received} == {bearer("alice")}
+    assert len({call["client"] for call in stub.received}) == 1
 
 
 def test_cluster_without_tls_receives_no_call(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
-    plain: StubServer,
+    plain_stub: StubServer,
     greeting: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    plain.answers()
-    with local_flyte.cluster_at(plain.address):
+    plain_stub.answers()
+    with local_flyte.cluster_at(plain_stub.address):
         assert ask(alice, greeting) == [502] * 3
-    assert f"no credentials are sent to '{plain.address}'" in caplog.text
-    assert plain.received == []
+    assert f"no credentials are sent to '{plain_stub.address}'" in caplog.text
+    assert plain_stub.received == []
 
 
 def test_own_host_is_always_called_with_tls(
@@ -109,26 +109,26 @@ def test_concurrent_callers_share_no_cache(
 # Streams: the local Flyte, with a cluster at the other server
 
 
-def nothing_flows(elsewhere: StubServer) -> bool:
+def nothing_flows(stub: StubServer) -> bool:
     """Tell whether logs were sent, and nothing more for a second: all buffers are full."""
-    before = elsewhere.sent
+    before = stub.sent
     time.sleep(1)
-    return 0 < before == elsewhere.sent
+    return 0 < before == stub.sent
 
 
 def test_unread_logs_do_not_block_other_callers(
-    *, url: str, bob: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
+    *, url: str, bob: httpx.Client, stub: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(*[lines(*["x" * 1000] * 20)] * 1000)  # larger than all buffers on the way
     with ExitStack() as viewers:
         for _ in range(VIEWERS):
             request = head(f"/runs/{greeting}/logs")
             viewers.enter_context(connected(url, request, 65536))
-        wait_until(lambda: len(elsewhere.received) == VIEWERS)
-        wait_until(lambda: nothing_flows(elsewhere))
+        wait_until(lambda: len(stub.received) == VIEWERS)
+        wait_until(lambda: nothing_flows(stub))
         with bob.stream("GET", f"/runs/{greeting}/logs") as log_of_bob:
             assert next(events(log_of_bob)).id == "1-1"
-        assert len({call["client"] for call in elsewhere.received}) == VIEWERS + 1
+        assert len({call["client"] for call in stub.received}) == VIEWERS + 1
 
 
 def test_slow_client_of_large_log_must_reconnect(

@@ -75,12 +75,12 @@ def test_missing_log_is_reported_once(
 
 
 def test_log_stream_ends_if_log_disappears(
-    alice: httpx.Client, elsewhere: StubServer, log: Callable[..., None], greeting: str
+    alice: httpx.Client, stub: StubServer, log: Callable[..., None], greeting: str
 ) -> None:
     log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
     blocks = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
     assert blocks == ["data: one\nid: 1-1", 'event: unavailable\ndata: {"attempt": 1}\nid: 1-gone']
-    assert len(elsewhere.received) == 1
+    assert len(stub.received) == 1
 
 
 def test_log_stream_can_resume_after_any_event(

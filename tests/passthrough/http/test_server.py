@@ -48,12 +48,12 @@ def test_upgrade_header_is_ignored_silently(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_reset_connection_leaves_no_request_in_memory(counted: httpx.Client) -> None:
-    with connected(str(counted.base_url), head("/me")) as connection:
+def test_reset_connection_leaves_no_request_in_memory(probe: httpx.Client) -> None:
+    with connected(str(probe.base_url), head("/me")) as connection:
         assert connection.recv(1 << 16)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     # The server itself forgets a connection that was reset after 120 seconds.
-    wait_until(lambda: not counted.get("/memory").json()["requests"], 100)
+    wait_until(lambda: not probe.get("/memory").json()["requests"], 100)
 
 
 def test_pipelined_request_has_empty_context(url: str) -> None:

@@ -21,8 +21,8 @@ def test_sdk_argument_name_is_refused_as_input(alice: httpx.Client) -> None:
         assert f"{name} is the name of an argument" in answer.text
 
 
-def test_list_tasks_requests_pages_of_200(there: httpx.Client, elsewhere: StubServer) -> None:
-    elsewhere.answers(b"")
-    assert there.get("/tasks").json() == []
-    (asked,) = (ListTasksRequest.FromString(call["body"]) for call in elsewhere.received)
+def test_list_tasks_requests_pages_of_200(stub_client: httpx.Client, stub: StubServer) -> None:
+    stub.answers(b"")
+    assert stub_client.get("/tasks").json() == []
+    (asked,) = (ListTasksRequest.FromString(call["body"]) for call in stub.received)
     assert asked.request.limit == 200

@@ -1,1 +1,1 @@
-"""The app as a whole: with a Flyte that fails, is counted, or traces."""
+"""Tests of the app as a whole: faults of Flyte, calls to Flyte, telemetry, exports."""

@@ -35,43 +35,43 @@ async def raises(request: Request) -> None:
 
 
 @pytest.fixture(scope="module")
-def alice(local_flyte: LocalFlyte, plain: StubServer) -> Iterator[httpx.Client]:
+def alice(local_flyte: LocalFlyte, plain_stub: StubServer) -> Iterator[httpx.Client]:
     """Her client of an app that exports, as do later ones in this process, but to nobody."""
     app = build_app(router, credential_headers=("x-api-key",))
     serve_agents(app)
-    plain.answers(b"")
+    plain_stub.answers(b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", plain.address)
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", plain_stub.address)
         with serving(app) as url, client_of(url, "alice") as client:
             yield client
         _runtime._shutdown()  # what FastAPI also calls at exit, once for each exporter
 
 
-def exported(plain: StubServer) -> dict[str, bytes]:
+def exported(plain_stub: StubServer) -> dict[str, bytes]:
     """Return what has been exported, by path."""
     providers: list[Any] = [trace.get_tracer_provider(), metrics.get_meter_provider()]
     for provider in providers:
         provider.force_flush()
     bodies = defaultdict[str, bytes](bytes)
-    for request in plain.received:
+    for request in plain_stub.received:
         bodies[request["path"]] += request["body"]
     return bodies
 
 
-def spans(plain: StubServer, name: str) -> list[Any]:
+def spans(plain_stub: StubServer, name: str) -> list[Any]:
     """Return the exported spans of a request, such as ``GET /me``."""
     # One after the other, messages of protobuf are one message with all of their items.
-    traces = ExportTraceServiceRequest.FromString(exported(plain)["/v1/traces"])
+    traces = ExportTraceServiceRequest.FromString(exported(plain_stub)["/v1/traces"])
     scopes = [scope for resource in traces.resource_spans for scope in resource.scope_spans]
     return [span for scope in scopes for span in scope.spans if span.name == name]
 
 
 def test_request_span_is_propagated_to_flyte(
-    alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
+    alice: httpx.Client, local_flyte: LocalFlyte, plain_stub: StubServer
 ) -> None:
     local_flyte.clear_calls()
     response = alice.get("/whoami?token=of-nobody")
-    (span,) = spans(plain, "GET /whoami")
+    (span,) = spans(plain_stub, "GET /whoami")
     attributes = {pair.key: pair.value.string_value for pair in span.attributes}
     assert attributes["http.route"] == "/whoami"
     assert attributes["request_id"] == response.headers["x-request-id"]
@@ -80,10 +80,10 @@ def test_request_span_is_propagated_to_flyte(
     assert call.headers["traceparent"].startswith(joined)
 
 
-def test_metrics_have_documented_names(alice: httpx.Client, plain: StubServer) -> None:
+def test_metrics_have_documented_names(alice: httpx.Client, plain_stub: StubServer) -> None:
     alice.get("/whoami")
     alice.get("/whoami", headers={"Authorization": ""})  # 401
-    received = ExportMetricsServiceRequest.FromString(exported(plain)["/v1/metrics"])
+    received = ExportMetricsServiceRequest.FromString(exported(plain_stub)["/v1/metrics"])
     scopes = [scope for resource in received.resource_metrics for scope in resource.scope_metrics]
     metrics_sent = [metric for scope in scopes for metric in scope.metrics]
     by_name = {m.name: m for m in metrics_sent if m.name.startswith("http.server.")}
@@ -106,7 +106,7 @@ def test_metrics_have_documented_names(alice: httpx.Client, plain: StubServer) -
 
 
 def test_spans_metrics_and_calls_contain_no_credential(
-    alice: httpx.Client, local_flyte: LocalFlyte, plain: StubServer
+    alice: httpx.Client, local_flyte: LocalFlyte, plain_stub: StubServer
 ) -> None:
     local_flyte.clear_calls()
     everywhere = {
@@ -129,10 +129,10 @@ def test_spans_metrics_and_calls_contain_no_credential(
             alice.post("/mcp", json=message, headers=headers)
     alice.get("/projects")  # without a trace of its own
 
-    (last,) = spans(plain, "GET /projects")
+    (last,) = spans(plain_stub, "GET /projects")
     assert not last.parent_span_id
-    assert spans(plain, "GET /whoami")[-1].trace_id.hex() == "1" * 32
-    everything = exported(plain)
+    assert spans(plain_stub, "GET /whoami")[-1].trace_id.hex() == "1" * 32
+    everything = exported(plain_stub)
     assert everything.keys() == {"/v1/traces", "/v1/metrics"}
     assert b"pyqwest" not in everything["/v1/traces"]  # their URLs may be signed
     secrets = rb"%b|%b|x{100}" % (SECRET.encode(), TOKEN.encode())
