@@ -56,7 +56,7 @@ def test_two_browsers_run_tasks_as_their_own_users(browser: Browser, chain: Chai
         assert {run["executed_by"]["subject"] for run in mine} == {sub}
 
 
-def test_sign_in_in_other_tab_updates_shown_user(browser: Browser, chain: Chain) -> None:
+def test_tab_shows_new_user_after_second_sign_in(browser: Browser, chain: Chain) -> None:
     tab = tab_of(browser, chain, "alice")
     other = tab.context.new_page()
     other.goto("/oauth2/start?rd=/")

@@ -121,7 +121,7 @@ def error_of(client: Any, tool: str) -> tuple[int, str]:
     return error["code"], error["message"]
 
 
-def test_only_argument_selects_operations_served_as_tools(local_flyte: LocalFlyte) -> None:
+def test_parameter_only_limits_tools_to_selected_operations(local_flyte: LocalFlyte) -> None:
     headers = {"Authorization": bearer("alice")}
     with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]

@@ -33,7 +33,7 @@ def test_stream_can_be_idle_beyond_timeout(
 
 
 @pytest.mark.usefixtures("alice")  # her app has initialised the SDK
-async def test_call_without_caller_is_not_sent(received: Received) -> None:
+async def test_call_without_credentials_is_not_sent(received: Received) -> None:
     with pytest.raises(ConnectError, match="there are no credentials of a caller here"):
         await remote.User.get.aio()
     assert received() == []

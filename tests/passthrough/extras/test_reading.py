@@ -92,7 +92,7 @@ class Calls:
             self.open -= 1
 
 
-async def test_call_each_makes_ten_calls_at_once() -> None:
+async def test_call_each_limits_concurrent_calls_to_ten() -> None:
     calls = Calls()
     assert await call_each(calls, range(300)) == [*range(300)]
     assert calls.most == CALLS_AT_ONCE
@@ -107,7 +107,7 @@ async def test_failed_list_makes_no_further_calls() -> None:
     assert calls.begun == begun <= 2 * CALLS_AT_ONCE
 
 
-async def test_take_stops_reading_after_requested_entries() -> None:
+async def test_take_reads_only_requested_entries() -> None:
     async def entries() -> AsyncGenerator[int]:
         for number in range(count + skip):
             yield number
