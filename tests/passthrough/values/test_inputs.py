@@ -203,7 +203,6 @@ NO_FIELD = "there is no such field"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_TYPE = "matches none of the types"
 OTHER_TYPE = "the task may read it as another type of the union"
-STARS = "must be the secret itself: these stars are shown instead of a secret"
 NO_DELTA = "must be a whole number of microseconds, at most 86399999999999.999999 seconds"
 SEVERAL_TYPES = "matches several of the types of the union"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
@@ -226,9 +225,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Wall, {"color": "RED", "painted": {"color": "red", "swapped": "A", "size": 1}},
         {("painted", "size"): NO_FIELD}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
-    (Wait, {"wait": 1e-7}, {("wait",): NO_DELTA}),
     (Wait, {"wait": 1e15}, {("wait",): NO_DELTA}),
-    (Secret, {"password": "**********", "port": 2}, {("password",): STARS}),
     (with_union(uuid.UUID | int), {"u": "12"}, {("u",): NO_UUID}),
     (with_union(bool | decimal.Decimal), {"u": "a"}, {("u",): NO_DECIMAL}),
     (with_union(decimal.Decimal | int), {"u": 1}, {("u",): OTHER_TYPE}),
