@@ -60,7 +60,8 @@ def location(request: Request, *path: str, **query: str) -> str:
     """Return the path of a resource of this API, for a Location header.
 
     Args:
-        request: The current request, which has the prefix of a reverse proxy (``root_path``).
+        request: The current request. The result starts with its ``root_path``, which is the prefix
+            of a reverse proxy.
         path: The segments of the path, which this function escapes.
         query: The parameters of the query, such as the project and the domain of a run.
 
@@ -121,7 +122,7 @@ def phase_of(raw: int) -> ActionPhase | None:
 def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts of an action.
 
-    If an action has children, its status lacks this number, so read the number of the last attempt.
+    The status of an action that has children lacks this number, so also read the last attempt.
     """
     last = details.attempts[-1:]
     return max([details.status.attempts, *(attempt.attempt for attempt in last)])
@@ -137,7 +138,7 @@ class Caller(BaseModel, use_attribute_docstrings=True):
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     """Email address of the caller."""
     anonymous: bool
-    """Whether the app calls Flyte without TLS, so that no caller has credentials."""
+    """Whether all callers are anonymous, because Flyte without TLS receives no credentials."""
     sign_in: str | None
     """URL to sign in as another user; null if the app has no such URL."""
     sign_out: str | None
@@ -180,7 +181,7 @@ Answer = bool | int | float | str
 AnswerType = Literal["integer", "number", "string", "boolean"]
 ANSWER_TYPES: dict[type, AnswerType]
 ANSWER_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
-"""The type of a condition for each Python type of an answer.
+"""Maps the Python type of an answer to the type of the condition.
 
 Example:
     >>> ANSWER_TYPES[type(True)], ANSWER_TYPES[type(1.5)]
@@ -261,7 +262,7 @@ class Condition(BaseModel, use_attribute_docstrings=True):
         """Convert the details of a condition's action.
 
         Args:
-            details: The details, from `fetch_condition` or within `fetch_details`.
+            details: The details, from `fetch_condition` or `fetch_details`.
 
         Returns:
             The condition, with the answer if there is one.
@@ -353,8 +354,8 @@ class Action(BaseModel, use_attribute_docstrings=True):
         """Convert the details of an action.
 
         Args:
-            details: The details, such as those that `fetch_details` passes to this method. Details
-                from a list have no task name.
+            details: The details, for example from `fetch_details`. Details from a list have no task
+                name.
 
         Returns:
             The action.
@@ -409,7 +410,7 @@ def _events_of(attempts: Sequence[Any]) -> list[Event]:
 
     Flyte repeats events. The previous attempt often has the event that explains the new attempt.
     """
-    last: dict[str, Any] = {}  # time by message, sorted by the last time
+    last: dict[str, Any] = {}  # last time of each message, oldest first
     for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
         last.pop(message, None)  # a repeated message moves to the end

@@ -45,7 +45,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         action: The action, such as an `ActionDep`. The action may be waiting or running, or may
             have ended.
         after: The ``id`` of the last event that the client has received (`LOG_ID`). The iterator
-            begins with the next event. By default, it begins with the first event of the log.
+            begins after this event. By default, it begins with the first event of the log.
 
     Yields:
         Events of three kinds. An event without a name contains a line of the log, or a part of a
@@ -136,7 +136,7 @@ class _Log:
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
     async def _read_texts(self, after: int) -> AsyncGenerator[tuple[int, str]]:
-        """Yield the numbers and the texts of events, from the number ``after`` + 1."""
+        """Yield the number and the text of each event whose number is greater than ``after``."""
         texts, number = deque[str](), 0
         request = TailLogsRequest(action_id=self._action.action_id, attempt=self.attempt)
         messages = initialised().client.dataproxy_service.tail_logs(request)

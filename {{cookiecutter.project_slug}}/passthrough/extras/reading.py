@@ -77,10 +77,10 @@ async def call_each(
 
     If one call fails, cancel the other calls.
     """
-    at_once = asyncio.Semaphore(CALLS_AT_ONCE)
+    slots = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def call(argument: T) -> Result:
-        async with at_once:
+        async with slots:
             return await function(argument)
 
     # Do not use a TaskGroup. A cancelled TaskGroup keeps messages in memory, because its exception
@@ -113,7 +113,8 @@ def listed_details(action: Any) -> remote.ActionDetails:
 
     Returns:
         Details without attempts, error and task, because a list does not contain these fields. The
-        details are a copy. A reference to an entry would keep the whole page of the list in memory.
+        details are a copy, because a reference to an entry would keep the whole page of the list in
+        memory.
 
     Example:
         @router.get("/runs/{name}/quick")
@@ -130,7 +131,7 @@ def remove_unbounded(metadata: ActionMetadata) -> None:
     """Remove metadata that may be large and that no endpoint returns."""
     metadata.ClearField("trigger_type")
     if metadata.condition.HasField("type"):
-        # Copy only the field `simple`, because the SDK reads no other field of this type.
+        # Copy only `simple`, because the SDK reads no other field of a condition's type.
         metadata.condition.type.CopyFrom(LiteralType(simple=metadata.condition.type.simple))
 
 
@@ -139,8 +140,8 @@ async def read_details(
 ) -> Result:
     """Fetch the details of a listed action, and return the result of ``read``.
 
-    If Flyte cannot return the details, for example because the action has just been enqueued, call
-    ``read`` with the fields that the list contains.
+    If Flyte cannot return the details, call ``read`` with the result of `listed_details`. For
+    example, Flyte has no details of an action that has just been enqueued.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -164,7 +165,7 @@ async def fetch_details(
     Returns:
         The results of ``read``, in the order of the actions. `Limits.max_received_bytes` applies to
         each action separately. If Flyte has no details of an action, or the details are too large,
-        ``read`` gets the fields that the list contains.
+        the function calls ``read`` with the result of `listed_details`.
 
     Raises:
         ConnectError: Flyte fails for all actions; the response has the status 401, 503 or 504.
@@ -278,7 +279,7 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
             return await fetch_details(await fetch_paused_actions(20), Condition.of)
     """
 
-    async def paused(name: str) -> list[remote.Action]:
+    async def fetch_paused(name: str) -> list[remote.Action]:
         with skip_unreadable():  # a run may have been deleted since Flyte listed it
             actions = remote.Action.listall.aio(
                 name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
@@ -295,7 +296,7 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
         owners[run.name] = owner.user.id.subject or owner.application.id.subject
         if len(owners) == MAX_PAUSED_RUNS:
             break
-    actions = await call_each(paused, _round_robin(owners, owners.__getitem__)[:limit])
+    actions = await call_each(fetch_paused, _round_robin(owners, owners.__getitem__)[:limit])
     newest = newest_first(chain.from_iterable(actions))
     return newest_first(_round_robin(newest, lambda action: owners[action.run_name])[:limit])
 
@@ -335,9 +336,10 @@ async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.A
     async for condition in remote.Condition.listall.aio(run):
         state = state_of(listed_details(condition))
         states = waiting if state.raw_phase == paused else others
-        states.append(state.pb2.SerializeToString())  # an action takes 60 bytes instead of 1,700
-    chosen = (waiting + others)[skip : skip + count]
-    return [remote.Action(Action.FromString(state)) for state in chosen]
+        # A serialised action takes 60 bytes; a decoded action takes 1,700 bytes.
+        states.append(state.pb2.SerializeToString())
+    page = (waiting + others)[skip : skip + count]
+    return [remote.Action(Action.FromString(state)) for state in page]
 
 
 async def fetch_condition(run: str, action: str) -> remote.ActionDetails:

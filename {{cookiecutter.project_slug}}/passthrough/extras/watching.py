@@ -89,13 +89,13 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Args:
         run: The run.
-        seconds: The maximum time to wait; with 0, the function does nothing. With ``math.inf``,
-            `FLYTE_TIMEOUT` and the deadline of the request limit the wait.
+        seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
+            the deadline of the request also limit the wait, so ``math.inf`` is allowed.
 
     Raises:
-        ConnectError: Flyte fails while the function waits; the response has the status 503, for
-            example. But if this request has started the run, the function ignores errors of Flyte,
-            because the response must contain the name of the run.
+        ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). If this request has
+            started the run, the function ignores errors of Flyte, because the response must contain
+            the name of the run.
 
     Example:
         @router.get("/runs/{name}/finished")
@@ -197,9 +197,9 @@ async def watch_details(
     Yields:
         The result of ``read`` for each action of the run, then for each action that may have
         changed. The function fetches the details of the first 500 actions, and of all actions that
-        fail or wait for an answer. If the function fetches no details of an action,
-        ``read`` gets the fields that a list of actions contains. The iterator ends when the run has
-        ended and there is no update for two seconds.
+        fail or wait for an answer. For other actions, the function calls ``read`` with the result
+        of `listed_details`. The iterator ends when the run has ended and there is no update for two
+        seconds.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). After the first
@@ -249,8 +249,8 @@ class _Viewer(Generic[Result]):
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
-                    is_new = self._known.replace(name, state)
-                    if is_new or (name in self._fetched_at and _is_waiting(state)):
+                    has_changed = self._known.replace(name, state)
+                    if has_changed or (name in self._fetched_at and _is_waiting(state)):
                         self.changed[name] = state
                 states.clear()
                 self.updated.set()
@@ -322,8 +322,8 @@ async def _watch(run: RunIdentifier, only: str = "") -> AsyncGenerator[dict[str,
     further details. Actions are serialised, because a reference to a part of a message would keep
     the message in memory.
     """
-    # `seconds_left` is None until the run or the action ``only`` has ended. Afterwards, the watch
-    # ends if no update arrives in this time.
+    # `seconds_left` is None until the run or the action ``only`` has ended. After that,
+    # `seconds_left` is the maximum time to wait for the next update.
     seconds_left: float | None = None
 
     def copy_states(message: WatchActionsResponse) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
 """Pattern, parser and example of each text format.
 
 The patterns refuse texts that the parsers would accept but change. Pydantic reads a text of digits
-as a number of seconds. Python ignores the digits of a time after the microseconds.
+as a number of seconds. Python ignores digits after the microseconds.
 """
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     INTEGER: ("integer", int),
@@ -128,7 +128,7 @@ class Converter:
         """
         value = _as_json(value, schema.kind)
         is_part = schema.kind is Schema.kind
-        if "anyOf" not in schema:  # `_candidates` subtracts nodes for a union
+        if "anyOf" not in schema:  # for a union, `_candidates` subtracts from the budget
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         converted = value
         if "anyOf" in schema:
@@ -167,31 +167,31 @@ class Converter:
     def _declared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
         """Convert a value to the only type of the union for which it is valid.
 
-        The literal of a union contains the type, but this type does not tell the SDK the class of a
-        dataclass or a model. So the task fails if several classes of the union accept the value.
+        From the type in the literal, the SDK cannot tell the class of a dataclass or a model. If
+        several classes of the union accept the value, the task fails.
         """
-        fitting = list[Any]()
+        results = list[Any]()
         for variant in candidates:
             with suppress(InvalidInputs):
-                fitting.append(self._variant(value, variant, place, depth + 1))
-        unnamed = [variant for variant in candidates if variant.kind.simple == SimpleType.STRUCT]
-        if len(fitting) == 1 and len(unnamed) < 2:
-            return fitting[0]
-        number = "several" if fitting else "none"
+                results.append(self._variant(value, variant, place, depth + 1))
+        classes = [variant for variant in candidates if variant.kind.simple == SimpleType.STRUCT]
+        if len(results) == 1 and len(classes) < 2:
+            return results[0]
+        number = "several" if results else "none"
         raise InvalidInputs([(place, f"matches {number} of the types of the union")])
 
     def _undeclared(self, value: Any, candidates: list[Schema], place: Location, depth: int) -> Any:
-        """Convert a value of a union in a dataclass or a model. The task chooses the type.
+        """Convert a value of a union in a dataclass or a model, where the task chooses the type.
 
         A dataclass chooses the first type to which it can convert the value. A model chooses the
-        type that has the most fields of the value. If the value is invalid for this type, the app
-        refuses the value, even if another type of the union would accept it.
+        type that has the most fields of the value. If the value is invalid for the chosen type, the
+        app refuses the value, even if another type of the union would accept it.
         """
         if candidates[0].is_model and isinstance(value, dict):
             candidates.sort(key=lambda variant: len(value.keys() - self._fields_of(variant)))
         types = [variant.get("type") for variant in candidates]
         with suppress(InvalidInputs):
-            # Refuse "NaN" if a type is a number, because the task may read a number or a text.
+            # Refuse "NaN" if the union has a number, because the task may read a number or a text.
             if "number" not in types or value not in NOT_FINITE:
                 return self._variant(value, candidates[0], place, depth + 1)
         raise InvalidInputs([(place, "the task may read it as another type of the union")])
@@ -203,10 +203,9 @@ class Converter:
     def _candidates(self, value: Any, variants: list[Schema], depth: int) -> list[Schema]:
         """Return the types of a union that the task might choose for a value.
 
-        The comparison ignores the items of an array and most fields of an object. If the value is
-        an integer and the union has an integer type, the result has no float type. If the value is
-        a text and the union has a plain text type, the result has no type with a format, such as a
-        date, and no Enum.
+        The comparison ignores the items of an array and most fields of an object. For an integer,
+        an integer type excludes the float types. For a text, a plain text type excludes Enums and
+        types with a format, such as dates.
         """
         self._spend(depth, 8 * len(variants))
         non_null = [variant for variant in variants if variant != NULL]
@@ -228,7 +227,7 @@ class Converter:
         return VALUE_OF_ENUM in self._resolved(schema).get("anyOf", ())[-1:]
 
     def _may_fit(self, value: Any, schema: Schema) -> bool:
-        """Return whether the JSON type, required fields and constants of a value fit a schema."""
+        """Return whether a value has the JSON type, required fields and constants of a schema."""
         value, schema = _as_json(value, schema.kind), self._resolved(schema)
         if members := schema.get("enum"):
             self._spend(0, len(members))
@@ -240,7 +239,7 @@ class Converter:
             constants = [name for name in fields if name in value and "enum" in fields[name]]
             if missing or not all(self._may_fit(value[name], fields[name]) for name in constants):
                 return False
-        # In a dataclass, the task may convert a text to a list, and a number to a Decimal.
+        # A dataclass may convert a text to a list, and a number to a Decimal.
         if not schema.is_model:
             if schema.get("type") == "array" and isinstance(value, str | dict):
                 return True
@@ -252,7 +251,7 @@ class Converter:
         converted = self.convert(value, schema, place, depth)
         if schema.kind is Schema.kind:
             return converted
-        # Subtract nodes for the type, because the literal contains a copy of the type.
+        # Subtract the size of the type from the budget, because the literal contains a copy.
         self._spend(0, schema.kind.ByteSize())
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
 
@@ -271,8 +270,9 @@ class Converter:
             self._spend(depth)
             if name not in fields:
                 raise InvalidInputs([((*place, name), "must be given")])
-        # Store the fields in the SDK's order, so that a cached task finds its result. The schema
-        # keeps the order of required fields only. In a dataclass, the required fields come first.
+        # Store the fields in the SDK's order, so that Flyte finds the task's cached result. The
+        # schema keeps the order of required fields only. Required fields come first in a dataclass,
+        # but maybe not in a model.
         names = {*required}
         if not schema.is_model or [name for name in fields if name in names] != required:
             fields = {name: fields[name] for name in (*required, *fields)}
@@ -285,7 +285,7 @@ class Converter:
         return converted
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
-        """Return the literal of a value. `convert` has converted its items and fields already."""
+        """Return the literal of a value whose items and fields `convert` has converted."""
         match kind.WhichOneof("type"):
             case "collection_type":
                 return Literal(collection={"literals": value})
@@ -301,7 +301,7 @@ class Converter:
             case "simple":
                 packed = msgpack.packb(value, default=to_jsonable_python)
                 return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
-        # Subtract nodes for the type, because the literal contains a copy of the type.
+        # Subtract the size of the type from the budget, because the literal contains a copy.
         self._spend(0, kind.ByteSize())
         reference = {"uri": value} if isinstance(value, str) else value
         name, stored = reference.get("format", ""), {"uri": reference["uri"]}
@@ -384,7 +384,7 @@ def _fault_of_text(text: str, text_format: str) -> str:
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file."""
-    # For a union, `_variant` calls `convert`, which calls this function with the chosen type.
+    # Do not convert a value of a union yet, because its JSON depends on the type chosen later.
     if type(value) in TYPES or kind.HasField("union_type"):
         return value
     if isinstance(value, Enum) and kind.HasField("enum_type"):

@@ -5,8 +5,8 @@ files and dataframes can be inputs of other runs. A number that is a key of a ma
 map becomes a reference in two cases:
 
 - Two keys would become the same text, such as 1 and "1".
-- A key is neither a text nor a number, such as False. If the map became an input of another run,
-  the task would read the text "false" as True.
+- A key is neither a text nor a number. For example, the key False would become the text "false". A
+  task that gets this map as an input would read the key as True.
 """
 
 import base64
@@ -108,7 +108,7 @@ class Reader:
                         return value.ToJsonString()
                     # The result is an ISO 8601 text, in which a year has 365 days.
                     return to_jsonable_python(value.ToTimedelta())
-                except (ValueError, OverflowError):  # Python's types have smaller ranges
+                except (ValueError, OverflowError):  # Python's ranges are smaller than Flyte's
                     return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}

@@ -1,9 +1,9 @@
 """Converts literal types to JSON Schema (2020-12).
 
 The type of a dataclass or a model contains a JSON Schema from the task's author. This schema is
-untrusted input, so `SchemaBuilder` copies only the keywords that this module lists. It does not
-copy ``pattern``, because matching a regular expression can take forever. It does not replace a
-``$ref`` by the definition, so the copy is not larger than the source.
+untrusted input, so `SchemaBuilder` copies only the keywords that this module lists. The copy
+omits ``pattern``, because matching a regular expression can take forever. The copy keeps each
+``$ref`` instead of its target, so the copy is not larger than the source.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from .outputs import Reader, blob_kind
 
 
 class Schema(dict[str, Any]):
-    """A JSON Schema with the Flyte type, which is empty for a part of a dataclass or a model."""
+    """A JSON Schema and its Flyte type. The type is empty for a part of a dataclass or a model."""
 
     kind = LiteralType()
     is_model = False  # true for a Pydantic model and for the parts of a Pydantic model
@@ -49,14 +49,11 @@ NOTES = {
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""Maps a format in the schema of a dataclass or a model to a note for clients.
-
-`SchemaBuilder` adds the note to the description of each field that has the format.
-"""
+"""Notes that `SchemaBuilder` adds to the descriptions of fields, by the format of the field."""
 CONTAINERS = {"collection_type", "map_value_type", "union_type"}
 """Flyte types that contain other types."""
 PLAIN = {type(None), bool, int, float, str}
-"""Types of allowed constants. Lists and objects are not allowed, because comparing them is slow."""
+"""Python types of allowed constants. Comparing a value to lists and objects would be slow."""
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: Schema(type="null"),
@@ -75,7 +72,7 @@ def inputs_schema(
     """Return the schema of an object whose fields are the inputs of a task.
 
     Inputs with a default come last, in the order of the task's parameters. Flyte does not store the
-    order of the other inputs.
+    order of inputs without a default.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
     for entry in interface.inputs.variables:
@@ -116,8 +113,8 @@ class SchemaBuilder:
         metadata = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            # A type of two bytes may become a schema of 300 characters, so subtract nodes for the
-            # characters. For a container, `_structure` has done this for the contained types.
+            # A type of two bytes may become a schema of 300 characters, so subtract the characters
+            # from the budget. For a container, `_structure` has subtracted the contained types.
             if kind.WhichOneof("type") not in CONTAINERS:
                 self._spend(depth, len(str(schema)))
             _describe(schema, metadata.get("description"))
@@ -157,13 +154,13 @@ class SchemaBuilder:
     def _of_document(self, document: dict[str, Any]) -> Schema:
         defs = document.get("$defs")
         defs = defs if isinstance(defs, dict) else {}
-        first = len(self.definitions) + 1  # earlier inputs have definitions with lower numbers
+        first = len(self.definitions) + 1  # definitions of earlier inputs use lower numbers
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
         for number, schema in enumerate(defs.values(), first):
             copy = self._of_schema(schema, names)
-            # The schema of an Enum lists the names of the members, but not the values. A model
-            # accepts names and values of members. A dataclass in a model accepts only values.
-            # Therefore any text or number is valid for an Enum.
+            # The schema of an Enum lists only the names of the members. A model accepts these names
+            # and the members' values. A dataclass in a model accepts the values, but not the names.
+            # Therefore allow any text or number for an Enum.
             is_enum = "enum" in copy
             self.definitions[str(number)] = Schema(anyOf=[copy, VALUE_OF_ENUM]) if is_enum else copy
         return self._of_schema(document, names)
@@ -175,8 +172,8 @@ class SchemaBuilder:
         """
         if not isinstance(source, dict):  # the schema `true` allows all values
             return Schema({"not": {}} if source is False else {})
-        kept = Schema()
-        kept.is_model = self._is_model
+        copy = Schema()
+        copy.is_model = self._is_model
         for keyword, value in source.items():
             match keyword, value:
                 case "format", "base64" if not self._is_model:
@@ -184,50 +181,51 @@ class SchemaBuilder:
                 case "propertyNames", {"type": keys} if keys not in ("string", "integer"):
                     return _unsupported("an object whose keys are no texts and no integers")
                 case ("title" | "description" | "format" | "default", str()):
-                    kept[keyword] = value
+                    copy[keyword] = value
                 # Omit a default of 2**53 or more, because the stored float may be rounded.
                 case "default", bool() | int() | float() if abs(value) < 2**53:
-                    kept[keyword] = value
+                    copy[keyword] = value
                 case "additionalProperties", False:
-                    kept[keyword] = value
+                    copy[keyword] = value
                 case "const", _ if type(value) in PLAIN:
-                    kept["enum"] = [value]
+                    copy["enum"] = [value]
                 case "enum", [_, *_] if PLAIN.issuperset(map(type, value)):
-                    kept[keyword] = value
+                    copy[keyword] = value
                 case "required", list():
-                    kept[keyword] = [name for name in value if isinstance(name, str)]
+                    copy[keyword] = [name for name in value if isinstance(name, str)]
                 case "type", str() if value in TYPES.values():
-                    kept[keyword] = value
+                    copy[keyword] = value
                 case "$ref", str() if value in names:
-                    kept[keyword] = names[value]
+                    copy[keyword] = names[value]
                 case "items" | "additionalProperties", dict() | bool():
-                    kept[keyword] = self._of_schema(value, names)
+                    copy[keyword] = self._of_schema(value, names)
                 case "properties", dict():
-                    kept[keyword] = {key: self._of_schema(sub, names) for key, sub in value.items()}
+                    copy[keyword] = {key: self._of_schema(sub, names) for key, sub in value.items()}
                 case "prefixItems", list():
-                    kept[keyword] = [self._of_schema(sub, names) for sub in value]
+                    copy[keyword] = [self._of_schema(sub, names) for sub in value]
                 # The SDK writes only one schema into allOf, so the app can replace allOf by anyOf.
                 case "anyOf" | "oneOf" | "allOf", list() if value:
-                    kept["anyOf"] = [self._of_schema(variant, names) for variant in value]
-        if "properties" in kept:
+                    copy["anyOf"] = [self._of_schema(variant, names) for variant in value]
+        if "properties" in copy:
             # Refuse unknown fields, because Pydantic ignores them without an error.
-            kept.setdefault("additionalProperties", False)
-            # The SDK stores required fields first, in the order of ``required``.
-            fields, first = kept["properties"], kept.get("required", ())
+            copy.setdefault("additionalProperties", False)
+            # Flyte keeps only the order of ``required``, so put the required fields first.
+            fields, first = copy["properties"], copy.get("required", ())
             ordered = (*(name for name in first if name in fields), *fields)
-            kept["properties"] = {name: fields[name] for name in ordered}
-        if _is_default_unclear(kept):
-            kept.pop("default", None)
-        if note := NOTES.get(kept.get("format", "")):
-            about = kept.get("description")
-            kept["description"] = f"{about} ({note})" if about else note
-        if "enum" in kept:  # for an IntEnum, the SDK writes the type "integer", but lists names
-            kept.pop("type", None)
-        return kept
+            copy["properties"] = {name: fields[name] for name in ordered}
+        if _is_default_unclear(copy):
+            copy.pop("default", None)
+        if note := NOTES.get(copy.get("format", "")):
+            about = copy.get("description")
+            copy["description"] = f"{about} ({note})" if about else note
+        # For an IntEnum, the SDK writes the type "integer", but lists the names of the members.
+        if "enum" in copy:
+            copy.pop("type", None)
+        return copy
 
 
 def is_masked(default: Literal, kind: LiteralType) -> bool:
-    """Return whether a default contains stars because Pydantic has replaced a secret by stars."""
+    """Return whether a default contains a secret that Pydantic has replaced by stars."""
     texts = default.SerializeToString(), kind.SerializeToString()
     return SECRET.encode() in texts[0] and b"password" in texts[1]
 
@@ -248,11 +246,11 @@ def _reference_to(kind: str) -> Schema:
 def _is_default_unclear(schema: Schema) -> bool:
     """Return whether the task might read a different value if a client sends this default.
 
-    This is possible in three cases:
+    The task might read a different value in three cases:
 
     - The field is a secret, so the default consists of stars.
-    - The field is an Enum in a model, so the default is the value of a member. If another member
-      has this value as its name, the task would select the other member.
+    - The field is an Enum in a model, so the default is the value of a member. If this value is
+      also the name of another member, the task would select the other member.
     - The field is a union. The schema does not say to which type of the union the default belongs.
     """
     null = SIMPLE[SimpleType.NONE]
@@ -262,7 +260,7 @@ def _is_default_unclear(schema: Schema) -> bool:
 
 
 def _describe(schema: Schema, about: Any) -> None:
-    """Set the author's description, unless the schema describes why it accepts no value."""
+    """Set the author's description, but keep the description of an unsupported type."""
     if isinstance(about, str) and about and "not" not in schema:
         schema["description"] = about
 
