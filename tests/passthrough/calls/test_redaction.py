@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from flyte import remote
 from flyteidl2.core.literals_pb2 import Literal
 from google.protobuf.message import DecodeError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
@@ -138,19 +139,35 @@ async def test_redaction_caches_secrets_of_request(monkeypatch: pytest.MonkeyPat
 
 @router.get("/quote/{kind}")
 async def quote(kind: str, request: Request) -> None:
-    headers = request.headers
-    text = f"not {headers['x-key']}, {headers['cookie']}, {headers['authorization']}"
+    text = f"not {list(request.headers.values())}"
     if kind == "refusal":
         raise HTTPException(404, text)
     raise RuntimeError(text)
 
 
-@pytest.mark.parametrize("path", ["/quote/refusal", "/quote/bug", "/inner/quote"])
+class Quoting:
+    """Middleware of a developer that fails, and whose error quotes all headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("query_string") == b"quote":
+            raise RuntimeError(str(scope["headers"]))
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "path", ["/quote/refusal", "/quote/bug", "/quote/public", "/inner/quote", "/me?quote"]
+)
 def test_errors_and_logs_contain_no_credential(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
+    """This is also true for credentials that the app does not forward to Flyte."""
     inner = FastAPI()
-    app = build_app(router, credential_headers=("x-key",), token_header="x-token")
+    public = frozenset({"/quote/public"})
+    app = build_app(router, public=public, credential_headers=("x-key",), token_header="x-token")
+    app.add_middleware(Quoting)
     app.mount("/inner", inner)
 
     @inner.get("/quote")
@@ -158,15 +175,22 @@ def test_errors_and_logs_contain_no_credential(
         raise ValueError(request.headers["x-key"])
 
     caplog.handler.setFormatter(LogFormatter(Settings()))  # as docs/operating.md says
-    cookie, ignored = "a-cookie-of-somebody", "an-authorization-that-is-not-forwarded"
-    headers = {"X-Key": TOKEN, "Cookie": f"flyte_at={cookie}", "Authorization": f"Bearer {ignored}"}
+    cookie, session = "a-cookie-of-somebody", "a-session-of-the-proxy"
+    ignored, proxy = "an-authorization-that-is-not-forwarded", "a-token-for-a-proxy"
+    headers = {
+        "X-Key": TOKEN,
+        "Cookie": f"flyte_at={cookie}; _oauth2_proxy={session}",
+        "Authorization": f"Bearer {ignored}",
+        "Proxy-Authorization": f"Bearer {proxy}",
+    }
     with serving(app) as url, client_of(url, None) as client:
         response = client.get(path, headers=headers)
     if path == "/quote/refusal":
-        assert response.json()["detail"] == "not ***, flyte_at=***, Bearer ***"
+        assert response.status_code == 404
+        assert "flyte_at=***; _oauth2_proxy=***" in response.json()["detail"]
     else:
         assert response.status_code == 500
         wait_until(lambda: "status 500" in caplog.text)
         assert REDACTED in caplog.text
-    for secret in (TOKEN, cookie, ignored):
+    for secret in (TOKEN, cookie, session, ignored, proxy):
         assert secret not in response.text + caplog.text

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import struct
+from contextlib import suppress
 from contextvars import ContextVar
 
 import httpx
@@ -46,6 +47,21 @@ def test_upgrade_header_is_ignored_silently(
     with connected(url, head("/client", "Connection: Upgrade", "Upgrade: h2c")) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_body_after_upgrade_is_not_served_as_request(url: str) -> None:
+    """Otherwise a proxy would mix up the responses of two users (request smuggling)."""
+    started.clear()
+    second = head("/next")
+    framing = ("Connection: Upgrade", "Upgrade: x", f"Content-Length: {len(second)}")
+    with connected(url, head("/client", *framing, method="POST")) as client:
+        answer = client.recv(12)
+        with suppress(OSError):  # the app has closed the connection
+            client.sendall(second)
+            answer += client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not started
 
 
 def test_reset_connection_leaves_no_request_in_memory(probe: httpx.Client) -> None:

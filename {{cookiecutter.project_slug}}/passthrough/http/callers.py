@@ -104,11 +104,8 @@ class ConcurrencyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
-        # If `token_header` is set, the app does not forward Authorization, but must redact it.
-        tokens = (value for name, value in scope["headers"] if name == b"authorization")
         forwarded = forwarded_credentials()
-        more = [("authorization", value.decode("latin-1")) for value in tokens]
-        state.caller.credentials = (*forwarded, *more)
+        state.caller.credentials += forwarded
         hashes = self._hashes(forwarded)
         subjects = {self._subjects.get(hash_, "") for hash_ in hashes}
         if len(subjects) == 1:

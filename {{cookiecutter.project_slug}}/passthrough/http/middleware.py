@@ -5,7 +5,7 @@ request determines the status:
 
 1. Starlette's CORS middleware, if there are trusted origins: 400 for a preflight of another origin.
 2. `RequestMiddleware`: 414 if the query is too long, 431 if there are too many cookies, 403 for a
-   WebSocket.
+   WebSocket, 400 for another ``Upgrade`` with a body.
 3. Middleware that the developer adds with ``app.add_middleware``.
 4. `PrivateRoutesMiddleware`, which passes only private requests through the following middleware:
 
@@ -38,6 +38,7 @@ from starlette.websockets import WebSocketClose
 from ..calls.request_state import RequestState, current_request
 from ..limits import current_limits
 from ..settings import Settings
+from .bodies import size_of_body
 from .cancellation import Cancellation
 from .headers import ResponseHeaders
 from .problems import logged_problem, problem_response, route_of
@@ -79,6 +80,9 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings, headers: Mapping[str, str]) -> None:
         self.app, self.settings = app, settings
         self._headers = ResponseHeaders(headers)
+        names = ("cookie", "proxy-authorization", *settings.credential_headers)
+        names += ("authorization", settings.token_header or "authorization")
+        self._credential_headers = {name.lower().encode() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -92,6 +96,12 @@ class RequestMiddleware:
         response = ResponseSender(send, self._headers, cancellation)
         current_limits.set(self.settings.limits)
         current_request.set(cancellation.state)
+        # Logs omit these values, even if the app does not forward them to Flyte.
+        cancellation.state.caller.credentials = tuple(
+            (name.decode(), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name in self._credential_headers
+        )
         try:
             if not (error := _refusal(scope, headers)):
                 error = await cancellation.run(self.app, scope, response.send)
@@ -125,6 +135,9 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         # uvicorn passes the handshake of a WebSocket to the app as a GET. Browsers send cookies in
         # a handshake, but Chromium sends no Sec-Fetch-Site. So no endpoint may serve a handshake.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
+    if b"upgrade" in headers and size_of_body(scope):
+        # The parser loses such a body (see ``server.py``).
+        return HTTPException(400, "a request with the header Upgrade cannot have a body")
     return None
 
 

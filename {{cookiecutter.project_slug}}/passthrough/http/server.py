@@ -15,6 +15,7 @@ class Protocol(HttpToolsProtocol):
     """A connection of uvicorn that handles disconnects and graceful shutdown correctly."""
 
     _running: RequestResponseCycle | None = None
+    _is_after_upgrade = False
 
     def connection_made(self, transport: Any) -> None:
         """Create the future that is done when the client of this connection has disconnected."""
@@ -70,8 +71,19 @@ class Protocol(HttpToolsProtocol):
         if timer := self.timeout_keep_alive_task:
             timer.cancel()
 
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes from the client, unless a request with ``Upgrade`` came before them."""
+        if not self._is_after_upgrade:
+            super().data_received(data)
+
     def _unsupported_upgrade_warning(self) -> None:
-        """Omit uvicorn's warning, because `RequestMiddleware` refuses and logs WebSockets."""
+        """Close the connection after the response to a request with ``Upgrade``.
+
+        The parser does not know where such a request ends. It would read the body as the next
+        request (request smuggling), and a proxy would mix up the responses of two users.
+        """
+        self._is_after_upgrade = True
+        self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """Make open requests end, because a stopping server waits for all open requests.
