@@ -9,7 +9,7 @@ converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 To understand the package, read these files in this order: ``passthrough_auth.py``,
 ``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
 ``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. These
-files have 1,600 lines. ``calls/json_values.py`` and ``values/`` convert inputs and outputs.
+files have 1,700 lines. ``calls/json_values.py`` and ``values/`` convert inputs and outputs.
 
 Three terms are used in all files:
 
@@ -23,22 +23,23 @@ Frequent questions:
   ``METADATA`` in ``agents/resource_metadata.py``, and in the argument ``public`` in
   ``app/main.py``. Requests to public paths have no caller, so they have no limit per caller.
 - How does the app start and shut down? `App.__call__` in ``application.py`` starts the app. At a
-  graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams at once, and other
-  requests after ten seconds.
+  graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams immediately, and
+  other requests after ten seconds.
 - Where is a request refused? ``http/middleware.py`` lists all middleware in order, with the
-  statuses of refused requests. `App.build_middleware_stack` in ``application.py`` adds them.
-- Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts them
-  into ``flyte.remote.auth_metadata``, and ``calls/interceptor.py`` sends them.
+  statuses of refused requests. `App.build_middleware_stack` in ``application.py`` adds the
+  middleware.
+- Where does a call to Flyte get the credentials of the caller? ``passthrough_auth.py`` puts the
+  credentials into ``flyte.remote.auth_metadata``, and ``calls/interceptor.py`` adds them to calls.
 - Where is the deadline of a request? `Deadline` in ``calls/request_state.py`` implements
-  deadlines. The response must begin within twice ``FLYTE_TIMEOUT`` or, if the endpoint has its own
-  `deadline`, within that time. If a response is late, the app cancels the endpoint and the calls to
-  Flyte, and responds with 504.
+  deadlines. The response must begin within twice ``FLYTE_TIMEOUT``, or within the time that the
+  endpoint sets with `deadline`. If a response is late, the app cancels the endpoint and the calls
+  to Flyte, and responds with 504.
 - Who notices that the client has disconnected? `Protocol` in ``http/server.py`` notices the
   disconnect. Then `Cancellation` in ``http/cancellation.py`` cancels the endpoint and the calls to
   Flyte. ``http/response.py`` disconnects slow clients.
 - When does a watch end? ``extras/watching.py`` ends each watch when the request ends. The watch of
-  an action also ends when the action ends, and the watch of a run two seconds after the last update
-  if the root action has ended.
+  an action also ends when the action ends. The watch of a run also ends when the root action has
+  ended and Flyte has sent no update for two seconds.
 - Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
   more headers with ``App(headers=…)``.
 - How does an event stream resume after a disconnect? The endpoints in ``app/routers/streams.py``

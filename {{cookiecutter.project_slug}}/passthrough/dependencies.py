@@ -72,8 +72,8 @@ async def _task(
 CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller of the request.
 
-Flyte checks the credentials when the app asks for the caller. So this dependency protects even an
-endpoint that does not call Flyte.
+Flyte checks the credentials when the app asks for the caller. Therefore this dependency protects
+even an endpoint that does not call Flyte.
 
 Raises:
     ConnectError: Flyte refuses the credentials; the response has the status 401.
@@ -87,7 +87,7 @@ SubjectDep = Annotated[str | None, Depends(_subject)]
 """Subject (Flyte's identifier of a user) by which an endpoint filters a list.
 
 With ``?mine=true``, the value is the caller's subject. With ``?subject=…``, the value is the given
-subject. If the query has neither, the value is None.
+subject. If the query has neither ``mine`` nor ``subject``, the value is None.
 
 Raises:
     HTTPException: The query has both ``mine`` and the ``subject`` of another user, or the query has
@@ -102,7 +102,7 @@ Example:
 RunDep = Annotated[remote.Run, Depends(_run)]
 """The run whose name is the parameter ``name`` of the path.
 
-The object has the state of the run. It has no details, because details may be large.
+The object has the state of the run but no details, because details may be large.
 
 Raises:
     ConnectError: Flyte has no such run (404), or the caller may not see it (403).
@@ -115,7 +115,7 @@ Example:
 ActionDep = Annotated[remote.Action, Depends(_action)]
 """The action whose name is the parameter ``action`` of the path or the query.
 
-The default is the root action. The object has the state of the action. It has no details, because
+The default is the root action. The object has the state of the action but no details, because
 details may be large.
 
 Raises:
@@ -131,8 +131,8 @@ TaskDep = Annotated[Any, Depends(_task)]
 
 The parameter ``version`` of the query selects a version of the task. The default is the latest
 version. The dependency does not fetch the task. ``flyte.run`` fetches the task, and
-``await task.fetch.aio()`` returns the details. If Flyte has no such task, both calls raise an
-error, and the response has the status 404.
+``await task.fetch.aio()`` returns the details. If Flyte has no such task, ``flyte.run`` and
+``task.fetch`` raise an error, and the response has the status 404.
 
 Example:
     @router.get("/tasks/{name}/version")
@@ -154,8 +154,8 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, as keyword arguments for ``flyte.run`` or ``flyte.rerun``.
 
-The app responds with 422 if an input has the name of an argument of these functions, or if the
-value of an input does not fit the declared type.
+The app responds with 422 if the name of an input is also an argument of ``flyte.run`` or
+``flyte.rerun``, or if the value of an input does not fit the declared type.
 
 Example:
     @router.post("/greetings")
@@ -167,7 +167,7 @@ Example:
 
 
 def _require_date_time(value: Any) -> Any:
-    """Refuse a number or a date. Pydantic would convert it to a date-time."""
+    """Refuse a number or a date, because Pydantic would convert both to a date-time."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("must be a date-time with a time zone, such as 2026-01-31T09:30:00Z")
     return value
@@ -214,8 +214,8 @@ def deadline(seconds: float) -> Any:
     to Flyte, and responds with 504. A single call to Flyte may take at most half of ``seconds``.
 
     Args:
-        seconds: The time until the deadline. The time starts when FastAPI calls the dependency.
-            FastAPI first reads a JSON body.
+        seconds: The time until the deadline. The time starts when FastAPI has read a JSON body and
+            calls the dependency.
 
     Returns:
         The dependency, for the ``dependencies`` of a route.
@@ -237,7 +237,7 @@ def deadline(seconds: float) -> Any:
 class RequestBody(BaseModel, extra="forbid"):
     """Base class for request bodies, which are JSON objects.
 
-    If a body has a key that is not a field, the response has the status 422.
+    If a body has an unknown key, the response has the status 422.
 
     Example:
         class Greeting(RequestBody):
@@ -264,8 +264,8 @@ async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
         task: The details of the task, from ``task.fetch.aio()``.
 
     Returns:
-        The schema. JSON cannot represent the values of some types. The schema of an input with such
-        a type allows no value (``not: {}``), and its description has the reason.
+        The schema. If JSON cannot represent the type of an input, the schema of this input allows
+        no value (``not: {}``), and its description has the reason.
 
     Example:
         @router.get("/tasks/{name}/schema")

@@ -5,8 +5,8 @@ and ``MAX_CONCURRENT_REQUESTS_PER_CALLER`` are also limits.
 
 The app responds with 413 in these cases:
 
-- The body of a request is larger than ``MAX_BODY_SIZE``. A route with a ``max_body_size`` has this
-  limit instead, and routes of uploads have ``max_upload_bytes``. Starlette refuses the body, and
+- The body of a request is larger than ``MAX_BODY_SIZE``. A ``max_body_size`` of a route replaces
+  this limit. For uploads, the limit is ``max_upload_bytes``. Starlette refuses the body, and
   ``http/response.py`` sends a problem response (RFC 9457) instead of Starlette's response.
 - A message from Flyte is larger than ``max_message_bytes``, or all messages of one request together
   are larger than ``max_received_bytes`` (``calls/request_state.py``). If a page of a list is too
@@ -51,13 +51,13 @@ class Limits:
 
     max_message_bytes: int = 5_000_000
     """Maximum size of one message from Flyte, in bytes. The app responds to a larger message with
-    413. In lists, the app instead fetches smaller pages, and omits entries that are larger than
-    this limit. The header `X-Omitted-Count` has the number of omitted entries."""
+    413. If a page of a list is too large, the app instead fetches smaller pages, and omits entries
+    above this limit. The header `X-Omitted-Count` has the number of omitted entries."""
     max_received_bytes: int = 8_000_000
     """Maximum total size of the messages that the app receives from Flyte for one request, in
-    bytes. If the total is larger, the app responds with 413. When the app sends a part of the
-    response, the count starts again at zero. If an endpoint fetches the details of listed
-    actions, each action has a separate count."""
+    bytes. The app responds to a larger total with 413. When the app sends a part of the response,
+    the count starts again at zero. If an endpoint fetches the details of listed actions, the limit
+    applies to each action separately."""
     max_large_messages: int = 1
     """Memory slots for messages: the maximum number of requests that may hold a message of more
     than 64 kB from Flyte at the same time. Further requests wait. Each request with a slot may take
@@ -72,10 +72,10 @@ class Limits:
     """Concurrency limit of uploads: the maximum number of files above `MAX_BODY_SIZE` that one user
     may upload at the same time. Further uploads wait, because uploads take disk space."""
     max_nodes: int = 500_000
-    """Maximum number of values in the inputs or outputs of an action, or of parts in a type. A
-    value of a union counts once for each type that the app tries, and a text counts once per 32
-    characters. The app refuses inputs above this limit with 422. If an output is above this limit,
-    the app shows a reference instead of the value."""
+    """Maximum number of values in the inputs or outputs of an action, and maximum number of parts
+    of a type. A value of a union counts once for each type that the app tries, and a text counts
+    once per 32 characters. The app refuses inputs above this limit with 422. If an output is above
+    this limit, the app shows a reference instead of the value."""
     max_depth: int = 30
     """Maximum nesting depth of a value or a type, in levels. The app refuses inputs above this
     limit with 422. If an output is above this limit, the app shows a reference instead of the
@@ -92,7 +92,7 @@ class Limits:
             changed: Limits, such as ``max_depth=20``. All other limits have their default values.
 
         Raises:
-            TypeError: There is no limit with one of these names.
+            TypeError: A name in ``changed`` is not the name of a limit.
         """
         for name, value in changed.items():
             if (new := _new_name(name)) not in self.__dataclass_fields__:
@@ -118,7 +118,8 @@ DEFAULTS = Limits()
 current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAULTS)
 """The limits of the app that serves the current request. `RequestMiddleware` sets them."""
 limits = current_limits.get
-"""Return the limits of the app that serves the current request, or `DEFAULTS` if there is none."""
+"""Return the limits of the app that serves the current request. Outside of a request, return
+`DEFAULTS`."""
 
 CHARS_PER_NODE = 32  # this many characters of a text count as one node
 
@@ -135,12 +136,12 @@ class Budget:
     """Limits the number of nodes that one conversion of values or types may read.
 
     A value or a type counts as a node each time that the conversion reads it. For example, if the
-    items of a list have a union of ten types, each item may count eleven times. A long text counts
-    as several nodes.
+    item type of a list is a union of ten types, each item may count eleven times. A long text
+    counts as several nodes.
     """
 
     def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
-        """Allow ``nodes`` nodes, by default `Limits.max_nodes`. Then raise ``error``."""
+        """Allow ``nodes`` nodes (default: `Limits.max_nodes`). Raise ``error`` for more nodes."""
         self._left, self._max_depth = nodes or limits().max_nodes, limits().max_depth
         self._error = error
 

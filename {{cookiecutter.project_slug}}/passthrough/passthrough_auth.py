@@ -32,8 +32,8 @@ from starlette.websockets import WebSocketClose
 
 logger = logging.getLogger(__name__)
 HeaderExtractor = Callable[[Any], tuple[str, str] | None]
-"""A function that takes a ``Request`` or, for a WebSocket, an ``HTTPConnection``. It returns the
-name and the value of a header for Flyte, or None."""
+"""A function that takes a ``Request`` or, for a WebSocket, an ``HTTPConnection``. The function
+returns the name and the value of a header for Flyte, or None."""
 # The bytes that a header value may contain (RFC 9110 5.5).
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Matches lower-case names (RFC 9110 5.6.2) of headers that the middleware may forward. Hop-by-hop
@@ -57,8 +57,8 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     return variables[0]
 
 
-# The SDK has no public name for the context variable with the credentials. It is the only variable
-# that `auth_metadata` sets in an empty context.
+# The SDK has no public name for the context variable with the credentials. `auth_metadata` sets no
+# other context variable.
 _METADATA = contextvars.Context().run(_find_metadata_var)
 # A thread of a pool would keep the credentials of the request that has started the thread.
 if getattr(sys.flags, "thread_inherit_context", False):
@@ -176,7 +176,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             trusted_origins: Other origins whose web pages may open WebSockets and send requests
                 with unsafe methods, even without a bearer token.
             assume_ambient: Whether a proxy in front of the app may convert cookies to bearer
-                tokens. If so, the middleware also checks requests with a bearer token for CSRF.
+                tokens. If true, the middleware also checks requests with a bearer token for CSRF.
             refusal_handler: A function that returns the response to a refused request. By default,
                 the response is a JSON object with ``detail``.
 
@@ -190,7 +190,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         if any(map(inspect.iscoroutinefunction, header_extractors)):
             raise TypeError("an extractor cannot be async: await in a middleware around this one")
         self.header_extractors = header_extractors
-        if isinstance(excluded_paths, str):  # in a string, "in" would also find parts of the path
+        if isinstance(excluded_paths, str):  # the operator "in" would match a part of a string
             excluded_paths = {excluded_paths}
         self.excluded_paths = set() if excluded_paths is None else excluded_paths
         self.required, self.assume_ambient = required, assume_ambient
@@ -204,7 +204,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI scope. Scopes other than ``http`` and ``websocket`` pass unchanged."""
         close = sys.get_asyncgen_hooks().finalizer
-        # Recognize our hook by name, because another copy of this file may have set it.
+        # Recognise this hook by its name, because another copy of this file may have set it.
         if close and getattr(close, "__name__", "") != "close_as_nobody":
             _close_as_nobody(close)
         before = _METADATA.get()
@@ -268,8 +268,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.trusted_origins:
             return False
-        # Browsers never add a bearer token themselves. For a page of another origin to add one, a
-        # CORS preflight must allow it.
+        # Browsers never add a bearer token themselves. A page of another origin can add a bearer
+        # token only if a CORS preflight allows that.
         if not self.assume_ambient and headers.get(b"authorization", b"")[:7].lower() == b"bearer ":
             return False
         # Browsers since 2023 send this header, and pages cannot change it.
@@ -301,7 +301,7 @@ def _connection(scope: Scope) -> HTTPConnection:
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return headers by name. Join the values of a repeated header (RFC 9110 5.3)."""
+    """Return header values by name. Join the values of a repeated header (RFC 9110 5.3)."""
     if len(by_name := dict(headers)) < len(headers):
         values: dict[bytes, list[bytes]] = {name: [] for name in by_name}
         for name, value in headers:
@@ -314,7 +314,7 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _extract(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, bytes]:
-    """Return a lower-case header name and a value. Both are empty if the extractor fails."""
+    """Return a lower-case header name and a value, or two empty strings if there is none."""
     try:
         if (result := extractor(request)) is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")
@@ -333,7 +333,7 @@ def _as_bytes(value: str) -> bytes:
 
 
 def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
-    """Return the cookies with these names. Refuse a request that has two values for a name."""
+    """Return the cookies with these names. Refuse a request with two values for one name."""
     cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
     chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
     if len(chosen) > len(set(chosen.values())):
@@ -344,7 +344,7 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 def _sendable(value: bytes) -> str:
     """Decode a header value from UTF-8, because the SDK encodes header values as UTF-8.
 
-    Refuse the request if the SDK could not send the same bytes, or if the value is too long.
+    Refuse the request if the SDK could not send the value unchanged, or if the value is too long.
     """
     if len(value) > 65_536:  # servers and proxies in front of Flyte refuse larger headers
         raise HTTPException(431, "Credentials too large")

@@ -20,8 +20,8 @@ from .limits import Limits
 from .passthrough_auth import _ORIGIN, _SETTABLE
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-"""The cookies in which Flyte's sign-in stores access and identity tokens. The cookie with the
-refresh token is not among them."""
+"""The cookies in which Flyte's sign-in stores access and identity tokens. The set does not
+contain the cookie with the refresh token."""
 INJECTED = {
     "flyte_endpoint": "_U_EP_OVERRIDE",
     "flyte_org": "_U_ORG_NAME",
@@ -64,7 +64,7 @@ PAGE = rf"https?://{HOST}([/?#]\S*)?|/(?!/)\S*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-"""The type of a setting that is the name of a project or domain of Flyte (RFC 1123).
+"""A type for names of Flyte projects and domains in settings (RFC 1123).
 
 Raises:
     ValueError: The value is not a valid name. `load_settings` converts the error to a StartError.
@@ -75,7 +75,7 @@ Example:
 """
 CookieName = Annotated[str, rule(r"[^*=;\s]+", "* or names such as flyte_at, flyte_idt")]
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER)]
-"""The type of a header name in a setting. The header with this name contains credentials.
+"""A type for header names in settings. These headers contain credentials.
 
 Raises:
     ValueError: The value is not a header name, or it is Authorization, Cookie or the name of a

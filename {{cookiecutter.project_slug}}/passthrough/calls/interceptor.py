@@ -22,9 +22,9 @@ Context = RequestContext[Any, Any]
 class CallerInterceptor:
     """Makes each call once, as the caller, and ends the call when the request ends.
 
-    This interceptor replaces the interceptors of the SDK, because the SDK's interceptors repeat
-    failed calls. They repeat a call even if Flyte has refused the credentials, if the call may have
-    had an effect, or if a stream has already returned messages.
+    This interceptor replaces the interceptors of the SDK. The SDK's interceptors repeat a failed
+    call, even if Flyte has refused the credentials, if the call may have had an effect, or if a
+    stream has already returned messages.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -64,7 +64,7 @@ class CallerInterceptor:
         stream = call_next(request, _with_handovers(ctx))
 
         async def close() -> None:
-            with suppress(RuntimeError):  # raised if a task is reading; `end` cancels this task
+            with suppress(RuntimeError):  # raised if a task is reading; `OpenCalls.end` cancels it
                 await stream.aclose()
 
         async with aclosing(stream):
@@ -150,8 +150,8 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
 def _correct_filters(filters: Iterable[Filter]) -> None:
     """Change the SDK's filters in place, because Flyte would refuse the original filters.
 
-    Delete this function when the SDK has fixed findings 24 and 26 in docs/sdk-findings.md of the
-    template.
+    Delete this function when the SDK has fixed findings 24 and 26 in docs/tables/sdk_findings.toml
+    of the template.
     """
     for condition in filters:
         if condition.field == "created_by":

@@ -35,8 +35,8 @@ STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
-    # flyte.build, flyte.deploy, flyte.serve, and flyte.run with a function as the task call the
-    # next three functions.
+    # The first three functions implement flyte.build, flyte.deploy, flyte.serve, and flyte.run with
+    # a Python function as the task.
     "flyte._deploy:plan_deploy": DEPLOY,
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
     "flyte._run:_Runner._run_local": DEPLOY,
@@ -51,10 +51,10 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,  # Artifact.to_python calls it
 }
-"""Functions of the SDK that the app refuses to call. The value is the alternative for developers.
+"""Maps refused functions of the SDK to alternatives for developers.
 
-These functions would act with the rights of the app. They would run, build or upload code of the
-app, open files that other users have named, or load values that other users have stored."""
+With the rights of the app, the refused functions would run, build or upload code of the app, open
+files that other users have named, or load values that other users have stored."""
 
 
 @functools.cache
@@ -127,15 +127,15 @@ def _refuse_to_block(call: Any) -> None:
 def _change_lazy_tasks() -> None:
     """Make the SDK fetch a lazy task again for each call.
 
-    Otherwise a lazy task in a global variable would fetch the task only for the first caller, and
-    all other callers would use this task.
+    Otherwise a lazy task in a global variable would fetch the task once, with the credentials of
+    the first caller, and use the fetched task for all callers.
     """
     lazy_entity = sdk_object("flyte.remote._task:LazyEntity")
     sdk_fetch = vars(lazy_entity)["fetch"]
 
     async def fetch(self: Any) -> Any:
-        # The SDK stores the fetched task in `self`, and locks `self` during the call. Therefore use
-        # a copy for each call.
+        # The SDK stores the fetched task in `self`, and locks `self` during the call. Therefore
+        # copy `self` for each call.
         return await sdk_fetch.__get__(copy.deepcopy(self), lazy_entity).aio()
 
     fetch.__qualname__ = "LazyEntity.fetch"  # the error of `_refuse_to_block` contains this name
@@ -143,7 +143,7 @@ def _change_lazy_tasks() -> None:
 
 
 def _change_reruns() -> None:
-    """Limit the size of a rerun, and raise InvalidInputs (422) if the SDK refuses its inputs."""
+    """Limit the size of details in a rerun, and raise InvalidInputs (422) for refused inputs."""
     runner = sdk_object("flyte._run:_Runner")
     sdk_rerun = vars(runner)["rerun"]
 

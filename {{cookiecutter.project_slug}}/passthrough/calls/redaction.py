@@ -14,7 +14,7 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MAX_SECRETS = 100  # maximum number in one request; real credentials contain fewer secrets
+MAX_SECRETS = 100  # maximum number of secrets in one request; real credentials contain fewer
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
@@ -31,9 +31,9 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
-    if state.secrets[0] != credentials:  # the cache belongs to other credentials
+    if state.secrets[0] != credentials:  # the cached secrets belong to other credentials
         state.secrets = credentials, secrets_in(credentials)
-    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # to search for all would take too long
+    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all secrets would be slow
         return REDACTED
     longest = len(secrets[0]) if secrets else 0
     start, is_truncated = text[: chars + longest], len(text) > chars + longest
@@ -61,12 +61,12 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
             whole = rest if rest and name == "authorization" else value.strip()
             secrets |= {whole, *whole.split(maxsplit=MAX_SECRETS)}
     long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-    # Return the longest secret first, because it may contain shorter secrets.
+    # Return long secrets first, because a long secret may contain a shorter secret.
     return sorted(long_enough, key=len, reverse=True)
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
-    """Await a call to Flyte. Its errors are short, contain no credentials, and name the method.
+    """Await a call to Flyte. Errors are short, and contain the method but no credentials.
 
     The Connect client converts a cancellation to a ConnectError. The SDK would handle this error
     and continue, so this function raises the cancellation again.
@@ -88,9 +88,9 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
     try:
         raise cancelled from None
     finally:
-        # `raise` has set `__context__` to the ConnectError. Set it to `cause` without a traceback
-        # instead. With None, anyio would create a reference cycle. The cycle would keep the
-        # frames of the traceback and all their messages in memory.
+        # `raise` has set `__context__` to the ConnectError. Replace this context with `cause`
+        # without a traceback. With None as the context, anyio would create a reference cycle, which
+        # would keep the frames of the traceback and all their messages in memory.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # otherwise this frame and the traceback would be a reference cycle
 

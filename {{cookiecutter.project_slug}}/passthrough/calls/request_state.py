@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 CALLS_PER_RESPONSE = 2  # the default deadline is this many times the timeout of a call to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""Functions that the app calls when it shuts down. Each function ends a request or a wait, and runs
-in the event loop that is the value of its entry."""
+"""The app calls these functions at shutdown, each in its event loop. Each function ends a request or
+a wait."""
 
 
 class Deadline:
     """The time by which the response must begin.
 
-    By default, a request has twice the timeout of a call to Flyte. This time starts again when a
-    part of the body arrives, unless it is the last part. It also starts again when the request
-    starts a run, because the caller must learn the name of the run.
+    By default, the time limit is twice the timeout of a call to Flyte. The time starts again when a
+    part of the request body arrives, except for the last part. The time also starts again when the
+    request starts a run, because the caller must learn the name of the run.
 
-    When the response begins, the app removes the deadline. Afterwards, a request has a deadline
-    only while it holds a memory slot. If an agent calls a tool, the app removes the deadline of the
-    agent's request, because the tool's request to the endpoint has a separate deadline.
+    When the response begins, the app removes the deadline. After the response has begun, a request
+    has a deadline only while it holds a memory slot. If an agent calls a tool, the app removes the
+    deadline of the agent's request, because the tool makes an inner request with its own deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
-        """Start the time now.
+        """Set the deadline to twice ``timeout`` from now.
 
         Args:
-            timeout: Timeout of a call to Flyte, in seconds. For a stream of messages, it is the
-                timeout of the first message.
-            end: The function to call when the deadline passes. Without a function, there is no
+            timeout: Timeout of a call to Flyte, in seconds. In a stream of messages, the timeout
+                applies only to the first message.
+            end: The function to call when the deadline passes. Without ``end``, there is no
                 deadline.
         """
         self.timeout, self._end = timeout, end
@@ -58,7 +58,10 @@ class Deadline:
         return self._timer.when() - self.loop.time() if self._timer and self.loop else math.inf
 
     def extend(self) -> None:
-        """Restart the time, unless the deadline has passed. Any thread may call this method."""
+        """Set the deadline to twice the timeout from now, unless the deadline has passed.
+
+        Any thread may call this method.
+        """
         if self.loop:
             self.loop.call_soon_threadsafe(self._extend)
 
@@ -67,7 +70,7 @@ class Deadline:
             self.begin(CALLS_PER_RESPONSE * self.timeout)
 
     def replace(self, seconds: float) -> None:
-        """Set the deadline to ``seconds`` from now, and the timeout of a call to half of that."""
+        """Set the deadline to ``seconds`` from now, and the timeout of calls to ``seconds / 2``."""
         self.timeout = seconds / CALLS_PER_RESPONSE
         self.begin(seconds)
 
@@ -79,13 +82,13 @@ class Deadline:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the request has ended. Outside of a request, the value is also true."""
+        """Whether the request has ended, or there is no request."""
         return self._end is None
 
     def end(self) -> None:
         """Remove the deadline, because the request ends."""
         self.remove()
-        self._end = None  # break the reference cycle with `Cancellation`, which holds this object
+        self._end = None  # break the reference cycle of `Deadline` and `Cancellation`
 
 
 class CallerState:
@@ -100,7 +103,7 @@ class CallerState:
 
 
 class OpenCalls:
-    """The open calls of one request to Flyte. When the request ends, these calls end too."""
+    """The open calls to Flyte that one request has made. The calls end when the request ends."""
 
     def __init__(self, deadline: Deadline) -> None:
         self.seconds = 0.0  # total time of unary calls, without the time of waiting for a slot
@@ -118,15 +121,15 @@ class OpenCalls:
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
         """Call ``call`` if the request ends during the ``with`` block.
 
-        The function runs in the event loop that runs the block.
+        ``call`` runs in the event loop that runs the block.
 
         Raises:
             CancelledError: The request has ended.
         """
         self._at_end.append(entry := (asyncio.get_running_loop(), call))
         try:
-            # First register the function, and then check. If another thread ended the request
-            # between a check and a later registration, `end` would not call the function.
+            # Register the function before this check. If another thread ended the request between
+            # a check and a later registration, `end` would not call the function.
             if self.has_ended or self._deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
@@ -189,8 +192,9 @@ class RequestState:
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""
-        # End the deadline first. A thread of the request may still wait for a slot. When the thread
-        # acquires the slot, `MemorySlot` sees that the request has ended, and releases the slot.
+        # End the deadline first, because a thread of the request may still wait for a slot. When
+        # the thread acquires the slot, `MemorySlot` sees that the request has ended, and releases
+        # the slot.
         self.deadline.end()
         self.calls.end()
         self.message_slot.release()

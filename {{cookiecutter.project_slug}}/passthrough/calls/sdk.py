@@ -44,7 +44,7 @@ class TooLargeError(ConnectError):
 
 
 class MessageTooLargeError(TooLargeError):
-    """One message is too large. If it is a page of a list, the app fetches a smaller page."""
+    """One message from Flyte is too large. In a list, the app then fetches a smaller page."""
 
     problem_code = "message_too_large"
 
@@ -95,8 +95,8 @@ SDK_NAMES = {
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity.fetch": "",
 }
-"""The private names of the SDK that the app uses or changes. The value of a name lists parameters
-that the function or class must have."""
+"""The private names of the SDK that the app uses or changes. The value of each entry lists
+parameters that the function or class must have."""
 
 sdk_object = functools.cache(resolve_name)
 """Return the object of the SDK with a name such as ``flyte.remote:Action.wait``."""

@@ -19,14 +19,14 @@ from .sdk import NotForManyCallersError, sdk_object
 from .slots import LARGE_MESSAGE
 
 SMALL = ("/UserInfo", "/SelectCluster")
-"""Calls whose responses are always small. The transport reads the headers and the body of such a
-response together. To read the body separately would add a switch between threads, which takes 10 %
+"""Calls whose responses are always small. The transport reads the headers and the body of a small
+response together. A separate read of the body would add a switch between threads, which takes 10 %
 of the time of ``GET /me``."""
 is_rerun = ContextVar("is_rerun", default=False)
 """Whether ``flyte.rerun`` is running in the current context."""
 RERUN_DIVISOR = 5
-"""During a rerun, the maximum size of the details of the earlier run is ``max_message_bytes``
-divided by this number, because the SDK keeps three copies of the task in memory."""
+"""A rerun fetches the details of the earlier run. For these details, the app divides
+``max_message_bytes`` by this number, because the SDK keeps three copies of the task in memory."""
 
 
 def change_sessions() -> None:
@@ -37,8 +37,8 @@ def change_sessions() -> None:
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    # Maps the address of a cluster and the address of Flyte to the session for this cluster. In the
-    # key of the session for Flyte itself, both addresses are the same.
+    # Each key contains the address of a cluster and the address of Flyte. In the key of the session
+    # for Flyte itself, both addresses are the same.
     sessions = dict[tuple[str, str], Any]()
 
     def uncompressed(self: Any) -> dict[str, Any]:
@@ -87,8 +87,8 @@ class Transport:
     """Sends requests with TLS, follows no redirects, and refuses late or too large responses.
 
     The transport uses HTTP/1.1, so that each open request has a separate connection. With HTTP/2,
-    all requests would share one connection and its flow control window. A few streams that the app
-    does not read would then block all other calls.
+    all requests would share one connection and its flow control window, so a few streams that the
+    app does not read would block all other calls.
     """
 
     def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
@@ -101,7 +101,7 @@ class Transport:
         self._is_plaintext = is_plaintext
         self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=100,  # with the default of 2, most calls open a new connection
+            pool_max_idle_per_host=100,  # with pyqwest's default of 2, most calls would reconnect
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
             tcp_keepalive_interval=5.0,  # seconds; closes a dead connection after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
@@ -115,8 +115,9 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request, and return the response.
 
-        In a unary response, the timeout applies to each part separately. In a stream, it applies
-        only to the first message. The log of a task (``TailLogs``) has no timeout.
+        In a unary response, the timeout applies to the headers and to each part of the body
+        separately. In a stream, the timeout applies only to the first message. The log of a task
+        (``TailLogs``) has no timeout.
 
         Raises:
             ConnectError: The address has no TLS, or the response is too large.
@@ -161,16 +162,16 @@ async def _whole(response: pyqwest.Response, seconds: float | None, max_bytes: i
         length = response.headers.get("content-length")
         parts = aiter(response.content)
         try:
-            # If Flyte has sent a content length, stop there without waiting for the end of the
-            # stream.
+            # If Flyte has sent a content length, stop after this number of bytes, and do not wait
+            # for the end of the stream.
             while len(message) <= max_bytes and str(len(message)) != length:
                 async with asyncio.timeout(seconds):
                     if (part := await anext(parts, None)) is None:
                         break
                 message += part
                 if len(message) > LARGE_MESSAGE:
-                    # `ResponseSender` or `release_messages` releases this slot. The time of a call
-                    # does not include the time of waiting for the slot.
+                    # `ResponseSender` or `release_messages` releases this slot. The duration of a
+                    # call does not include the wait for the slot.
                     state.message_slot.receivers.add(parts)
                     state.calls.seconds -= await state.message_slot.acquire()
         finally:
@@ -185,7 +186,7 @@ async def _messages(
     """Yield the messages of a stream in the Connect protocol. Only the first message has a timeout.
 
     A message starts with flags (1 byte) and a length (4 bytes). In the last message of a complete
-    stream, the flag with the value 2 is set. If this message is missing, raise an error, because
+    stream, the flag with the value 2 is set. Raise an error if the stream is incomplete, because
     the Connect client does not notice that.
     """
     async with response:
@@ -200,7 +201,7 @@ async def _messages(
             return part
 
         while not is_last:
-            # The app reads the next message, so it has used all earlier messages.
+            # The app no longer needs the earlier messages when it reads the next message.
             state.message_slot.release()
             async with asyncio.timeout(seconds):
                 message = await read(5)
@@ -218,7 +219,7 @@ async def _messages(
                 raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")
             is_last = bool(message[0] & 2)
             yield message[:-1]
-            # The client keeps the last part in memory, so the last part has only one byte.
+            # The Connect client keeps the last part in memory, so the last part has only one byte.
             message = message[-1:]
             yield message
         await read(1)  # read to the end of the stream, so that the connection can be reused

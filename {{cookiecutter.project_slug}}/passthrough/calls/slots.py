@@ -22,48 +22,51 @@ _semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Sem
 class MemorySlot:
     """Acquires and releases a memory slot for one request.
 
-    A decoded message takes up to 80 times the memory of the encoded message. A parsed body takes up
-    to 40 times the memory of the body. Therefore there are two kinds of memory slots:
+    A decoded message takes up to 80 times the memory of the encoded message. A parsed JSON body
+    takes up to 40 times the memory of the unparsed body. Therefore there are two kinds of memory
+    slots:
 
     - A request acquires a slot for messages before it decodes a message above `LARGE_MESSAGE`.
     - A request acquires a slot for bodies before it parses a body above `LARGE_BODY` or with more
       than `MANY_VALUES`.
 
-    Other requests never wait for a slot. All calls of a request share one slot for messages. If a
-    request needs both kinds, it acquires the slot for the body first, so there is no deadlock.
+    A request without large data never waits for a slot. All calls of a request share one slot for
+    messages. A request that needs both slots acquires the slot for the body first, so there is no
+    deadlock.
 
     `ResponseSender` releases both slots when the response begins. `RequestState.end` releases them
     when the request ends. The slot for messages is also released in these cases:
 
     - The app has copied the parts that it needs, and calls `RequestState.release_messages`.
-    - The app reads the next message of a stream. By then, it has used the earlier messages.
+    - The app has used the earlier messages of a stream, and reads the next message.
 
     While one call of a request receives a large message, other calls cannot release the slot,
     because parts of the message are in memory.
 
-    Other requests get a slot only after its release. Therefore slow clients or a slow Flyte server
-    cannot increase the use of memory. The deadline of a request limits the time until the
-    response begins. Afterwards, the request may hold the slot for `HOLD_SECONDS`. If this time
-    passes, for example because the client of an event stream reads slowly, the app ends the stream,
-    and the client reconnects.
+    A waiting request gets a slot only when another request releases a slot. Therefore slow clients
+    or a slow Flyte server cannot increase the use of memory. The deadline of a request limits the
+    time until the response begins. After the response has begun, the request may hold a slot for
+    `HOLD_SECONDS`. If the client of an event stream reads too slowly, the app ends the stream after
+    this time, and the client reconnects.
     """
 
     def __init__(self, limit: str, deadline: "Deadline") -> None:
-        """Begin without a slot.
+        """Create the object without acquiring a slot.
 
         Args:
             limit: The name of the limit with the number of slots, such as ``max_large_bodies``.
-            deadline: The deadline of the request. Its ``loop`` is the event loop of the server.
-                Outside of a request, ``loop`` is None, and `acquire` returns without a slot.
+            deadline: The deadline of the request. ``deadline.loop`` is the event loop of the
+                server. Outside of a request, ``deadline.loop`` is None, and `acquire` returns
+                without a slot.
         """
         self._limit, self._deadline = limit, deadline
-        self._acquiring = asyncio.Lock()  # so that simultaneous calls acquire only one slot
+        self._acquiring = asyncio.Lock()  # simultaneous calls of a request acquire only one slot
         self.receivers = set[object]()  # an object for each call that receives a large message
         self._held: asyncio.Semaphore | None = None
         self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
     async def acquire(self) -> float:
-        """Wait for a slot, unless the request has one. Return the waiting time in seconds.
+        """Wait for a slot, unless the request has one. Return the duration of the wait, in seconds.
 
         This method may be called in any event loop, because endpoints may call Flyte in threads.
         """
