@@ -139,8 +139,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     - with 401 if it has no credentials,
     - with 400 or 431 if the credentials are ambiguous or cannot be forwarded unchanged,
-    - with 403 if another website may have sent the request (CSRF). The middleware checks this for
-      WebSockets and for requests with an unsafe method (RFC 9110 9.2.1).
+    - with 403 if another website may have sent the request (CSRF). The CSRF check applies to
+      WebSockets and to requests with an unsafe method (RFC 9110 9.2.1).
 
     The middleware refuses a WebSocket during the handshake. CORS preflights need no credentials.
     """
