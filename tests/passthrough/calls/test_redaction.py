@@ -74,7 +74,7 @@ def test_decode_error_is_internal_and_others_are_unchanged() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
     safe = told(error)
-    assert (safe.code, safe.message) == (Code.INTERNAL, "the answer cannot be read")
+    assert (safe.code, safe.message) == (Code.INTERNAL, "the response of Flyte cannot be read")
     large = TooLargeError("larger than 8 bytes")
     assert told(large) is large
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")

@@ -172,7 +172,7 @@ NO_TASK = "no such task t in project None, domain None"
         (RuntimeUserError("SomethingNew", "odd"), 502, "flyte", "odd"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, "flyte", None),
         (ConnectError(Code.RESOURCE_EXHAUSTED, "slow"), 429, "flyte", "slow"),
-        (DeadlineExceededError("Get"), 504, "flyte", "Flyte did not answer in time"),
+        (DeadlineExceededError("Get"), 504, "flyte", "Flyte did not respond in time"),
         (httpx.ReadError("dropped"), 502, None, None),
         (REFUSED, 403, None, "not you"),
         (HTTPException(418, [{"b": 1}]), 418, None, '[{"b": 1}]'),

@@ -13,7 +13,7 @@ const MEANING = {
   413: "That is too large",
   422: "Some values can’t be used",
   503: "Flyte can’t be reached",
-  504: "Flyte did not answer in time",
+  504: "Flyte did not respond in time",
 };
 /** What a status means, for a person. */
 export const meaning = (status) => MEANING[status] ?? "The app or Flyte has failed";

@@ -100,7 +100,7 @@ def _safe(error: ConnectError, method: str) -> ConnectError:
     if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
         safe = FlyteLimitError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):
-        safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
+        safe = ConnectError(Code.INTERNAL, "the response of Flyte cannot be read")
     elif not isinstance(error, TooLargeError):
         safe = ConnectError(error.code, text)
     safe.method = method  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
     """
 
     def __init__(self, method: str) -> None:
-        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+        super().__init__("DeadlineExceeded", "Flyte did not respond in time")
         self.method = method
 
 
