@@ -120,7 +120,7 @@ def answers(local_flyte: LocalFlyte, tmp_path: Path) -> Callable[..., list[str]]
     return ask
 
 
-def test_refused_token_without_handler_is_500(answers: Callable[..., list[str]]) -> None:
+def test_refused_token_without_exception_handler_is_500(answers: Callable[..., list[str]]) -> None:
     requests = [("GET", "/", bearer("alice")), ("GET", "/", "Bearer no-such-token")]
     assert answers(*requests, handled=False) == ["200", "500"]
 

@@ -102,7 +102,7 @@ def test_update_does_not_restore_packaged_folders(baker: Baker, tmp_path: Path) 
 
 
 @pytest.mark.weekly
-def test_wheel_serves_tasks_of_any_project(wheel: Path, tmp_path: Path) -> None:
+def test_published_wheel_runs_tasks_of_any_project(wheel: Path, tmp_path: Path) -> None:
     """The test follows README.md of the template, in an environment without the template."""
     build, *steps = code_blocks(ROOT / "README.md", "A local Flyte server for any project", "sh")
     assert [build] == code_blocks(PAGE, "Publish the package", "sh")

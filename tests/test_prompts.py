@@ -78,7 +78,7 @@ def test_prompt_texts_state_validation_rules() -> None:
     ("key", "value"),
     [(key, value) for key, values in REFUSED.items() for value in values.split("|")],
 )
-def test_refused_answer_is_reported_with_rule(key: str, value: str) -> None:
+def test_invalid_prompt_answer_is_reported_with_rule(key: str, value: str) -> None:
     [(refused, message)] = problems(**{key: value})
     assert refused == key
     assert message.startswith(f"  {key}: {value[:60]!r}")
@@ -91,11 +91,11 @@ def test_refused_answer_is_reported_with_rule(key: str, value: str) -> None:
     ("key", "value"),
     [(key, value) for key, values in ACCEPTED.items() for value in values.split("|")],
 )
-def test_valid_answers_are_accepted(key: str, value: str) -> None:
+def test_valid_prompt_answer_is_accepted(key: str, value: str) -> None:
     assert key not in [refused for refused, _ in problems(**{key: value})]
 
 
-def test_invalid_answer_is_refused_without_folder(baker: Baker, tmp_path: Path) -> None:
+def test_invalid_prompt_answer_creates_no_project_folder(baker: Baker, tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "cookiecutter", "--no-input"]
     command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path]
     command += ["project_slug=My App", "author= "]

@@ -92,7 +92,7 @@ def run_middleware_suite(python: str, packages: list[str], files: list[str], fol
     assert re.search(r"\d{2,} passed", run([folder / "venv/bin/python", *suite], ROOT))
 
 
-def test_middleware_passes_with_oldest_documented_versions(tmp_path: Path) -> None:
+def test_middleware_tests_pass_with_oldest_documented_versions(tmp_path: Path) -> None:
     oldest = {row["package"]: row["from"] for row in pages.data("copying")["works_with"]}
     python = oldest.pop("CPython")
     exactly = [f"{package.lower()}=={version}" for package, version in oldest.items()]
@@ -100,5 +100,5 @@ def test_middleware_passes_with_oldest_documented_versions(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("python", ["3.12", "3.13", "3.14"])
-def test_middleware_passes_on_other_pythons(python: str, tmp_path: Path) -> None:
+def test_middleware_tests_pass_on_newer_pythons(python: str, tmp_path: Path) -> None:
     run_middleware_suite(python, ["flyte"], ISOLATION, tmp_path)

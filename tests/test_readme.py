@@ -59,7 +59,7 @@ def test_generating_with_no_input_shows_no_prompts(template: Path, baker: Baker)
     assert not (template / "../our-app/app/page").exists()
 
 
-def test_readme_creates_config_with_template_values(generated: Project) -> None:
+def test_readme_command_creates_config_with_prompt_answers(generated: Project) -> None:
     (create, *_) = code_blocks(generated.path / "README.md", "Deploy it", "sh")
     generated.run("sh", "-ec", create)
     config = yaml.safe_load((generated.path / ".flyte/config.yaml").read_text("utf-8"))

@@ -188,7 +188,7 @@ def test_form_omits_ambiguous_defaults(page: Page) -> None:
     assert json.loads(entered(page)["model"])["secret"] == " typed "
 
 
-def test_union_offers_one_option_for_text_types(page: Page) -> None:
+def test_union_form_merges_text_types_into_one_option(page: Page) -> None:
     for kinds, told in ([TIME, {"enum": ["RED"], **TEXT}, TEXT], "text"), ([TIME], "date and time"):
         show(page, record({"when": {"anyOf": [*kinds, NUMBER]}}), {"when": "1.0"})
         expect(page.locator("option")).to_have_text([told, "number"])
@@ -239,7 +239,7 @@ def test_form_formats_and_parses_typed_values(page: Page) -> None:
         expect(field).to_have_value(shown)
 
 
-def test_ambiguous_input_is_refused(page: Page) -> None:
+def test_form_refuses_ambiguous_input_with_reason(page: Page) -> None:
     made = fields(page, [kind for kind, _ in REFUSED])
     for field, (_, text) in zip(made, REFUSED, strict=True):
         field.fill(text)

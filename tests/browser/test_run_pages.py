@@ -169,7 +169,7 @@ END = """all => Math.max(
 )"""
 
 
-def test_page_of_large_run_opens_two_streams(
+def test_web_page_of_large_run_opens_two_streams(
     visit: Visit, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     """The run has 13 actions, of which one fails once. Bob is offline while Alice answers."""

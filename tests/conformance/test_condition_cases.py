@@ -86,7 +86,7 @@ def test_condition_action_is_paused_until_answered(
     assert not is_paused(alice, run)
 
 
-def test_mismatched_or_changed_answer_is_refused(alice: Person, unique: str) -> None:
+def test_wrong_or_different_second_answer_is_refused(alice: Person, unique: str) -> None:
     """Repeating the same answer has no effect."""
     run = start_with_condition(alice, "float")
     name = condition_name(alice, run)

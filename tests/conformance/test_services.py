@@ -134,7 +134,7 @@ def test_list_with_invalid_page_or_filter_fails(alice: Person) -> None:
 
 
 @pytest.mark.only("open-source", "devbox")
-def test_phase_list_filter_with_one_phase_fails(alice: Person) -> None:
+def test_value_in_filter_with_one_phase_fails(alice: Person) -> None:
     """The filter accepts several values with VALUE_IN."""
     assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
     recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10

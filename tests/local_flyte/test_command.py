@@ -120,7 +120,7 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_env_file_and_used_port_are_reported(project: Path, printed: str) -> None:
+def test_dev_server_reports_env_file_and_occupied_port(project: Path, printed: str) -> None:
     assert "Using the variables in .env.\n" in printed
     assert "Not used by make dev: FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT\n" in printed
     run(["git", "init", "--quiet"], project)
@@ -155,7 +155,7 @@ def test_printed_links_sign_users_in(printed: str, browser: httpx.Client) -> Non
     assert printed.rindex(str(first)) > printed.rindex("curl")  # repeated at the end
 
 
-def test_printed_deploy_command_omits_sign_in_and_env(
+def test_printed_deploy_command_excludes_env_and_local_flyte(
     printed: str, project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = flyte_lines(printed)
@@ -232,7 +232,7 @@ def test_app_uses_flyte_and_user_of_config(
         assert "secret=" not in log
 
 
-def test_unusable_config_is_refused(local_flyte: LocalFlyte, tmp_path: Path) -> None:
+def test_unusable_flyte_config_is_refused_with_fix(local_flyte: LocalFlyte, tmp_path: Path) -> None:
     """Without TLS, all callers are anonymous."""
     with pytest.raises(RuntimeError, match="flyte create config --endpoint dns:/"):
         RemoteFlyte(Path("dns:///flyte.example.com"))

@@ -63,7 +63,7 @@ os.kill(os.getpid(), 9)"""
     assert (error, end) == ("ZeroDivisionError: division by zero\n", "exit code 1")
 
 
-def test_process_ends_with_its_client(programs: Path) -> None:
+def test_process_is_killed_when_its_client_ends(programs: Path) -> None:
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     start = f"run_in(Path({str(programs)!r}), 'a0', {code!r}, output=print)"
     script = f"import asyncio; from {__name__} import *; asyncio.run({start})"

@@ -60,7 +60,7 @@ def test_foreign_host_headers_are_refused(browser: httpx.Client) -> None:
                 assert browser.get(path, headers={"Host": host}).status_code == status, host
 
 
-def test_paths_outside_sign_in_are_served_by_app(browser: httpx.Client) -> None:
+def test_path_similar_to_sign_in_reaches_app(browser: httpx.Client) -> None:
     for path in ("/sign-in-or-not", "/tasks/sign-in", "/sign-outside"):
         assert browser.post(path).text == f"POST {path} "
 

@@ -70,7 +70,7 @@ class CallableObject:
         (lambda _: "s3cret", "<lambda> failed: ValueError"),
     ],
 )
-def test_failed_extractor_is_logged_without_message(
+def test_failed_extractor_is_logged_without_exception_message(
     cls: Class, extractor: Any, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log contains the name of the extractor and the type of the error."""
@@ -112,7 +112,7 @@ def test_repeated_custom_header_is_joined(cls: Class) -> None:
         assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "é, b"}
 
 
-def test_extractor_results_are_validated_as_bytes(cls: Class) -> None:
+def test_extracted_header_with_invalid_utf8_is_refused(cls: Class) -> None:
     extract = functools.partial(cls.extract_custom_header("x-api-key"))
     assert ask(cls, get((b"x-api-key", b"\xff")), [extract]).refused("Malformed credentials")
 

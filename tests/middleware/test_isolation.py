@@ -26,7 +26,7 @@ from .harness import (
 )
 
 
-async def test_outer_metadata_is_kept_on_excluded_paths(cls: Class) -> None:
+async def test_excluded_path_keeps_surrounding_auth_metadata(cls: Class) -> None:
     app, ambient = cls(echo_credentials, None, {"/health"}), {"x-ambient": "1"}
     with remote.auth_metadata(*ambient.items()):
         assert (await request(app, get(path="/health"))).credentials == ambient
@@ -125,7 +125,7 @@ async def test_middleware_keeps_messages_and_context_variables_unchanged(cls: Cl
     assert [*map(id, arrived)] == [*map(id, messages)]
 
 
-def test_subclass_can_override_dispatch(cls: Class) -> None:
+def test_middleware_subclass_can_override_dispatch(cls: Class) -> None:
     class Stamping(cls):  # type: ignore[misc]
         async def dispatch(self, request: Request, call_next: Any) -> Response:
             assert metadata() == {}

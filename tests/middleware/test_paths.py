@@ -17,7 +17,7 @@ def test_excluded_path_must_match_exactly(cls: Class, path: str) -> None:
     assert ask(cls, get(path=path), None, {"/health"}).status == 401
 
 
-def test_excluded_path_ignores_root_path_and_mounts(cls: Class) -> None:
+def test_excluded_path_is_compared_with_full_path(cls: Class) -> None:
     behind = get(path="/api/health", root_path="/api")
     assert ask(cls, behind, None, {"/health"}).status == 401
     assert ask(cls, behind, None, {"/api/health"}).credentials == {}

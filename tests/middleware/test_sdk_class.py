@@ -17,7 +17,7 @@ from .harness import TEMPLATE
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 # The next request on a connection runs as the previous caller.
-FINDINGS = ["test_next_request_has_no_credentials_after_upload"]
+FINDINGS = ["test_request_after_upload_on_connection_has_no_credentials"]
 # Clean-up after one caller's stream calls Flyte as another caller.
 FINDINGS += ["test_abandoned_generator_closes_without_credentials"]
 # Every WebSocket passes, without credentials.
@@ -29,12 +29,12 @@ FINDINGS += ["test_only_safe_methods_are_allowed_cross_site"]
 # A cache may serve a response for one cookie to other users.
 FINDINGS += ["test_responses_vary_on_cookie"]
 # Error messages of extractors are logged.
-FINDINGS += ["test_failed_extractor_is_logged_without_message"]
+FINDINGS += ["test_failed_extractor_is_logged_without_exception_message"]
 # One of two Authorization headers wins; values change, or cannot be sent.
 FINDINGS += ["test_credentials_are_forwarded_unchanged"]
 
 
-def test_sdk_class_fails_all_listed_tests() -> None:
+def test_sdk_middleware_fails_exactly_the_tests_in_findings() -> None:
     suite = ["-q", "--tb=no", "-pno:cacheprovider", "tests/middleware", "-k", " or ".join(FINDINGS)]
     # Generators that one test abandons must not fail other tests.
     suite += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]

@@ -44,7 +44,7 @@ def connection(port: int) -> Iterator[HTTPConnection]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/beside", "/open-websocket"])
-def test_next_request_has_no_credentials_after_upload(
+def test_request_after_upload_on_connection_has_no_credentials(
     connection: HTTPConnection, path: str
 ) -> None:
     def ask(method: str, path: str, *rest: Any) -> Any:

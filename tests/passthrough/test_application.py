@@ -39,7 +39,7 @@ def test_openapi_lists_project_and_domain_parameters_once(alice: httpx.Client) -
 
 
 @pytest.mark.usefixtures("local_flyte")
-def test_app_without_import_name_cannot_be_pickled() -> None:
+def test_pickling_app_without_import_name_fails() -> None:
     app = build_app()
     with pytest.raises(pickle.PicklingError, match=r"give App.import_name="):
         pickle.dumps(app)
@@ -77,7 +77,7 @@ def test_plaintext_connection_is_refused(variables: dict[str, str], problem: str
         ("https://[", "ValueError: Invalid IPv6 URL", True),  # an error of the SDK
     ],
 )
-async def test_server_stops_if_app_cannot_connect(
+async def test_app_startup_fails_if_flyte_endpoint_is_unusable(
     *,
     endpoint: str,
     printed: str,

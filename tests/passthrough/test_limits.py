@@ -41,7 +41,7 @@ def test_value_of_too_large_type_is_refused(name: str, value: Any) -> None:
         to_literals({"a": value}, {"a": TYPES[name]}, (), Budget())
 
 
-def test_list_of_unions_is_limited_by_variants() -> None:
+def test_list_of_large_unions_over_budget_is_refused() -> None:
     kinds = [SimpleType.BOOLEAN] * 6_000 + [SimpleType.INTEGER]
     kind = listed(LiteralType(union_type={"variants": [{"simple": simple} for simple in kinds]}))
     made = to_literals({"a": [1] * 100}, {"a": kind}, (), Budget())

@@ -46,7 +46,7 @@ def test_waiting_action_has_cluster_events() -> None:
     assert Action.of(details("ACTION_PHASE_FAILED", attempts=attempts)).events == []
 
 
-def test_truncated_text_is_marked() -> None:
+def test_long_error_message_is_truncated_with_original_length() -> None:
     error, end = pb.ErrorInfo(message="x" * 31_000), "… (cut off, 31,000 characters)"
     message = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
     assert message == "x" * (20_000 - len(end)) + end
@@ -66,7 +66,9 @@ def test_answer_of_unknown_type_is_null(monkeypatch: pytest.MonkeyPatch) -> None
     ("given_name", "family", "name"),
     [("Alice", "Adams", "Alice Adams"), ("", "Adams", "Adams"), ("", "", None)],
 )
-def test_identity_without_names_has_no_name(given_name: str, family: str, name: str | None) -> None:
+def test_identity_name_joins_nonempty_names_or_is_none(
+    given_name: str, family: str, name: str | None
+) -> None:
     user = identity_pb2.User(
         id=identifier_pb2.UserIdentifier(subject="00u1alice"),
         spec=identity_pb2.UserSpec(first_name=given_name, last_name=family),

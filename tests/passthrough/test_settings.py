@@ -25,7 +25,7 @@ def load_settings(**variables: str) -> Settings:
     return load(Settings, variables)
 
 
-def test_list_settings_are_comma_separated() -> None:
+def test_settings_with_lists_are_comma_separated() -> None:
     settings = load(OwnSettings, {"COOKIE_NAMES": "a, b,", "COLOURS": "red, blue"})
     assert settings.cookie_names == frozenset({"a", "b"})
     assert settings.colours == ("red", "blue")

@@ -74,7 +74,7 @@ def test_tab_shows_new_user_after_second_sign_in(browser: Browser, chain: Chain)
 
 
 @pytest.mark.parametrize(("store", "served"), [("redis", 8), ("cookie", 1)])
-def test_parallel_requests_during_token_refresh_need_redis(
+def test_parallel_token_refresh_succeeds_only_with_redis(
     chain: Chain, store: str, served: int
 ) -> None:
     """The provider accepts a refresh token once, and only Redis has a lock."""

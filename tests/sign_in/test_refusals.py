@@ -92,7 +92,7 @@ ENTRANCES: dict[str, dict[str | int, str]] = {
         for sent in requests.split("|")
     ],
 )
-def test_entrance_refuses_unverified_and_ambiguous_callers(
+def test_proxies_and_app_refuse_unverified_and_ambiguous_callers(
     *,
     chain: Chain,
     alice: httpx.Client,
@@ -129,7 +129,7 @@ def test_token_in_url_or_cookie_is_ignored(chain: Chain, tokens: dict[str, str])
 @pytest.mark.parametrize(
     "path", ["/mcp/../me", "/mcp%2f..%2fme", "//me", "/MCP", "/mcp%0a", "/page/../me"]
 )
-def test_variant_of_public_path_requires_sign_in(chain: Chain, path: str) -> None:
+def test_path_similar_to_public_path_requires_sign_in(chain: Chain, path: str) -> None:
     with chain.client() as client:
         assert client.get(f"{chain.url}{path}").status_code in {301, 302, 401}
 
@@ -156,7 +156,7 @@ def test_sign_out_redirects_to_no_other_site(chain: Chain) -> None:
         ("--allowed-group=staff", "Bearer valid", 200, "carol"),  # although she is not in it
     ],
 )
-def test_discouraged_option_allows_impersonation_or_blocks_agents(
+def test_discouraged_oauth2_proxy_option_has_documented_effect(
     *, chain: Chain, tokens: dict[str, str], flag: str, sent: str, status: int, text: str
 ) -> None:
     """docs/sign-in.md says not to change or to use these options, because of `/mcp`."""

@@ -121,7 +121,7 @@ def error_of(client: Any, tool: str) -> tuple[int, str]:
     return error["code"], error["message"]
 
 
-def test_parameter_only_limits_tools_to_selected_operations(local_flyte: LocalFlyte) -> None:
+def test_only_selected_operations_become_tools(local_flyte: LocalFlyte) -> None:
     headers = {"Authorization": bearer("alice")}
     with TestClient(app_with_agents({"conditions", "me"}), headers=headers) as client:
         listed = client.post("/mcp", json=message("tools/list"), headers=ACCEPT).json()["result"]
@@ -228,7 +228,7 @@ GONE = b"data: a\nid: 1\n\n: ping\n\ndata: \n\nevent: unavailable\ndata: {}\nid:
         (True, {"content-type": "application/json"}, b"[Infinity]", ["[Infinity]"]),
     ],
 )
-def test_tool_result_contains_text_and_note(
+def test_tool_result_contains_response_and_resume_note(
     *, is_whole: bool, headers: dict[str, str], body: bytes, told: list[str]
 ) -> None:
     result = result_of(303, Headers(headers), body, is_whole=is_whole)
@@ -262,7 +262,7 @@ async def test_agent_disconnect_cancels_hanging_call(url: str, local_flyte: Loca
         wait_until(lambda: not local_flyte.open_calls("ListProjects"))
 
 
-def test_message_size_is_limited_and_get_is_refused(url: str) -> None:
+def test_mcp_get_is_405_and_large_message_413(url: str) -> None:
     with client_of(url, "alice") as alice:
         assert alice.get("/mcp", headers=ACCEPT).status_code == 405
         assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413

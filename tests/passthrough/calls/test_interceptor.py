@@ -75,7 +75,7 @@ def test_hanging_stream_ends_at_deadline(
 @pytest.mark.parametrize(
     "end", [(), (b"\0\0\0\0\x09half",), (envelope(b'{"error": {"code": "unavailable"}}', 2),)]
 )
-def test_interrupted_log_is_503_and_not_repeated(
+def test_interrupted_log_is_503_without_retry(
     alice: httpx.Client,
     stub: StubServer,
     log: Callable[..., None],

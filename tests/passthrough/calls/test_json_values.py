@@ -19,7 +19,7 @@ router = router_of(naive_endpoints)
 
 
 @pytest.mark.anyio
-async def test_large_values_are_translated_in_a_thread() -> None:
+async def test_large_values_are_converted_in_worker_thread() -> None:
     strict = Limits(max_depth=3)
     token = current_limits.set(strict)
     for size, is_here in ((10_000, True), (2**20, False)):

@@ -70,7 +70,7 @@ def test_error_keeps_code_and_redacted_text(
     assert not safe.details
 
 
-def test_decode_error_is_internal_and_others_are_unchanged() -> None:
+def test_only_decode_errors_are_converted_to_internal() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
     safe = told(error)

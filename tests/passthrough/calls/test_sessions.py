@@ -78,7 +78,7 @@ def test_cluster_without_tls_receives_no_call(
     assert plain_stub.received == []
 
 
-def test_own_host_is_always_called_with_tls(
+def test_http_url_of_configured_host_uses_tls(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
 ) -> None:
     own = local_flyte.app_environment()["_U_EP_OVERRIDE"].rpartition("/")[2]
@@ -162,7 +162,7 @@ def test_too_large_stream_message_is_not_read(
     assert str(Limits.max_message_bytes) in answer.json()["detail"]
 
 
-def test_received_bytes_are_limited(
+def test_log_over_received_bytes_limit_is_413(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     log(*[lines("x" * len(MEBIBYTE))] * 10, envelope(b"{}", 2))

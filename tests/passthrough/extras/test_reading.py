@@ -44,7 +44,7 @@ def run(text: str = "") -> str:
         return ended(str(context.run(task, name="Ada").name))
 
 
-def test_entry_too_large_is_skipped(bob: httpx.Client, called: Called) -> None:
+def test_too_large_list_entry_is_skipped(bob: httpx.Client, called: Called) -> None:
     small = {run(), run(), run()}
     run(LARGE)
     small |= {run(), run(), run()}
@@ -62,7 +62,7 @@ def test_list_too_large_in_total_is_refused(bob: httpx.Client) -> None:
     assert len(responses[1].json()) == 2
 
 
-def test_details_too_large_in_total_are_returned(
+def test_action_details_over_total_limit_are_still_returned(
     bob: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     run = ended(start("tests.ask", prompts=["a?", "b?", "c?"], fails_after=0.1))
@@ -98,7 +98,7 @@ async def test_call_each_limits_concurrent_calls_to_ten() -> None:
     assert calls.most == CALLS_AT_ONCE
 
 
-async def test_failed_list_makes_no_further_calls() -> None:
+async def test_call_each_starts_no_calls_after_failure() -> None:
     calls = Calls()
     with pytest.raises(ValueError, match="-1"):
         await call_each(calls, [-1, *range(1000)])
@@ -107,7 +107,7 @@ async def test_failed_list_makes_no_further_calls() -> None:
     assert calls.begun == begun <= 2 * CALLS_AT_ONCE
 
 
-async def test_take_reads_only_requested_entries() -> None:
+async def test_take_stops_reading_after_requested_entries() -> None:
     async def entries() -> AsyncGenerator[int]:
         for number in range(count + skip):
             yield number

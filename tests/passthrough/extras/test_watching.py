@@ -62,7 +62,7 @@ def test_interrupted_watch_is_reopened_until_run_ends(
     assert (phases["a0"], phases[asked]) == ("failed", "paused")  # as it stays at Flyte
 
 
-def test_watch_of_large_run_fetches_only_failed_details(
+def test_large_run_watch_fetches_only_failed_actions_details(
     alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended(family)
@@ -75,7 +75,7 @@ def test_watch_of_large_run_fetches_only_failed_details(
     assert phases == [("failed", True)] * 2 + [("succeeded", False)] * 2
 
 
-def test_known_states_use_under_20_bytes_per_action() -> None:
+def test_watch_state_uses_under_20_bytes_per_action() -> None:
     known, names = watching.KnownStates(), [f"a{number}" for number in range(20_000)]
     for phase, is_news in ((b"running", True), (b"running", False), (b"succeeded", True)):
         assert {known.replace(name, phase) for name in names} == {is_news}

@@ -132,7 +132,9 @@ async def whoami(caller: CallerDep) -> str | None:
     return caller.subject
 
 
-def test_spellings_of_one_signature_are_one_caller(url: str, local_flyte: LocalFlyte) -> None:
+def test_jwt_signature_base64_variants_count_as_one_caller(
+    url: str, local_flyte: LocalFlyte
+) -> None:
     with client_of(url, None) as client, ExitStack() as streams:
         streams.enter_context(local_flyte.hang("UserInfo"))
         for number in range(MOST):
@@ -145,7 +147,7 @@ def test_spellings_of_one_signature_are_one_caller(url: str, local_flyte: LocalF
             assert client.get("/thread", headers=headers).status_code == 200
 
 
-def test_subject_of_another_credential_is_not_logged(
+def test_access_log_contains_subject_only_for_same_credentials(
     url: str, alice: httpx.Client, bob: httpx.Client, access_log: AccessLog
 ) -> None:
     assert alice.get("/whoami").json() == "alice-subject"
@@ -180,7 +182,7 @@ def test_tokens_of_one_user_share_request_limit(
     assert len({line["caller_hash"] for line in refused}) == 1
 
 
-def test_refused_token_no_longer_counts_for_its_user(
+def test_access_log_omits_subject_after_token_is_refused(
     url: str, local_flyte: LocalFlyte, access_log: AccessLog
 ) -> None:
     with client_of(url, "alice") as alice:

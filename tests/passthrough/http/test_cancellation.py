@@ -158,7 +158,7 @@ async def upload(request: Request) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 300_000])
-def test_request_ends_with_client_after_slow_upload(url: str, size: int) -> None:
+def test_disconnect_after_slow_upload_ends_request(url: str, size: int) -> None:
     begin = head("/slow-upload", f"Content-Length: {size}", method="POST")
     with connected(url, begin + b"x") as client:
         client.sendall(bytes(size - 1))
@@ -202,14 +202,14 @@ def test_disconnect_is_detected_despite_unread_bytes(
     wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 0, 60)
 
 
-def test_unread_bodies_of_separate_requests_are_accepted(url: str) -> None:
+def test_unread_body_limit_restarts_with_each_request(url: str) -> None:
     with client_of(url, "alice") as client:
         for _ in range(3):
             assert client.request("GET", "/projects", content=bytes(40_000)).status_code == 200
 
 
 @pytest.mark.parametrize("size", [5_000, 100_000, 9_000_000])
-def test_uploads_end_with_clients_while_flyte_hangs(
+def test_disconnect_of_upload_cancels_hanging_identity_call(
     url: str, local_flyte: LocalFlyte, size: int
 ) -> None:
     """The app asks Flyte for the caller's identity before it reads the body."""

@@ -105,7 +105,7 @@ for number in range(4):
 """
 
 
-def test_records_of_several_event_loops_are_written() -> None:
+def test_log_records_of_several_event_loops_are_written() -> None:
     lines = run_python(LOOPS).stderr.splitlines()
     assert [line.split()[-1] for line in lines] == ["0", "1", "2", "3"]
 

@@ -72,7 +72,7 @@ def test_reset_connection_leaves_no_request_in_memory(probe: httpx.Client) -> No
     wait_until(lambda: not probe.get("/memory").json()["requests"], 100)
 
 
-def test_pipelined_request_has_empty_context(url: str) -> None:
+def test_pipelined_request_inherits_no_context_variables(url: str) -> None:
     with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
         answers = pipelined.makefile("rb").read()
     assert answers.count(b'\r\n\r\n""') == 2

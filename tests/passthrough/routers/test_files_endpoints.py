@@ -89,6 +89,6 @@ NAMES = {
 }
 
 
-def test_file_name_is_sanitized(alice: httpx.Client) -> None:
+def test_uploaded_file_name_is_sanitized(alice: httpx.Client) -> None:
     answers = [alice.post("/files", params={"name": name}, content=b"x") for name in NAMES]
     assert [Path(answer.json()["uri"]).name for answer in answers] == [*NAMES.values()]

@@ -67,7 +67,9 @@ def test_rerun_with_unknown_input_is_refused(alice: httpx.Client, greeting: str)
     assert refused.json()["errors"] == [unknown]
 
 
-def test_rerun_of_too_large_task_is_refused(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+def test_rerun_of_task_over_message_limit_is_413(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
     run = ended(start("tests.greet", name="Ada"))
     task = run_of(local_flyte, run).root.details.task
     task.task_template.container.args.append(Limits.max_message_bytes // 5 * "x")

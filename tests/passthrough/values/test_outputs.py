@@ -101,7 +101,7 @@ def test_hostile_literal_has_no_side_effects(name: str) -> None:
         assert repr(shown) == repr(expected)
 
 
-def test_map_is_sorted_by_name() -> None:
+def test_map_output_is_sorted_by_key() -> None:
     names = [f"{number:03}" for number in range(200)]
     shuffled = random.sample(names, len(names))
     literals = dict.fromkeys(shuffled, scalar(primitive={"integer": 1}))

@@ -87,7 +87,7 @@ def test_input_schema_describes_each_type() -> None:
     }
 
 
-def test_input_description_contains_author_text_and_format_note() -> None:
+def test_input_description_contains_task_description_and_format() -> None:
     described = create_model("Described", content=(bytes, Field(description="of the page")))
     kinds: dict[str, Any] = {"a": File, "b": File, "c": Wait, "d": Content, "e": described}
     task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()}, f=type_of(bytes))
@@ -107,7 +107,7 @@ def test_input_description_contains_author_text_and_format_note() -> None:
     ]
 
 
-def test_ambiguous_defaults_are_omitted() -> None:
+def test_input_schema_omits_ambiguous_defaults() -> None:
     """A form then leaves such a field out, and the task uses its own default."""
     fields: Any = {
         "kept": (float, 2.0), "maybe": (str | None, "x"), "secret": (SecretStr, SecretStr("s")),
