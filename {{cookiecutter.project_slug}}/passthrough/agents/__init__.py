@@ -125,10 +125,10 @@ class Agents:
             raise MCPError(INVALID_PARAMS, redact(f"there is no tool {params.name!r}"))
         try:
             request, body = tool.request(params.arguments or {})
-        except ValueError as wrong:
-            return result_of(422, TEXT, redact(str(wrong)).encode(), is_whole=True)
+        except ValueError as error:
+            return result_of(422, TEXT, redact(str(error)).encode(), is_whole=True)
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
-        this_request().deadline.remove()  # only the inner request needs a deadline
+        this_request().deadline.remove()  # the inner request has its own deadline
         headers = [(name, value) for name, value in outer["headers"] if name not in OMITTED]
         headers.append((b"x-request-id", str(this_request().request_id).encode()))
         scope = {name: outer[name] for name in KEPT if name in outer} | request
@@ -142,7 +142,8 @@ async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
     """Call the app. Return the response as the result of a tool call.
 
     The result contains at most `RESULT_BYTES` of the response, and only the part that the app sends
-    within `RESULT_SECONDS` after the start of the response. Then `end` cancels the inner request.
+    within `RESULT_SECONDS` after the start of the response. If the response is larger or takes
+    longer, `end` cancels the inner request.
     """
     unread, done = [body], asyncio.get_running_loop().create_future()
     scope[CONNECTION_LOST] = done

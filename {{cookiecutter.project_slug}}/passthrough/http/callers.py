@@ -26,14 +26,15 @@ IS_INNER = "passthrough.is_inner"
 """The key in the ASGI scope that marks the inner request of a tool call. The concurrency limit
 counts the agent's request to ``/mcp``, but not the inner request."""
 MAX_REMEMBERED = 10_000  # maximum number of credentials for which the app stores the subject
-_get_user = remote.User.get  # stored, because each access to `User.get` makes a new function
+_get_user = remote.User.get  # a constant, because each access to `get` makes a new function
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:  # noqa: ARG001 - public signature
     """Return the identity of the caller. The app fetches the identity once per request.
 
     Args:
-        connection: The request. The function ignores the argument, and uses the current request.
+        connection: The request. `find_caller` ignores this argument, and uses the current
+            request.
 
     Returns:
         The caller. If Flyte does not verify tokens, the identity is empty.
@@ -65,9 +66,9 @@ async def _fetch_caller(settings: Settings) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # Either the credentials are invalid, or a proxy in front of an open-source Flyte verifies
-        # credentials and does not send the identity to Flyte. With such a proxy, listing the
-        # projects succeeds. Without such a proxy, it fails with the same error.
+        # Either the credentials are invalid, or a proxy in front of an open-source Flyte has
+        # verified them but does not send the identity to Flyte. Listing the projects raises
+        # UNAUTHENTICATED only if the credentials are invalid.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**links)
@@ -79,12 +80,12 @@ async def _fetch_caller(settings: Settings) -> Caller:
 class ConcurrencyLimitMiddleware:
     """Limits the number of open requests of each caller, including event streams.
 
-    The passthrough middleware selects the credentials of a request. Then this middleware counts the
-    open requests of each credential. A credential is a token or a selected cookie. If a request has
-    several credentials, it counts for each of them, so a caller cannot avoid the limit by adding
-    another cookie. If a request has neither a token nor a selected cookie, this middleware counts
-    the open requests with the same forwarded headers. If the app knows the subject of a credential,
-    the request also counts for this subject, so several tokens of one user share a limit.
+    This middleware counts the open requests of each credential that the passthrough middleware has
+    selected. A credential is a token or a selected cookie. If a request has several credentials, it
+    counts for each of them, so a caller cannot avoid the limit by adding another cookie. If a
+    request has neither a token nor a selected cookie, this middleware counts the open requests with
+    the same forwarded headers. If the app knows the subject of a credential, the request also
+    counts for this subject, so several tokens of one user share a limit.
 
     The middleware stores hashes instead of credentials. Each start of the app makes a new secret
     key for the hashes, so that the hashes in the log do not disclose credentials. The log contains
@@ -111,8 +112,8 @@ class ConcurrencyLimitMiddleware:
         if len(subjects) == 1:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
-        # The limit and the log use the hash with the most open requests. If two hashes have equal
-        # numbers, `max` prefers the subject to a credential, because subjects come first.
+        # The limit and the log use the hash with the most open requests. If two hashes have equally
+        # many open requests, `max` prefers the subject, because subjects come first.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )
@@ -158,7 +159,7 @@ class ConcurrencyLimitMiddleware:
 
     def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
         counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        hashes = (self._hash(_without_spelling(text)) for text in counted or [repr(credentials)])
+        hashes = (self._hash(_shortened(text)) for text in counted or [repr(credentials)])
         return list(dict.fromkeys(hashes))  # a request may contain two spellings of one token
 
     def _hash(self, text: str, kind: bytes = b"") -> str:
@@ -168,14 +169,14 @@ class ConcurrencyLimitMiddleware:
     def _remember(self, hashes: list[str], subject: str) -> None:
         """Store the subject of credentials, to count and log later requests by the subject."""
         for hash_ in hashes:
-            self._subjects.pop(hash_, None)  # the next line adds the entry at the end
+            self._subjects.pop(hash_, None)  # so that the next line adds `hash_` at the end
             self._subjects[hash_] = subject
         while len(self._subjects) > MAX_REMEMBERED:
             del self._subjects[next(iter(self._subjects))]
 
 
-def _without_spelling(token: str) -> str:
-    """Return a JWT without the last character, which has up to 16 spellings in base64url.
+def _shortened(token: str) -> str:
+    """Return a JWT without its last character, because up to 16 last characters are equivalent.
 
     The function keeps the other characters of the signature. Without the signature, a caller who
     knows only the header and the payload of a user's JWT could use up the limit of this user. If

@@ -13,10 +13,10 @@ from ..calls.request_state import Deadline, RequestState, called_at_stop
 from ..settings import Settings
 
 CONNECTION_LOST = "passthrough.connection_lost"
-"""The key of a future in the ASGI scope of a request. When the future is done, the request is
-cancelled. ``server.Protocol`` completes the future when the client has disconnected."""
-LATE_AFTER = 0.5  # seconds from the start of a request until a read of its body counts as late
-LATE_PAUSES = [0.002] * 5  # seconds to pause after a late read of a body
+"""Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
+future when the client has disconnected. Then `Cancellation` cancels the request."""
+LATE_AFTER = 0.5  # seconds since the start of a request, after which a read of its body is late
+LATE_PAUSES = [0.002] * 5  # pauses after a late read of a body, in seconds
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
 CANCELLATIONS = (
@@ -33,18 +33,19 @@ class StoppingError(Exception):
 
 
 class Cancellation:
-    """Runs the app for one request, and can cancel the app and the calls of the request to Flyte.
+    """Runs the app for one request, and can cancel the app together with its calls to Flyte.
 
     `Cancellation` cancels the request when the client disconnects, when the deadline passes, or
     when the server stops. A stopping server cancels event streams at once, and other requests after
     `STOP_SECONDS`. A request with a complete response is never cancelled, because its background
     tasks may still be running.
 
-    ``server.Protocol`` reports a disconnect at once while it reads from the connection. It does not
-    read while the app leaves a body of more than 64 KiB unread. A request with such a body ends
-    when the app returns or the deadline passes. If the body belongs to a GET or to a pipelined
-    request, ``server.Protocol`` closes the connection. Other servers report a disconnect only when
-    the app calls ``receive``, as Starlette does during a streaming response.
+    ``server.Protocol`` reports a disconnect at once while it reads from the connection. It stops
+    reading while more than 64 KiB of a body are unread. If the client disconnects while the server
+    does not read, the request ends when the app returns or the deadline passes. If a GET, HEAD or
+    pipelined request has a large body, ``server.Protocol`` closes the connection. Other servers
+    report a disconnect only when the app calls ``receive``, as Starlette does during a streaming
+    response.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -54,7 +55,7 @@ class Cancellation:
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
         self.state = RequestState(deadline, request_id, settings)
         self._receive = receive
-        self._late_at = math.inf  # a read of the body after this time of the event loop is late
+        self._late_at = math.inf  # time of the event loop, after which a read of the body is late
         self._cancel_scope = anyio.CancelScope()
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
@@ -91,9 +92,9 @@ class Cancellation:
         elif message.get("more_body"):
             self.state.deadline.extend()  # a large body may take longer to arrive
         elif asyncio.get_running_loop().time() > self._late_at:
-            # The client may have disconnected while the app did not read the body. The server reads
-            # from the connection during these pauses, so it notices the disconnect before the
-            # endpoint starts.
+            # The client may have disconnected while the app did not read the body. Pause, so that
+            # the server reads from the connection and notices the disconnect before the endpoint
+            # starts.
             for pause in LATE_PAUSES:
                 await asyncio.sleep(pause)
         return message
@@ -110,8 +111,8 @@ class Cancellation:
         if self.is_complete:
             return
         self.reason = self.reason or reason
-        # Cancel the app before its calls to Flyte. If a call was cancelled first, FastAPI would
-        # treat the cancellation as its own.
+        # Cancel the app before its calls to Flyte. If a call was cancelled first, a task group of
+        # FastAPI could swallow the CancelledError.
         self._cancel_scope.cancel()
         # Also end the calls in threads, because the app cannot end while a thread waits for Flyte.
         self.state.calls.end()
@@ -126,15 +127,15 @@ class Cancellation:
             return TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            raise error  # the server, not this class, has cancelled the request
+            raise error  # the server, not `Cancellation`, has cancelled the request
         return error
 
 
 def _first_failure(error: BaseException) -> BaseException | None:
     """Return the first error that is not a cancellation, or None.
 
-    If one of several asyncio tasks of a request fails, the app raises an exception group. The group
-    contains the error of this task and the cancellations of the other tasks.
+    If one of several asyncio tasks of a request fails, the app raises an exception group with the
+    error of the failed task and the cancellations of the other tasks.
     """
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_first_failure, error.exceptions)), None)

@@ -18,8 +18,9 @@ from .problems import problem_response
 class CallerMiddleware(PassthroughAuth):
     """Refuses cross-site requests even if their method is safe, such as GET.
 
-    Otherwise another website could measure the duration of a GET, and learn something about the
-    user. If the user follows a link from another website, the middleware accepts the request.
+    If another website could send a GET with the user's cookies, it could infer private data from
+    the duration. If the user follows a link from another website, the middleware accepts the
+    request.
     """
 
     def credentials(self, scope: Scope) -> dict[str, str]:
@@ -27,7 +28,8 @@ class CallerMiddleware(PassthroughAuth):
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # Without these headers, `_is_foreign` would return False. This check is faster.
+            # Without Sec-Fetch-Site and Origin, `_is_foreign` would return False. Skip this call
+            # to save time.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):
@@ -83,8 +85,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
     ]
     if settings.flyte_plaintext:
         # The SDK sends no credentials without TLS, so all callers are anonymous. The middleware
-        # refuses cross-site requests only if they have credentials, so this extractor adds a
-        # placeholder to each request.
+        # refuses cross-site requests only if they have credentials, so add a placeholder to each
+        # request as a credential.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,
@@ -98,8 +100,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 def _extract_token(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
     """Return the token in the header ``token_header``, which the proxy sets."""
-    # If a request has two tokens, the client may have added one of them. The middleware refuses a
-    # value with a line break, so join the tokens with a line break. One header may also contain two
-    # tokens, separated by a comma (RFC 9110 5.3).
+    # The middleware must refuse a request with two tokens, because the client may have added one of
+    # them. The middleware refuses a credential with a line break, so join the tokens with line
+    # breaks. One header may also contain two tokens, separated by a comma (RFC 9110 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

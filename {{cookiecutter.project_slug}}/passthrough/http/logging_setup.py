@@ -15,7 +15,7 @@ from ..calls.redaction import redact
 from ..settings import Settings
 
 PAUSE = 0.05  # seconds to wait when no record is left to write
-MAX_RECORD_CHARS = 10_000  # with traceback; if a record is longer, its middle is omitted
+MAX_RECORD_CHARS = 10_000  # with the traceback; the middle of a longer record is omitted
 
 
 class Writer(QueueListener):
@@ -44,7 +44,7 @@ class Console(QueueHandler):
         self._writer: Writer | None = None
 
     def start(self) -> None:
-        """Start the `Writer`. At the end of the process, it writes all remaining records."""
+        """Start the `Writer`. When the process ends, the `Writer` writes all waiting records."""
         if not self._writer:
             self._writer = Writer(self.queue)
             self._writer.start()

@@ -7,7 +7,7 @@ request determines the status:
 2. `RequestMiddleware`: 414 if the query is too long, 431 if there are too many cookies, 403 for a
    WebSocket, 400 for another ``Upgrade`` with a body.
 3. Middleware that the developer adds with ``app.add_middleware``.
-4. `PrivateRoutesMiddleware`, which passes only private requests through the following middleware:
+4. `PrivateRoutesMiddleware` runs the following middleware for requests to private paths only:
 
    - `CallerMiddleware` (``forwarding.py``): 401 if there are no credentials, 400 or 431 if the
      credentials are ambiguous or too large, 403 for a cross-site request.
@@ -96,7 +96,7 @@ class RequestMiddleware:
         response = ResponseSender(send, self._headers, cancellation)
         current_limits.set(self.settings.limits)
         current_request.set(cancellation.state)
-        # Logs omit these values, even if the app does not forward them to Flyte.
+        # Logs omit all credentials, including those that the app does not forward to Flyte.
         cancellation.state.caller.credentials = tuple(
             (name.decode(), value.decode("latin-1"))
             for name, value in scope["headers"]
@@ -132,11 +132,11 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         if sum(cookies) > MAX_COOKIES:
             return HTTPException(431, f"a request may have up to {MAX_COOKIES} cookies")
     if b"websocket" in headers.get(b"upgrade", b"").lower():
-        # uvicorn passes the handshake of a WebSocket to the app as a GET. Browsers send cookies in
-        # a handshake, but Chromium sends no Sec-Fetch-Site. So no endpoint may serve a handshake.
+        # uvicorn passes a WebSocket handshake to the app as a GET. Browsers send cookies in a
+        # WebSocket handshake, but Chromium sends no Sec-Fetch-Site, so no endpoint may serve it.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     if b"upgrade" in headers and size_of_body(scope):
-        # The parser loses such a body (see ``server.py``).
+        # uvicorn loses the body of a request with ``Upgrade`` (see ``server.py``).
         return HTTPException(400, "a request with the header Upgrade cannot have a body")
     return None
 
@@ -152,8 +152,8 @@ async def _finish(
     If the app has failed before the response began, the response is a problem (RFC 9457). If the
     app has failed during an event stream, the last event is a problem. If the deadline passes or
     the server stops during an event stream, the stream ends with `SSE_RETRY`. If the app has failed
-    during any other response, the response stays incomplete. In this case, the server closes the
-    connection, so the client notices the error.
+    during a response that is not an event stream, the response stays incomplete. The server closes
+    the connection after an incomplete response, so the client notices the error.
     """
     is_finished = not error and cancellation.is_complete and not response.events
     if is_finished or isinstance(error, ClientDisconnect):
@@ -197,7 +197,8 @@ class PrivateRoutesMiddleware:
     """Passes all requests through a list of middleware, except requests to public paths.
 
     The first middleware in the list is the outermost. The option ``excluded_paths`` of the
-    passthrough middleware would not be enough, because it has no effect on other middleware.
+    passthrough middleware cannot replace this class, because the option affects only that
+    middleware.
     """
 
     def __init__(

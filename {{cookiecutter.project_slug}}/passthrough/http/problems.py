@@ -41,7 +41,7 @@ STATUS_OF_CODE = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.FAILED_PRECONDITION: 409,
-    Code.INVALID_ARGUMENT: 400,  # the caller or the app may have made the mistake
+    Code.INVALID_ARGUMENT: 400,  # an error of the caller or of the app
     Code.OUT_OF_RANGE: 400,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNIMPLEMENTED: 501,
@@ -119,17 +119,17 @@ class Problem(BaseModel):
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
         """Return the problem (RFC 9457) for an exception from Flyte, FastAPI or Python."""
-        status, detail, wrong = 500, None, list[tuple[Iterable[Any], str]]()
+        status, detail, invalid = 500, None, list[tuple[Iterable[Any], str]]()
         code: ProblemCode | None = None
         match error:  # subclasses come before base classes, because the first match counts
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
                 code = "invalid_inputs"
-                wrong = [(("inputs", *place), text) for place, text in error.errors]
+                invalid = [(("inputs", *place), text) for place, text in error.errors]
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
                 code = "invalid_request"
-                wrong = [(entry["loc"], entry["msg"]) for entry in error.errors()]
+                invalid = [(entry["loc"], entry["msg"]) for entry in error.errors()]
             case TooLargeError():
                 status, detail, code = 413, error.message, error.problem_code
             case ConnectError():
@@ -151,9 +151,9 @@ class Problem(BaseModel):
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 code = "flyte"
-                # The message of the SDK contains None if the call has no argument for the project.
+                # If the app calls the SDK without a project, the error message contains None.
                 detail = detail.replace(" in project None, domain None", "")
-            case httpx.TransportError():  # such as a failed upload to the object store
+            case httpx.TransportError():  # for example, an upload to the object store failed
                 status = 502
             case TimeoutError():
                 status, detail, code = 504, "this took too long", "deadline"
@@ -162,7 +162,7 @@ class Problem(BaseModel):
                 # may have started a run.
                 status, detail, code = 503, "this replica stops", "stopping"
         title = responses.get(status, "Error")  # the title for about:blank (RFC 9457 4.2.1)
-        errors = wrong[:MAX_ERRORS]
+        errors = invalid[:MAX_ERRORS]
         return cls(
             title=title,
             status=status,
@@ -174,7 +174,7 @@ class Problem(BaseModel):
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """Return a response with this problem."""
-        # Use ASCII, because a problem may quote lone surrogates, which UTF-8 cannot encode.
+        # Use ASCII, because a problem may contain lone surrogates, which UTF-8 cannot encode.
         text = json.dumps(self.model_dump(exclude_none=True))
         return Response(text, self.status, headers, "application/problem+json")
 
@@ -183,7 +183,7 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem for an error, and log the error unless the caller has caused it.
 
     If the status is 500, 501, 502 or 503, the message of the error describes a fault of the app or
-    of Flyte. The app logs such a message, but does not send it to the client. The detail of an
+    of Flyte. The app logs this message instead of sending it to the client. The detail of an
     HTTPException is always sent, because a developer has written it for clients. A `StoppingError`
     is not logged, because it is not a fault.
     """
@@ -206,7 +206,7 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
     # but they belong to a response of another server.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
-    if problem.status == 401:  # needs WWW-Authenticate (RFC 9110 11.6.1)
+    if problem.status == 401:  # a 401 must have WWW-Authenticate (RFC 9110 11.6.1)
         headers.setdefault("www-authenticate", "Bearer")
         challenges = getattr(connection.scope.get("app"), "challenges", {})
         if challenge := challenges.get(get_route_path(connection.scope)):
@@ -242,7 +242,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 def route_of(scope: Scope) -> str:
     """Return the path of the route, such as ``/runs/{name}``.
 
-    The log contains this path instead of the path of the request, which may contain a token.
+    The log contains the path of the route, because the path of a request may contain a token.
     """
     route = scope.get("route")  # a mount has no `path_format`
     return getattr(route, "path_format", None) or getattr(route, "path", None) or "-"

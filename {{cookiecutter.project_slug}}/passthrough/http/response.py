@@ -14,24 +14,24 @@ from .headers import EVENT_STREAM, ResponseHeaders
 UNREAD_SECONDS = 10.0  # seconds in which a client must read one piece of a large body
 PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
 SSE_RETRY = b"retry: 1000\n\n"
-"""The end of an incomplete event stream. It makes the client reconnect after 1,000 ms."""
+"""`SSE_RETRY` ends an incomplete event stream, so that the client reconnects after 1,000 ms."""
 
 
 class EventStream:
     """An event stream (SSE) as a response.
 
     `EventStream` sends the start of the response, with the status, only when the endpoint sends the
-    first event. If the endpoint fails earlier, for example because the run does not exist, the
-    response has the status of the error. When the app returns, the stream remains open, so that
-    `RequestMiddleware` can send an error as the last event.
+    first event. If the endpoint fails before the first event, for example because the run does not
+    exist, the response has the status of the error. When the app returns, the stream remains open,
+    so that `RequestMiddleware` can send an error as the last event.
     """
 
     def __init__(self, start: Message, send: Send) -> None:
-        self._start: Message | None = start  # None after `send` has sent the start
+        self._start: Message | None = start  # None when the start has been sent
         self._send = send
 
     async def send(self, body: bytes, *, is_end: bool = False) -> None:
-        """Send events. If ``is_end`` is true, the stream ends after these events."""
+        """Send events. If ``is_end`` is true, end the stream after the events."""
         if not (body or is_end):
             return
         if start := self._start:
@@ -57,7 +57,7 @@ class ResponseSender:
 
         Raises:
             ClientDisconnect: The client has disconnected.
-            HTTPException: The message begins Starlette's plain-text response with 413. The app
+            HTTPException: Starlette has started a plain-text response with the status 413. The app
                 sends a problem response (RFC 9457) instead.
         """
         self._cancellation.state.received = 0

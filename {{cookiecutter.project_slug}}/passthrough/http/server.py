@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..calls.request_state import called_at_stop
 from .cancellation import CONNECTION_LOST
 
-MAX_PIPELINED = 10  # requests that may wait on a connection; the next request closes it
+MAX_PIPELINED = 10  # waiting requests per connection; one more closes the connection
 
 
 class Protocol(HttpToolsProtocol):
@@ -39,8 +39,8 @@ class Protocol(HttpToolsProtocol):
         """Close the connection if the app does not read a large body that arrives.
 
         The app never reads the body of a GET or HEAD request, and it does not read the body of a
-        pipelined request while the request waits. If such a body is large, uvicorn stops reading
-        from the connection, so it would not notice a disconnect.
+        pipelined request while the request waits. uvicorn stops reading from the connection while
+        a large body is unread, so it would not notice a disconnect.
         """
         super().on_body(body)
         is_unread = self.pipeline or self.scope["method"] in {"GET", "HEAD"}
@@ -53,7 +53,7 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the running request, and let Python free the newest request.
+        """Cancel the running request, and free the memory of the newest request.
 
         A client can send requests while an earlier request is running (pipelining). When the client
         disconnects, uvicorn notifies only the newest request of the connection.
@@ -79,8 +79,9 @@ class Protocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Close the connection after the response to a request with ``Upgrade``.
 
-        The parser does not know where such a request ends. It would read the body as the next
-        request (request smuggling), and a proxy would mix up the responses of two users.
+        The parser does not know where a request with ``Upgrade`` ends. The parser would read the
+        body as the next request (request smuggling), and a proxy would mix up the responses of two
+        users.
         """
         self._is_after_upgrade = True
         self.cycle.keep_alive = False
@@ -95,13 +96,13 @@ class Protocol(HttpToolsProtocol):
         if self._running:
             self._running.keep_alive = False
         for call, loop in list(called_at_stop.items()):
-            if loop is self.loop:  # another server in this process has another event loop
+            if loop is self.loop:  # ignore requests to other servers in this process
                 del called_at_stop[call]
                 call()
 
 
 UVICORN: dict[str, Any] = {
-    "http": f"{__name__}:Protocol",  # UVICORN_HTTP can contain this name, but no class
+    "http": f"{__name__}:Protocol",  # a name, because UVICORN_HTTP cannot contain a class
     "ws": "none",  # the app uses event streams instead of WebSockets
     "proxy_headers": False,  # the app does not use the address of the client
     "access_log": False,  # http/middleware.py writes the access log
