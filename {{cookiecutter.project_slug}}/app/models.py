@@ -40,7 +40,7 @@ class Run(BaseModel):
 
     @classmethod
     def of(cls, run: remote.Run, **more: Any) -> Self:
-        """Convert a run of the SDK; ``more`` has the additional fields of a subclass."""
+        """Convert an SDK run. ``more`` contains the fields that a subclass adds."""
         action = run.pb2.action
         return cls(
             name=run.name,
@@ -70,7 +70,10 @@ class RunWithResult(Run):
 
     @classmethod
     async def after(cls, run: remote.Run, *, with_outputs: bool) -> Self:
-        """Convert a run of the SDK, and fetch the result, which is None if this fetch fails."""
+        """Convert an SDK run, and fetch the error or outputs of an ended run.
+
+        If Flyte fails to return the error or outputs, these fields are None.
+        """
         phase, error, abort_reason, outputs = phase_of(run.raw_phase), None, None, None
         async with best_effort():
             if phase in FAILED or phase == ActionPhase.ABORTED:

@@ -1,4 +1,6 @@
-"""Sample tasks, which ``flyte deploy`` registers together with the app. Replace them with your own.
+"""Sample tasks, which ``flyte deploy`` registers together with the app.
+
+Replace the sample tasks with your own tasks.
 
 The app never calls these functions. The app asks Flyte to run a task by name, as the caller.
 """

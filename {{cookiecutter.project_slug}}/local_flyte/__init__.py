@@ -1,4 +1,4 @@
-"""A local Flyte server for development and tests. It is never deployed.
+"""A local Flyte server for development and tests. Deployments do not contain this package.
 
 The template that generated this project maintains and tests this folder. Don't edit the folder,
 because updates of the project replace it.

@@ -40,7 +40,7 @@ STOP_SECONDS = 5
 # Maximum sleep of the main thread. Python handles signals in the main thread, and the operating
 # system may deliver a signal to another thread without waking the main thread.
 WAKE_SECONDS = 0.2
-TOKEN_SECONDS = 60  # interval for reading the user's token again
+TOKEN_SECONDS = 60  # interval, in seconds, at which the command reads the user's token again
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +100,8 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if options.files:
         listener.close()
     start = _remote_flyte if options.flyte else _local_flyte
-    flyte = start(options, stack)  # raises RuntimeError for an invalid setting, even an unused one
+    # If a setting is invalid, `start` raises RuntimeError, even if `make dev` ignores the setting.
+    flyte = start(options, stack)
     if ignored := sorted(os.environ.keys() - inherited_environment().keys()):
         print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     print("Starting the app…", flush=True)
@@ -234,7 +235,7 @@ def _app(
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C must not reach the app
     )
-    listener.close()  # the app has inherited the socket
+    listener.close()  # the app's process has its own copy of the socket
     try:
         yield app
     finally:

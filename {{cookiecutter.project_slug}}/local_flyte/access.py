@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .people import Mode, Person
 
 MAX_RECEIVED = 10_000  # maximum number of recorded calls; the server drops the oldest
-# Maximum wait in a lockstep. A waiting caller may hold a lock that another caller needs.
+# Maximum wait of a call for the other callers of a `Lockstep`, in seconds. Without this maximum, a
+# waiting caller could block forever, because it may hold a lock that another caller needs.
 LOCKSTEP_SECONDS = 5.0
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -82,7 +83,7 @@ class Lockstep:
                 async with asyncio.timeout(LOCKSTEP_SECONDS):
                     await self._changed.wait_for(lambda: all(n >= number for n in counts.values()))
             except TimeoutError:
-                counts.clear()  # end the lockstep for all callers
+                counts.clear()  # from now on, no caller waits
 
     async def leave(self, name: str) -> None:
         """Remove a caller after the last call, so that the other callers wait no longer."""
@@ -121,7 +122,7 @@ class Faults:
             await released.wait()
 
     def check(self, method: str, message_count: int = 0) -> None:
-        """Raise the next error for ``method``, if one is due after ``message_count`` messages."""
+        """Raise the next injected error of ``method``, if enough messages have been sent."""
         after, errors = self._errors.get(method, (0, None))
         if errors and message_count >= after:
             raise errors.popleft()
@@ -161,7 +162,7 @@ class Access:
                 CALL.get().messages.append(response)
                 yield response
                 message_count += 1
-        await self._faults.wait(method, message_count)  # a held stream does not end
+        await self._faults.wait(method, message_count)  # hang instead of ending
 
     async def _authorize(self, request: Any, ctx: Context) -> None:
         method = ctx.method().name
@@ -187,7 +188,7 @@ class ReceivedCall:
 
     method: str
     headers: Mapping[str, str] = field(repr=False)
-    """Headers by lower-case name. ``repr`` omits them, because they contain credentials."""
+    """Headers by lower-case name. ``repr`` omits the headers, because they contain credentials."""
     person: Person | None
     """The user with these credentials; None if the credentials are missing or invalid."""
     messages: deque[Any] = field(repr=False)
@@ -217,7 +218,8 @@ class Gateway:
         CALLER.set(caller)
         CALL.set(call)
         if (application := self._services.get(f"/{service}")) is None:
-            # A stream's client reads only the HTTP status. Connect maps 404 to "unimplemented".
+            # The client of a streaming call ignores this body, and reads only the HTTP status.
+            # Connect maps 404 to "unimplemented".
             message = f"{service}/{method} is not part of the local Flyte server"
             response = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
             await response(scope, receive, send)

@@ -38,7 +38,7 @@ class Signal:
     def __init__(self) -> None:
         self._next = asyncio.Event()
         self.notified: list[str] = []
-        """One entry per notification: the name of the action that changed."""
+        """For each notification, the name of the action that changed, oldest first."""
 
     def fire(self, *notified: str) -> None:
         self.notified += notified
@@ -61,13 +61,13 @@ class Pod:
 class Action:
     """One execution of a task, a condition or a trace. A trace is recorded after its end.
 
-    Like the real Flyte, this class stores the state twice. ``details.attempts`` holds the events
-    that the executor has reported. There, a retried attempt has neither an end nor an error.
-    ``details.status`` is the database record, which an abort changes at once.
+    Like the real Flyte, this class stores the phase in two places. ``details.attempts`` holds the
+    events that the executor has reported. In these events, a retried attempt has neither an end nor
+    an error. ``details.status`` is the database record, which an abort changes at once.
     """
 
     details: run_definition_pb2.ActionDetails
-    """The state that the API returns."""
+    """The state of the action, as the API returns it."""
     input_uri: str
     output_base: str
     """Folder of the run, which contains the outputs of all actions."""
@@ -184,7 +184,10 @@ class Action:
             attempt.end_time.CopyFrom(moment)
 
     def set_status(self, phase: phase_pb2.ActionPhase) -> None:
-        """Change the database record, and notify watchers. Ignore a phase that comes earlier."""
+        """Set the phase in the database record, and notify watchers.
+
+        Ignore ``phase`` if an action passes it before the current phase, except after a failure.
+        """
         self.updated_at, status = now(), self.details.status
         ends_pause = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
         if status.phase <= phase or status.phase in _MAY_CHANGE or ends_pause:
@@ -194,7 +197,7 @@ class Action:
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
         if self.details.attempts or self.details.HasField("condition"):
-            status.start_time.nanos = 0  # the time of a Kubernetes resource is in seconds
+            status.start_time.nanos = 0  # Kubernetes stores times in whole seconds
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
             start, end = status.start_time, status.end_time
@@ -218,7 +221,7 @@ class Run:
 
     @property
     def asks(self) -> bool:
-        """Whether a condition of the run waits for an answer. This includes failed runs."""
+        """Whether a condition of the run waits for an answer, even if the run has failed."""
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:

@@ -96,7 +96,7 @@ class AppService(app_service_connect.AppService):
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
         """Deploy an app, and replace an existing app with the same name."""
-        request.app.metadata.revision = 0  # Flyte does not count revisions
+        request.app.metadata.revision = 0  # the real Flyte always returns revision 0
         app = self._apps.setdefault(key_of(request.app.metadata.id), App(request.app))
         app.state.status.ingress.public_url = f"https://{HOST}:{app.tls_port}"
         await self._replace(app, request.app.spec)
@@ -142,7 +142,7 @@ class AppService(app_service_connect.AppService):
         """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
-        # Replace the endpoint and certificate authority that the developer may have configured.
+        # This server's endpoint and certificate authority replace those in the app's environment.
         variables = {one.key: one.value for one in container.env} | dict(self._environment)
         if "FLYTE_ENDPOINT" in variables:
             variables["FLYTE_ENDPOINT"] = self._url

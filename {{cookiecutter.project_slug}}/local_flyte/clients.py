@@ -15,8 +15,8 @@ from .people import Directory, Mode, Person
 from .processes import DONE
 from .serving import HOST
 
-# This script registers the tasks that deployment.py names in depends_on, and prints the names. It
-# runs in a separate process, because the SDK uploads all loaded modules with the tasks.
+# This script registers the tasks that deployment.py names in depends_on, and prints the names. The
+# script runs in a separate process, because the SDK uploads all loaded modules with the tasks.
 REGISTER = """
 import json, sys
 from pathlib import Path
@@ -63,7 +63,8 @@ def inherited_environment() -> dict[str, str]:
 
 def short_traceback(error: BaseException) -> str:
     """Return a traceback that contains only the frames of the project, and ends with the error."""
-    if isinstance(error, SystemExit):  # its text may name an invalid setting
+    # The message of a SystemExit is complete, for example if a setting is invalid.
+    if isinstance(error, SystemExit):
         return str(error)
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if _is_own(frame.filename)]
@@ -165,7 +166,7 @@ class Clients:
     def register(self, root: Path) -> list[str]:
         """Register the tasks of ``deployment.py`` as alice, and return the task names.
 
-        If this fails, raise RuntimeError with the traceback or the output.
+        If the registration fails, raise RuntimeError with the traceback or the output.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file())]
         output = self._run(command, root, "The tasks of deployment.py cannot be registered:")
@@ -199,7 +200,7 @@ class RemoteFlyte:
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the config file. If it is unusable, raise RuntimeError with the fix."""
+        """Read the config file. If the file is unusable, raise RuntimeError with the fix."""
         is_address = ":/" in str(file)
         if is_address or not file.is_file():
             raise RuntimeError(NO_CONFIG.format(file, ".flyte/config.yaml" if is_address else file))
@@ -235,7 +236,7 @@ class RemoteFlyte:
             programs = Path(sys.executable).parent
             whoami = [str(programs / "flyte"), "-c", str(self._file), "whoami"]
             # The first `flyte whoami` writes one of three things to standard output: the user, a
-            # request to sign in, or an error. Standard error contains only a stack trace.
+            # request to sign in, or an error. Discard standard error, which has only a stack trace.
             stdout = None if not self._is_signed_in else subprocess.DEVNULL
             self._run(whoami, stdout, subprocess.DEVNULL)
             self._is_signed_in = True

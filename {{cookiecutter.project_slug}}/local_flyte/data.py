@@ -27,7 +27,8 @@ from .tasks import ProjectService
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE_BYTES = 2 * 2**20  # maximum size of inputs or outputs in a response
-EXPIRY_SECONDS = 3600  # reported only; signed URLs stay valid until the server stops
+# Expiry of signed URLs, as the API returns it. This server accepts the URLs until it stops.
+EXPIRY_SECONDS = 3600
 UNQUOTED = "/$&+,:;=@!'()*[]"  # characters of a path that Go does not percent-encode
 MAX_LOG_LINES = 1000  # maximum number of log lines in one message
 
@@ -35,7 +36,7 @@ MAX_LOG_LINES = 1000  # maximum number of log lines in one message
 class Storage:
     """A folder that replaces the object store, and an ASGI application that serves signed URLs.
 
-    Signed URLs have no TLS, because otherwise clients would have to trust our authority.
+    Signed URLs have no TLS, so that clients need not trust this server's certificate authority.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +76,7 @@ class Storage:
         return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request for a signed URL. For other URLs, send 403 without reading the body."""
+        """Serve a signed URL. For any other URL, send 403 without reading the request body."""
         request, response = Request(scope, receive), Response()
         if (path := self._signed.get(f"{request.method} {request.url.path}")) is None:
             response.status_code = 403

@@ -28,7 +28,8 @@ from .secret_service import SecretError, SecretService
 ORG = "local"  # organization in the environment of tasks; API responses contain none
 TAIL = 20  # number of log lines to quote if a process fails without reporting an error
 RECORD_LAG_SECONDS = 0.1  # delay until the API returns an answer; the task gets it at once
-RECORDING = "RecordAnswer"  # name for `LocalFlyte.hang`, to delay answers in the API
+# Pass this name to `LocalFlyte.hang` to keep new answers out of API responses.
+RECORDING = "RecordAnswer"
 
 _PAUSED = phase_pb2.ACTION_PHASE_PAUSED
 _KINDS = {
@@ -37,7 +38,7 @@ _KINDS = {
     "float_value": ("float_value", types_pb2.FLOAT),
     "string_value": ("string_value", types_pb2.STRING),
 }
-"""Maps the payload field of an answer to the field of the primitive, and to the type."""
+"""Maps the field of an answer's payload to the field of a ``Primitive``, and to its Flyte type."""
 
 
 @dataclass(eq=False)
@@ -71,10 +72,10 @@ class Executor:
         action.abort(reason)
         for member in (action, *run.descendants(action.name)):
             if task := self._running.get(id(member)):
-                task.cancel()  # `_report_end` clears the pods
+                task.cancel()  # then `_report_end` deletes the pods
             else:
                 member.pods.clear()
-            if member.phase == _PAUSED:  # nothing else ends a condition
+            if member.phase == _PAUSED:  # no process reports the end of a condition
                 member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     async def close(self) -> None:
@@ -107,7 +108,7 @@ class Executor:
                 task.cancel()
 
     async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
-        """Run the action's container until the process ends. Return the error, or None."""
+        """Run the action's container until the process ends. Return its error, if any."""
         action.enter(phase_pb2.ACTION_PHASE_QUEUED)
         action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
         template = action.details.task.task_template

@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .testing import serving
 
-WORK_SECONDS = 2.0  # maximum wait for tasks that a request started, before the report
+# Maximum wait, in seconds, for the asyncio tasks of a request. Then the app reports the request.
+WORK_SECONDS = 2.0
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 
 
@@ -53,7 +54,8 @@ def fresh_app(folder: Path) -> Iterator[FreshApp]:
     command = [sys.executable, "-m", __name__]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
-        yield FreshApp(process)  # afterwards, `Popen` closes standard input, which ends the process
+        yield FreshApp(process)
+        # `Popen.__exit__` closes standard input, which ends the process.
 
 
 class Output(TextIOBase):

@@ -77,7 +77,7 @@ def describe(problem: str, *exchanges: Exchange) -> str:
     return "\n\n".join([title, f"{shared}{example}", *map(str, exchanges)])
 
 
-# No access without valid credentials
+# The app refuses requests without valid credentials.
 
 
 @each_operation
@@ -177,7 +177,7 @@ def test_no_function_changes_a_module_level_container() -> None:
     )
 
 
-# The caller's own credentials only
+# The app calls Flyte only with the caller's own credentials.
 
 
 @pytest.mark.reads_what_flyte_received
@@ -206,9 +206,9 @@ def test_public_paths_never_act_for_a_caller(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if has_route("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # a public path that accepts POST; the app refuses an empty body
+        else:  # the path accepts only POST, and the app refuses an empty body
             assert anonymous.post(path, headers=headers).status_code >= 400
-    # Tasks of earlier requests may still make calls, so search for alice's cookie only.
+    # Work of earlier requests may still call Flyte, so check only for the cookie of this test.
     assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]
 
 
@@ -235,7 +235,7 @@ def test_concurrent_callers_are_never_mixed_up(
     assert ME not in READING or alone[alice, ME].json() != alone[bob, ME].json()
 
 
-# Work ends when the client leaves
+# The app stops all work for a request when the client disconnects.
 
 
 @pytest.mark.skipif(not STREAMS, reason="the app has no streams")
@@ -277,7 +277,8 @@ def test_tokens_quoted_by_flyte_are_redacted(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("", "flyte", "uvicorn", "app", "passthrough"):  # some loggers do not propagate
+    # Some loggers do not pass records to the root logger, so configure each of them.
+    for name in ("", "flyte", "uvicorn", "app", "passthrough"):
         caplog.set_level(logging.DEBUG, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     token = PEOPLE["alice"].token

@@ -1,11 +1,14 @@
-"""Finds module-level containers that functions change. Such containers outlive a request."""
+"""Finds module-level dicts, lists and other containers that functions change.
+
+The app could leak data of one request to another request in such a container.
+"""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 ALLOWED = "# shared: "
-"""Prefix of a comment that allows changes of a container. The reason follows the prefix."""
+"""Prefix of a comment that permits functions to change a container. A reason follows."""
 CONTAINERS = {"dict", "list", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 CONTAINERS |= {"SimpleNamespace", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"}
@@ -15,7 +18,7 @@ CREATE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 
 def changed_containers(folder: Path) -> list[str]:
-    """Return file, line and name of each container that a function changes without permission."""
+    """Return file, line and name of each change that no `ALLOWED` comment permits."""
     trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))}
     containers = {file: _containers(tree, file) for file, tree in trees.items()}
     forbidden = {name for names in containers.values() for name in names if not names[name]}
@@ -28,7 +31,7 @@ def changed_containers(folder: Path) -> list[str]:
 
 
 def _containers(tree: ast.Module, file: Path) -> dict[str, bool]:
-    """Return the names of containers; the value is True if a comment allows changes."""
+    """Map the name of each container to True if an `ALLOWED` comment permits changes."""
     lines, names = file.read_text("utf-8").splitlines(), dict[str, bool]()
     bodies = {"": tree.body}
     bodies |= {f"{node.name}.": node.body for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -55,7 +58,7 @@ def _names(node: ast.expr) -> list[str]:
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield the line and name of each change by a function, except changes of local variables."""
+    """Yield line and name wherever a function changes a variable that is not local."""
     for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
         nodes = [*ast.walk(function)]
         local = {node.arg for node in nodes if isinstance(node, ast.arg)}

@@ -58,7 +58,7 @@ def tool_message(method: str, **params: Any) -> dict[str, Any]:
 
 
 EXAMPLES = {AGENTS: tool_message("tools/call", name="".join(_PARAMETERLESS[:1]))}
-"""Example requests that a project does not need to define."""
+"""Default example requests, which the examples of a project replace."""
 
 
 @dataclass(frozen=True)

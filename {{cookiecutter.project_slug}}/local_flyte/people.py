@@ -14,7 +14,7 @@ COOKIE = "flyte_at"  # session cookie of a Flyte cluster, with the access token 
 
 
 class Mode(StrEnum):
-    """Kind of Flyte to imitate. The kind determines the authentication of callers."""
+    """Kind of Flyte to imitate, which determines how callers are authenticated."""
 
     UNION = "union"
     """A Union cluster: callers are authenticated, and have rights on a project."""
@@ -40,7 +40,7 @@ class Person:
     cookie: str = field(default="", repr=False)
     """Complete value of a ``Cookie`` header, with one cookie."""
     api_key: str = field(default="", repr=False)
-    """Value for each header in ``credential_headers``."""
+    """API key, which a client sends in any of the ``credential_headers``."""
     can_view: bool = True
     can_run: bool = True
     """Whether the user may deploy, start runs, and abort all runs of the project."""
@@ -138,7 +138,7 @@ def claimed_identity(headers: Mapping[str, str]) -> Person | None:
 
 
 def _claimed_by(token: str) -> Person | None:
-    """Return the user in the claims of a JWT; None for any other text."""
+    """Return the user that the claims of a JWT name, or None if ``token`` is no JWT."""
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -19,7 +19,10 @@ about 1 in 50 processes with SIGABRT while Python exits."""
 
 
 class Containers:
-    """Starts programs of one Python environment. They do not inherit this process's variables."""
+    """Starts programs of one Python environment.
+
+    The programs do not inherit the environment variables of this process.
+    """
 
     def __init__(self, programs: Path, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -30,12 +33,12 @@ class Containers:
             "PYTHONPATH": str(SITE),
             "PYTHONUNBUFFERED": "1",  # log lines must arrive at once
             "DO_NOT_TRACK": "1",  # otherwise the SDK sends error reports to the internet
-            "FSSPEC_FILE_AUTO_MKDIR": "true",  # like an object store, which has no folders
+            "FSSPEC_FILE_AUTO_MKDIR": "true",  # create missing folders
         }
         self._starter: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
 
     def close(self) -> None:
-        """Stop the starter process. Call this after the end of all other processes."""
+        """Stop the starter process. Before the call, all programs must have ended."""
         if self._starter is not None:
             self._starter[0].close()
             self._starter[1].wait()
@@ -51,8 +54,9 @@ class Containers:
     ) -> int:
         """Run a program of the Python environment, and return the exit code.
 
-        ``output`` receives each line, with the line break. When the program exits, when this call
-        is cancelled, or when this process ends, the starter kills the program and its children.
+        ``output`` receives each line, with the line break. The starter kills the remaining
+        processes of the program when the program exits, when this call is cancelled, or when this
+        process ends.
         """
         ours, theirs = socket.socketpair()
         output_reader, output_writer = os.pipe()
@@ -70,7 +74,7 @@ class Containers:
                 await asyncio.wait({reading}, timeout=1)  # child processes may keep the pipe open
                 return code
         finally:
-            while not reading.done():  # even if this task is cancelled again
+            while not reading.done():  # do not stop at a second cancellation
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({reading})
 

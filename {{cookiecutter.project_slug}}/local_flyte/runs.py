@@ -36,7 +36,7 @@ FIELDS: Fields[Action] = {
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
 }
-"""Fields for filters and sorting. The real Flyte has further fields, which the SDK does not use."""
+"""Fields by which requests may filter and sort. The real Flyte has more, but the SDK needs none."""
 
 MAX_WATCHED_ACTIONS = 1000  # maximum number of actions in one message
 NO_REASON = "User requested abort"
@@ -138,7 +138,8 @@ class RunService(run_service_connect.RunService):
     ) -> AsyncIterator[pb.WatchActionsResponse]:
         """Send all actions. Then, at each notification, send the changed action and its ancestors.
 
-        The stream continues after the end of the run. If the run is missing, it sends no message.
+        The stream stays open after the end of the run. If no such run exists, the stream stays open
+        without messages.
         """
         if (run := self._runs.get(key_of(request.run_id))) is None:
             await asyncio.Event().wait()
@@ -236,7 +237,7 @@ class ActionsService(actions_service_connect.ActionsService):
     async def watch_for_updates(
         self, request: actions_pb2.WatchForUpdatesRequest, ctx: Context
     ) -> AsyncIterator[actions_pb2.WatchForUpdatesResponse]:
-        """Send the child actions of an action, then a marker, then each change."""
+        """Send the child actions of an action, then a sentinel message, then each changed child."""
         id_ = request.parent_action_id
         parent, run = self._runs.action(id_), self._runs.run(id_.run)
         sent_phases: dict[str, phase_pb2.ActionPhase] = {}
@@ -292,7 +293,8 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
-    for condition in request.filters:  # the real Flyte's database rejects these filters
+    # The real Flyte's database rejects a phase filter with one value as a list, or several without.
+    for condition in request.filters:
         is_list, has_one = condition.function == condition.VALUE_IN, len(condition.values) == 1
         if condition.field == "phase" and is_list == has_one:
             message = f"unable to encode {condition.values[0]!r} into binary format for _int4"

@@ -79,7 +79,7 @@ class ClusterService(cluster_service_connect.ClusterService):
 
     _mode: Mode
     endpoint: str | None = None
-    """Endpoint to return. If None, the service returns the host in the caller's request."""
+    """Endpoint to return. If this is None, the service returns the host in the caller's request."""
 
     async def select_cluster(
         self, request: cluster_pb2.SelectClusterRequest, ctx: Context
@@ -217,7 +217,7 @@ class LocalFlyte(Clients):
         self._gateway.received.clear()
 
     def reset(self) -> None:
-        """Delete runs, apps, secrets, faults and received calls. Tasks and users stay."""
+        """Delete runs, apps, secrets, faults and received calls, but keep tasks and users."""
         self._background.run(self._services.reset())
         self.clear_calls()
 
@@ -234,7 +234,7 @@ class LocalFlyte(Clients):
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the block; a stream hangs after ``after`` messages.
+        """Make calls of a method hang inside the block. A stream first sends ``after`` messages.
 
         ``execution.RECORDING`` delays the answers to conditions in the API, but not in tasks.
         """
@@ -249,7 +249,7 @@ class LocalFlyte(Clients):
     def lockstep(self, *names: str) -> Iterator[Callable[[str], None]]:
         """Hold the n-th call of each named user until all named users have made n calls.
 
-        Yield a function to call with a user's name after the last call of this user.
+        Yield a function. Pass a user's name to this function after the user's last call.
         """
         self._services.faults.lockstep = lockstep = Lockstep(names)
         try:
@@ -326,7 +326,7 @@ class LocalFlyte(Clients):
 
 
 def _application(service: object, **options: Any) -> Any:
-    """Return the ASGI application of a service. The module of the service's stub defines it."""
+    """Return the ASGI application of a service, from the generated module of its base class."""
     stub = type(service).__bases__[0]
     application = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
     return application(service, **options)

@@ -1,8 +1,9 @@
 """Sign-in pages that ``python -m local_flyte`` adds to the app, for requests from this machine.
 
-On a cluster, Flyte's sign-in page sets the session cookie. Here, a link for each user sets the
-cookie. The links contain a secret that is new at each start. Browsers send cookies to all ports of
-a host, so each app has a separate cookie, which the middleware renames to the name that Flyte uses.
+On a cluster, Flyte's sign-in page sets the session cookie. On these pages, a link for each user
+sets the cookie. The links contain a secret that is new at each start. Browsers send cookies to all
+ports of a host, so each app has a separate cookie, which the middleware renames to the name that
+Flyte uses.
 """
 
 import importlib
@@ -74,7 +75,7 @@ def link(origin: str, name: str, secret: str) -> str:
 
 def create_app() -> ASGIApp:
     """Return the app behind the sign-in pages."""
-    options = json.loads(os.environ.pop(VARIABLE))  # `pop` hides the variable from the app
+    options = json.loads(os.environ.pop(VARIABLE))  # the app must not see the variable
     return SignIn(ReportsErrors(), **options)
 
 

@@ -37,13 +37,13 @@ class ProjectService(project_service_connect.ProjectService):
 
     def check(self, name: str) -> None:
         """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
-        if name not in {self._project.id, "system"}:  # "system" contains the image builder task
+        if name not in {self._project.id, "system"}:  # the image builder task is in "system"
             raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
 
     async def list_projects(
         self, request: project_pb2.ListProjectsRequest, ctx: Context
     ) -> project_pb2.ListProjectsResponse:
-        """List the project if the caller may view it, but not among the archived projects."""
+        """List the project if the caller may view it. No project is archived."""
         caller = CALLER.get()
         visible = (caller is None or caller.can_view) and "eq(state, 1)" not in request.filters
         projects = project_pb2.Projects(projects=[self._project] if visible else [])

@@ -45,7 +45,8 @@ def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
     """Serve an app with uvicorn in a thread, on a free port, and yield the URL."""
     config = uvicorn.Config(app, port=0, **({"log_config": None} | UVICORN | options))
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)  # a failed test may block the thread
+    # A daemon thread does not keep Python running if a failed test has blocked the server.
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
@@ -64,7 +65,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     while not condition():
         waited = time.monotonic() - began
         assert waited < seconds, f"the condition is not true after {seconds} seconds"
-        time.sleep(min(0.02 + waited / 20, 0.1))  # frequent polling would use CPU time
+        time.sleep(min(0.02 + waited / 20, 0.1))  # poll less and less often, to save CPU time
 
 
 def bearer(name: str) -> str:
@@ -166,7 +167,7 @@ def flyte_variables(
     variables |= {"FLYTE_PROJECT": project, "FLYTE_DOMAIN": domain}
     if not REAL_ENDPOINT:
         variables = request.getfixturevalue("local_flyte").app_environment()
-    variables["FLYTE_TIMEOUT"] = "100"  # in seconds; long, because the machine may be busy
+    variables["FLYTE_TIMEOUT"] = "100"  # seconds, because a busy machine is slow
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -198,7 +199,7 @@ def _client_as(name: str | None) -> Any:
 
 alice, bob = _client_as("alice"), _client_as("bob")  # may run tasks
 victor = _client_as("victor")  # may only view
-carol = _client_as("carol")  # has no rights on the project
+carol = _client_as("carol")  # may neither view nor run
 anonymous = _client_as(None)
 
 

@@ -1,8 +1,8 @@
-"""Requests of new users to the app, to find data that the app keeps and leaks to another caller.
+"""Sends requests of new users to the app, to find data that the app leaks to another caller.
 
 For example, the new users ann and ben call an operation one after the other, on a new run of olga.
-If the response to ben contains data of ann, the data is a leak, unless Flyte has sent the data in a
-response to a call for ben. Before ben calls, the local Flyte server has deleted the runs of ann.
+The app has leaked data if the response to ben contains data of ann that Flyte did not send in a
+call for ben. Before ben calls, the local Flyte server has deleted the runs of ann.
 """
 
 import re
@@ -50,7 +50,7 @@ class Exchange:
 
     @property
     def call_counts(self) -> Counter[str]:
-        """Number of different requests to Flyte, by method. Equal requests count once."""
+        """Number of requests to Flyte, by method. Requests with equal content count once."""
         requests = {(call.method, str(call.messages[0])) for call in self.calls if call.messages}
         return Counter(method for method, _ in requests)
 
@@ -59,7 +59,11 @@ class Exchange:
         return any(call.method not in NEEDS_NO_RIGHT for call in self.calls)
 
     def leak_of(self, other: "Exchange") -> str | None:
-        """Describe data of the other user that Flyte has not sent to this user, or return None."""
+        """Return a description of the leak, or None if there is no leak.
+
+        A leak is data of the other user that Flyte did not send to this user, or a call to Flyte
+        with another user's credentials.
+        """
         if any(call.person not in {None, self.user} for call in self.calls):
             return f"Flyte gets a call for {self.user.name} with the credentials of another user"
         user = other.user
@@ -85,7 +89,7 @@ class Exchange:
 
 @dataclass
 class Visits:
-    """Calls a new process of the app as new users."""
+    """Creates users, and calls one new process of the app as these users."""
 
     app: FreshApp
     flyte: LocalFlyte
@@ -94,7 +98,7 @@ class Visits:
     _first: dict[Operation, Exchange] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return the ways to call an operation; none if all callers may share its data.
+        """Return the ways to call an operation, or an empty list if all callers may share its data.
 
         Tests do not call a stream as a tool, because the result would wait for the stream's end.
         """
@@ -104,7 +108,7 @@ class Visits:
         return ["endpoint", "tool"] if is_tool and operation not in STREAMS else ["endpoint"]
 
     def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Call as two users, one after the other. Each user has a run during the call."""
+        """Call as two users, one after the other. During each call, the user owns a run."""
         exchanges = self._visit_both(self._add_user("ann"), self._add_user("ben"), operation, way)
         self._first.setdefault(operation, exchanges[0])
         return exchanges
@@ -135,7 +139,7 @@ class Visits:
     def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
         """Call all operations as one user, then as another user; return a pair for each operation.
 
-        Each user calls GET operations first, because other operations may replace kept data.
+        Each user calls GET operations first, because other operations may replace data that leaks.
         """
         reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")
         rounds: list[list[Exchange]] = []

@@ -24,7 +24,8 @@ from passthrough import (
 
 router = APIRouter(tags=["conditions"])
 
-RECORDED_WITHIN = 5.0  # seconds to wait, because Flyte records an answer after a moment
+# Maximum wait, in seconds, for Flyte to record an answer.
+RECORDED_WITHIN = 5.0
 Answer = (
     StrictBool
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
@@ -83,7 +84,7 @@ async def answer_condition(
     is_over = run.done() or details.done()
     if not is_over and not is_answered(details):
         await remote.Condition(state_of(details).pb2).signal.aio(value)
-    async with best_effort(RECORDED_WITHIN):  # the answer may be recorded even if this fails
+    async with best_effort(RECORDED_WITHIN):  # if this fails, respond with the older state
         details = await wait_for_answer(details)
     if is_answered(details):
         recorded = answer_of(details)

@@ -46,7 +46,8 @@ async def upload_file(
     input.
     """
     kind = request.headers.get("content-type", "").lower()
-    if kind.startswith("multipart/") or "json" in kind:  # FastAPI would keep this body in memory
+    # For these media types, FastAPI would keep the whole body in memory.
+    if kind.startswith("multipart/") or "json" in kind:
         raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
     last = re.sub(r"[^\w.-]+", "_", last, flags=re.ASCII)[-200:]  # Flyte's URIs are ASCII
@@ -55,9 +56,10 @@ async def upload_file(
     with NamedTemporaryFile() as file:
         async for part in request.stream():
             file.write(part)
-        if not kind and not file.tell():  # a request with an empty file has a media type
+        # A client that uploads an empty file sends a Content-Type.
+        if not kind and not file.tell():
             raise HTTPException(422, "send the content of the file, as application/octet-stream")
         file.flush()
-        # Call it in a thread, because the SDK reads the whole file to compute a hash.
+        # Upload in a thread, because the SDK reads the whole file to compute a hash.
         _md5, uri = await asyncio.to_thread(remote.upload_file, Path(file.name), fname=stored_as)
     return StoredFile(uri=uri)

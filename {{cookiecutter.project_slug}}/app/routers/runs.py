@@ -106,7 +106,7 @@ async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) 
     if run.done():  # Flyte would mark an ended run as aborted, and hide the outputs
         raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
-    async with best_effort():  # the response must tell of the abort, even if this call fails
+    async with best_effort():  # the run has been aborted, even if this call fails
         run = await remote.Run.get.aio(run.name)
     return Run.of(run)
 
@@ -146,7 +146,7 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     if action.done():
         raise HTTPException(409, f"the action {action.name!r} has already ended")
     await action.abort.aio((abort or Abort()).reason)
-    async with best_effort():  # the response must tell of the abort, even if this call fails
+    async with best_effort():  # the action has been aborted, even if this call fails
         return (await fetch_details([action], Action.of))[0]
     return Action.of(listed_details(action))
 

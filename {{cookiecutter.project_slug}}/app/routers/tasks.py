@@ -66,7 +66,8 @@ async def list_tasks(
     ]
 
 
-# The path of the route below also matches. If that route came first, the response would be a 405.
+# This route must precede `/tasks/{name:path}`, which also matches `/tasks/…/runs`. Otherwise the
+# response to this POST would be 405.
 @router.post("/tasks/{name:path}/runs", status_code=201, summary="Run a task")
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0

@@ -32,7 +32,7 @@ FORKS = sys.platform == "linux"  # system libraries of macOS are not fork-safe
 
 def prepare() -> None:
     """Import most modules that ``a0`` needs."""
-    with contextlib.suppress(ImportError):  # other versions of the SDK may lack a module
+    with contextlib.suppress(ImportError):  # an SDK version may lack a module
         import flyteidl2  # noqa: PLC0415
 
         protocol = (
@@ -45,11 +45,12 @@ def prepare() -> None:
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for each request. Return only in a forked process that will run ``a0``.
+    """Fork for each client request. Return only in a forked process that will run ``a0``.
 
-    A request consists of two file descriptors: a pipe for the output of the process, and a socket.
-    The client sends the command, the folder and the variables as JSON over the socket. The socket
-    returns an empty line when the process starts, and a line with the exit code at the end.
+    To request a process, the client sends two file descriptors over ``control``: a pipe for the
+    output of the process, and a socket. The client sends the command, the folder and the variables
+    as JSON over the socket. The socket returns an empty line when the process starts, and a line
+    with the exit code at the end.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the watchers
     while files := socket.recv_fds(control, 1, 2)[1]:
@@ -92,7 +93,7 @@ def start(output: int, starter: socket.socket) -> None:
 
 
 def watch(process: int, starter: socket.socket) -> None:
-    """Send the exit code. When the client closes the socket, kill the process group."""
+    """Send the exit code to the client. Kill the process group when the client disconnects."""
 
     def send_exit_code() -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -102,7 +103,7 @@ def watch(process: int, starter: socket.socket) -> None:
     sender = threading.Thread(target=send_exit_code)
     sender.start()
     with contextlib.suppress(ConnectionError):  # raised if the client has left data unread
-        starter.recv(1)  # returns when the client closes the socket
+        starter.recv(1)  # wait until the client closes the socket
     for kill in (os.killpg, os.kill):  # the process may not have called `setsid` yet
         with contextlib.suppress(ProcessLookupError):
             kill(process, signal.SIGKILL)
