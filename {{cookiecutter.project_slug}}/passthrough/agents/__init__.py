@@ -28,7 +28,7 @@ from .resource_metadata import OAuthScope as OAuthScope
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
 
 KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
-# Inner requests omit these headers, because they describe the agent's request to ``/mcp``.
+# The inner request omits headers that describe only the agent's request to ``/mcp``.
 OMITTED = (
     b"accept accept-encoding content-length content-type last-event-id transfer-encoding"
     b" x-request-id"

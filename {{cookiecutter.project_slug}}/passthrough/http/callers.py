@@ -26,7 +26,7 @@ IS_INNER = "passthrough.is_inner"
 """The key in the ASGI scope that marks the inner request of a tool call. The concurrency limit
 counts the agent's request to ``/mcp``, but not the inner request."""
 MAX_REMEMBERED = 10_000  # maximum number of credentials for which the app stores the subject
-_get_user = remote.User.get  # a constant, because each access to `get` makes a new function
+_get_user = remote.User.get  # constant, because each access to `User.get` makes a new function
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:  # noqa: ARG001 - public signature
@@ -169,14 +169,14 @@ class ConcurrencyLimitMiddleware:
     def _remember(self, hashes: list[str], subject: str) -> None:
         """Store the subject of credentials, to count and log later requests by the subject."""
         for hash_ in hashes:
-            self._subjects.pop(hash_, None)  # so that the next line adds `hash_` at the end
+            self._subjects.pop(hash_, None)  # move `hash_` to the end of the dictionary
             self._subjects[hash_] = subject
         while len(self._subjects) > MAX_REMEMBERED:
             del self._subjects[next(iter(self._subjects))]
 
 
 def _shortened(token: str) -> str:
-    """Return a JWT without its last character, because up to 16 last characters are equivalent.
+    """Return a JWT without its last character, for which base64url allows up to 16 variants.
 
     The function keeps the other characters of the signature. Without the signature, a caller who
     knows only the header and the payload of a user's JWT could use up the limit of this user. If

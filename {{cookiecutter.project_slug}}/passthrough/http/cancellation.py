@@ -14,8 +14,9 @@ from ..settings import Settings
 
 CONNECTION_LOST = "passthrough.connection_lost"
 """Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
-future when the client has disconnected. Then `Cancellation` cancels the request."""
-LATE_AFTER = 0.5  # seconds since the start of a request, after which a read of its body is late
+future when the client has disconnected. When the future is complete, `Cancellation` cancels the
+request."""
+LATE_AFTER = 0.5  # a read of a body is late if it ends this many seconds after the request began
 LATE_PAUSES = [0.002] * 5  # pauses after a late read of a body, in seconds
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
@@ -40,12 +41,12 @@ class Cancellation:
     `STOP_SECONDS`. A request with a complete response is never cancelled, because its background
     tasks may still be running.
 
-    ``server.Protocol`` reports a disconnect at once while it reads from the connection. It stops
-    reading while more than 64 KiB of a body are unread. If the client disconnects while the server
-    does not read, the request ends when the app returns or the deadline passes. If a GET, HEAD or
-    pipelined request has a large body, ``server.Protocol`` closes the connection. Other servers
-    report a disconnect only when the app calls ``receive``, as Starlette does during a streaming
-    response.
+    ``server.Protocol`` reports a disconnect at once while it reads from the connection. The server
+    stops reading while more than 64 KiB of a body are unread. If the client disconnects while the
+    server does not read, the request ends when the app returns or the deadline passes. If a GET,
+    HEAD or pipelined request has a large body, ``server.Protocol`` closes the connection. Other
+    servers report a disconnect only when the app calls ``receive``, as Starlette does during a
+    streaming response.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -90,7 +91,7 @@ class Cancellation:
         if message["type"] == "http.disconnect":
             self.leave()
         elif message.get("more_body"):
-            self.state.deadline.extend()  # a large body may take longer to arrive
+            self.state.deadline.extend()  # allow more time while a large body arrives
         elif asyncio.get_running_loop().time() > self._late_at:
             # The client may have disconnected while the app did not read the body. Pause, so that
             # the server reads from the connection and notices the disconnect before the endpoint

@@ -28,8 +28,8 @@ class CallerMiddleware(PassthroughAuth):
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # Without Sec-Fetch-Site and Origin, `_is_foreign` would return False. Skip this call
-            # to save time.
+            # Without Sec-Fetch-Site and Origin, `_is_foreign` returns False, so a call would only
+            # cost time.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):

@@ -24,7 +24,7 @@ HEADERS = {
     # Browsers must never run task output as a script or show it as a page.
     "x-content-type-options": "nosniff",
 }
-"""The default headers of all responses. If an endpoint sets a header, it replaces the default."""
+"""The default headers of all responses. An endpoint can replace any default header."""
 
 
 class ResponseHeaders:
@@ -36,7 +36,7 @@ class ResponseHeaders:
         self._defaults = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def add(self, start: Message, state: RequestState) -> Message:
-        """Return the start of a response with the headers that the endpoint has not set."""
+        """Add the headers that the endpoint has not set to the start of a response."""
         own = start.get("headers", ())
         names = dict(own)
         if names.get(b"content-type", b"").startswith(EVENT_STREAM):

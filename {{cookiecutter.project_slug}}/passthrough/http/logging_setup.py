@@ -15,7 +15,7 @@ from ..calls.redaction import redact
 from ..settings import Settings
 
 PAUSE = 0.05  # seconds to wait when no record is left to write
-MAX_RECORD_CHARS = 10_000  # with the traceback; the middle of a longer record is omitted
+MAX_RECORD_CHARS = 10_000  # includes the traceback; the middle of a longer record is omitted
 
 
 class Writer(QueueListener):
@@ -112,7 +112,7 @@ def _is_not_logged_elsewhere(record: logging.LogRecord) -> bool:
 def set_up_logging(settings: Settings) -> None:
     """Print the app's log and the warnings of libraries on standard error.
 
-    If the root logger has another handler, the function only adds a filter to a uvicorn logger.
+    If the root logger has another handler, the function only adds a filter to uvicorn's logger.
     """
     logging.getLogger("uvicorn.error").addFilter(_is_not_logged_elsewhere)
     root = logging.getLogger()

@@ -132,8 +132,8 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         if sum(cookies) > MAX_COOKIES:
             return HTTPException(431, f"a request may have up to {MAX_COOKIES} cookies")
     if b"websocket" in headers.get(b"upgrade", b"").lower():
-        # uvicorn passes a WebSocket handshake to the app as a GET. Browsers send cookies in a
-        # WebSocket handshake, but Chromium sends no Sec-Fetch-Site, so no endpoint may serve it.
+        # uvicorn passes a WebSocket handshake to the app as a GET. Endpoints must not serve a
+        # handshake, because browsers send cookies in it, and Chromium sends no Sec-Fetch-Site.
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     if b"upgrade" in headers and size_of_body(scope):
         # uvicorn loses the body of a request with ``Upgrade`` (see ``server.py``).

@@ -28,7 +28,7 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
-        """Read on after a pipelined request, so that uvicorn notices a disconnect."""
+        """Keep reading after a pipelined request, so that uvicorn notices a disconnect."""
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
@@ -48,12 +48,12 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_complete(self) -> None:
-        """Read on after a large body, so that uvicorn notices a disconnect."""
+        """Keep reading after a large body, so that uvicorn notices a disconnect."""
         super().on_message_complete()
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the running request, and free the memory of the newest request.
+        """Cancel the running request, and free the memory of the connection's newest request.
 
         A client can send requests while an earlier request is running (pipelining). When the client
         disconnects, uvicorn notifies only the newest request of the connection.
