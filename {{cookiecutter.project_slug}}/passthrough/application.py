@@ -112,8 +112,8 @@ def validate_env(kind: type[Settings], variables: dict[str, str]) -> dict[str, s
     aliases: list[Any] = [field.validation_alias for field in kind.model_fields.values()]
     names = [getattr(alias, "choices", [alias])[0] for alias in aliases]
     for name in variables.keys() - {*names}:
-        for meant in get_close_matches(name, names, n=1, cutoff=0.87):
-            raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")
+        for suggestion in get_close_matches(name, names, n=1, cutoff=0.87):
+            raise StartError(f"{name} is not a setting of the app; did you mean {suggestion}?")
     return variables
 
 
@@ -205,7 +205,7 @@ class App(FastAPI):
         """
         self.settings, self.public = settings, {*public_routes.PATHS, *public}
         self._headers, self._import_name = headers or {}, import_name
-        self._inner = [*middleware, Middleware(ConcurrencyLimitMiddleware, settings)]
+        self._private_middleware = [*middleware, Middleware(ConcurrencyLimitMiddleware, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,  # http/public.py serves the documentation
@@ -220,17 +220,17 @@ class App(FastAPI):
         """Maps a path to a function that returns ``WWW-Authenticate`` for a 401 of this path. If a
         path has no function, ``WWW-Authenticate`` is ``Bearer``."""
         self.include_router(public_routes.router)
-        self._routes_of_docs = [*self.router.routes]
+        self._public_routes = [*self.router.routes]
 
     def build_middleware_stack(self) -> ASGIApp:
         """Add the middleware. `RequestMiddleware` sends the errors of all inner middleware."""
         # Starlette tries routes in order, so move the rarely used public routes to the end.
-        self.router.routes.sort(key=self._routes_of_docs.__contains__)
+        self.router.routes.sort(key=self._public_routes.__contains__)
         self.user_middleware = [
             *for_trusted_origins(self.settings),
             Middleware(RequestMiddleware, self.settings, self._headers),
             *self.user_middleware,
-            Middleware(PrivateRoutesMiddleware, self.public, self._inner),
+            Middleware(PrivateRoutesMiddleware, self.public, self._private_middleware),
             Middleware(RequestBodyMiddleware, self.settings.max_body_size),
         ]
         return super().build_middleware_stack()
@@ -272,7 +272,7 @@ class App(FastAPI):
             for operation in operations.values():
                 is_private = not is_public(path, self.public)
                 operation["security"] = security if is_private else []
-                if ProjectDomain in self._inner and is_private:
+                if ProjectDomain in self._private_middleware and is_private:
                     _add_project_and_domain(operation)
                 _correct_responses(operation["responses"])
         return document
@@ -281,7 +281,7 @@ class App(FastAPI):
 def _add_project_and_domain(operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     names = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
-    parameters += [added for added in PROJECT_AND_DOMAIN if added["name"] not in names]
+    parameters += [new for new in PROJECT_AND_DOMAIN if new["name"] not in names]
 
 
 def _correct_responses(responses: dict[str, Any]) -> None:

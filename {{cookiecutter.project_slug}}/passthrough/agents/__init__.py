@@ -27,9 +27,9 @@ from .resource_metadata import Issuer as Issuer
 from .resource_metadata import OAuthScope as OAuthScope
 from .tools import MESSAGE_BYTES, RESULT_BYTES, RESULT_SECONDS, Tool, result_of, tools_of
 
-KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
+KEPT_KEYS = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
 # The inner request omits headers that describe only the agent's request to ``/mcp``.
-OMITTED = (
+OMITTED_HEADERS = (
     b"accept accept-encoding content-length content-type last-event-id transfer-encoding"
     b" x-request-id"
 ).split()
@@ -129,9 +129,9 @@ class Agents:
             return result_of(422, TEXT, redact(str(error)).encode(), is_whole=True)
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         this_request().deadline.remove()  # the inner request has its own deadline
-        headers = [(name, value) for name, value in outer["headers"] if name not in OMITTED]
+        headers = [(name, value) for name, value in outer["headers"] if name not in OMITTED_HEADERS]
         headers.append((b"x-request-id", str(this_request().request_id).encode()))
-        scope = {name: outer[name] for name in KEPT if name in outer} | request
+        scope = {name: outer[name] for name in KEPT_KEYS if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope[IS_INNER] = True

@@ -49,28 +49,28 @@ class Tool(NamedTuple):
             ValueError: An argument is unknown, a required argument is missing, or an argument in
                 the path contains a character that the route does not accept.
         """
-        at = defaultdict[str, dict[str, Any]](dict)
+        by_place = defaultdict[str, dict[str, Any]](dict)
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        takes, needs = [*self.places], self.definition["inputSchema"]["required"]
-        if {*arguments} - {*takes} or {*needs} - {*arguments}:
-            raise ValueError(f"{self.definition['name']} takes {takes}, and needs {needs}")
+        accepted, required = [*self.places], self.definition["inputSchema"]["required"]
+        if {*arguments} - {*accepted} or {*required} - {*arguments}:
+            raise ValueError(f"{self.definition['name']} takes {accepted}, and needs {required}")
         for argument, value in arguments.items():
             place, name = self.places[argument]
             if place == "query" and isinstance(value, list):
-                at[place][name] = [*map(_text, value)]
+                by_place[place][name] = [*map(_text, value)]
             elif place == "body" and self.kind == JSON:
-                at[place][name] = json.dumps(value)
+                by_place[place][name] = json.dumps(value)
             else:
-                at[place][name] = _text(value)
-        if not self.takes_slash and any("/" in text for text in at["path"].values()):
+                by_place[place][name] = _text(value)
+        if not self.takes_slash and any("/" in text for text in by_place["path"].values()):
             raise ValueError("no argument in this path may have a slash")
-        path = self.path.format_map(at["path"])
+        path = self.path.format_map(by_place["path"])
         path.encode()  # raises a ValueError for a lone surrogate, which JSON can contain
-        query = urlencode(at["query"], doseq=True).encode()
-        at["header"]["content-type"] = self.kind
-        headers = [(name.encode(), text.encode()) for name, text in at["header"].items()]
+        query = urlencode(by_place["query"], doseq=True).encode()
+        by_place["header"]["content-type"] = self.kind
+        headers = [(name.encode(), text.encode()) for name, text in by_place["header"].items()]
         scope = {"method": self.method, "path": path, "query_string": query, "headers": headers}
-        return scope, at["body"].get("body", "").encode()
+        return scope, by_place["body"].get("body", "").encode()
 
 
 def _text(value: Any) -> str:
@@ -147,8 +147,8 @@ def _tool(
     parameters, kind = [*operation.get("parameters", ())], JSON
     if body := operation.get("requestBody"):
         kind = JSON if JSON in body["content"] else OCTETS
-        schema, is_needed = body["content"][kind]["schema"], body.get("required")
-        parameters.append({"in": "body", "name": "body", "schema": schema, "required": is_needed})
+        schema, is_required = body["content"][kind]["schema"], body.get("required")
+        parameters.append({"in": "body", "name": "body", "schema": schema, "required": is_required})
     places: dict[str, tuple[str, str]] = {}
     properties: dict[str, Any] = {}
     required: list[str] = []
@@ -159,15 +159,15 @@ def _tool(
         argument = name.replace("-", "_")
         if argument in places:
             argument = f"{place}_{argument}"
-        about = {key: parameter[key] for key in ("description",) if key in parameter}
-        places[argument], properties[argument] = (place, name), about | parameter["schema"]
+        description = {key: parameter[key] for key in ("description",) if key in parameter}
+        places[argument], properties[argument] = (place, name), description | parameter["schema"]
         if parameter.get("required"):
             required.append(argument)
     schema = {"type": "object", "properties": properties, "required": required}
-    needs: dict[str, Any] = {}
-    while missing := {*re.findall(f'"{REF}(.+?)"', json.dumps([schema, needs]))} - needs.keys():
-        needs |= {name: schemas[name] for name in missing}
-    schema |= {"additionalProperties": False, "$defs": needs}
+    defs: dict[str, Any] = {}
+    while missing := {*re.findall(f'"{REF}(.+?)"', json.dumps([schema, defs]))} - defs.keys():
+        defs |= {name: schemas[name] for name in missing}
+    schema |= {"additionalProperties": False, "$defs": defs}
     definition = {
         "name": operation["operationId"],
         "title": operation["summary"],

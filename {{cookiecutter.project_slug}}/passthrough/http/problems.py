@@ -168,7 +168,7 @@ class Problem(BaseModel):
             status=status,
             code=code,
             detail=None if detail == title else detail,
-            errors=[InvalidValue(location=[*at], detail=text) for at, text in errors] or None,
+            errors=[InvalidValue(location=[*place], detail=text) for place, text in errors] or None,
             refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
         )
 

@@ -19,7 +19,7 @@ PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 POLICY = HEADERS["content-security-policy"]
 # With Trusted Types, browsers do not let scripts convert text to HTML.
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
-BACK = """<p style="margin: 1rem; color-scheme: light dark">
+BACK_LINK = """<p style="margin: 1rem; color-scheme: light dark">
 <a href="." style="color: light-dark(#5a3dcb, #b3a2ff)">Back to the app</a></p>"""
 DARK_MODE = """
 if (matchMedia("(prefers-color-scheme: dark)").matches)
@@ -45,7 +45,7 @@ async def docs(request: Request) -> Response:
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    html = bytes(page.body).decode().replace("<body>", f"<body>{BACK}")
+    html = bytes(page.body).decode().replace("<body>", f"<body>{BACK_LINK}")
     html = html.replace("<script>", f"<script>{DARK_MODE}")
     (script,) = re.findall("<script>(.*?)</script>", html, re.DOTALL)
     digest = b64encode(sha256(script.encode()).digest()).decode()
