@@ -198,7 +198,7 @@ class App(FastAPI):
             middleware: Middleware for requests to private paths. The first middleware is the
                 outermost.
             headers: Headers for all responses. Each header replaces the default header with the
-                same name (``http/headers.py``). An endpoint can replace any of the headers.
+                same name (``http/headers.py``). Headers that an endpoint sets take precedence.
             import_name: The module and the variable of the app, such as ``app.main:app``. Without
                 ``import_name``, ``flyte deploy`` raises a PicklingError.
             options: Further arguments of ``FastAPI``.

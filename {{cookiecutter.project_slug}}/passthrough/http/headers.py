@@ -24,8 +24,8 @@ HEADERS = {
     # Browsers must never run task output as a script or show it as a page.
     "x-content-type-options": "nosniff",
 }
-"""The default headers of all responses. An endpoint can replace them, except Cache-Control of an
-event stream."""
+"""The default headers of all responses. Headers that an endpoint sets take precedence, except
+Cache-Control of an event stream."""
 
 
 class ResponseHeaders:
