@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 CALLS_PER_RESPONSE = 2  # the default deadline is this many times the timeout of a call to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
-"""The app calls these functions at shutdown, each in its event loop. Each function ends a request or
-a wait."""
+"""The app calls these functions at shutdown, each in its event loop. Each function ends a request
+or a wait."""
 
 
 class Deadline:
