@@ -21,8 +21,8 @@ from .people import Person
 ROOT = "a0"  # name of the first action of a run, as on a Flyte cluster
 
 SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
-_MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
-TERMINAL = {*SUCCESSFUL, *_MAY_CHANGE, phase_pb2.ACTION_PHASE_ABORTED}
+_RETRYABLE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
+TERMINAL = {*SUCCESSFUL, *_RETRYABLE, phase_pb2.ACTION_PHASE_ABORTED}
 
 
 def now() -> Timestamp:
@@ -190,7 +190,7 @@ class Action:
         """
         self.updated_at, status = now(), self.details.status
         ends_pause = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
-        if status.phase <= phase or status.phase in _MAY_CHANGE or ends_pause:
+        if status.phase <= phase or status.phase in _RETRYABLE or ends_pause:
             status.phase, status.attempts = phase, self.attempt
             if phase == phase_pb2.ACTION_PHASE_FAILED:
                 self.details.error_info.CopyFrom(self.details.attempts[-1].error_info)
@@ -220,7 +220,7 @@ class Run:
         return self.actions[ROOT]
 
     @property
-    def asks(self) -> bool:
+    def has_paused_action(self) -> bool:
         """Whether a condition of the run waits for an answer, even if the run has failed."""
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 

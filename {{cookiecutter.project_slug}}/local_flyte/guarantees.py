@@ -104,7 +104,7 @@ def test_invalid_credentials_are_refused(
     assert bearer("expired").removeprefix("Bearer ") not in response.text
 
 
-# No data of another caller
+# The app returns no data that Flyte sent for another caller.
 
 
 @pytest.mark.reads_what_flyte_received
@@ -261,7 +261,7 @@ def test_stream_calls_end_when_client_disconnects(
         wait_until(lambda: local_flyte.open_calls("viewer") == 0)
 
 
-# No token is leaked
+# The app never discloses a token.
 
 
 @pytest.mark.steers_flyte
@@ -282,13 +282,13 @@ def test_tokens_quoted_by_flyte_are_redacted(
         caplog.set_level(logging.DEBUG, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     token = PEOPLE["alice"].token
-    answers = [endpoints.call(alice, operation)]
-    assert received(), explain(operation, answers[0])
+    responses = [endpoints.call(alice, operation)]
+    assert received(), explain(operation, responses[0])
     for method in {call.method for call in received()}:
         local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no good: {token}")
-        answers.append(endpoints.call(alice, operation))
+        responses.append(endpoints.call(alice, operation))
         local_flyte.fail_next(method, Code.UNKNOWN, times=0)
-    failed = [one for one in answers[1:] if not one.is_success or '"isError":true' in one.text]
+    failed = [one for one in responses[1:] if not one.is_success or '"isError":true' in one.text]
     assert failed, f"{' '.join(operation)} succeeds although Flyte fails"
-    texts = [*(response.text for response in answers), caplog.text, *capfd.readouterr()]
+    texts = [*(response.text for response in responses), caplog.text, *capfd.readouterr()]
     assert not any(token in text for text in texts)

@@ -159,7 +159,9 @@ class RunService(run_service_connect.RunService):
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         scope = (request.project_id.name, request.project_id.domain)
         runs = [run for key, run in self._runs.items() if key[:2] == scope]
-        roots = [run.root for run in runs if run.asks or not request.paused_actions_only]
+        roots = [
+            run.root for run in runs if run.has_paused_action or not request.paused_actions_only
+        ]
         on_page, token = _page(roots, request.request)
         summaries = [_summary(self._runs.run(root.details.id.run)) for root in on_page]
         return pb.ListRunsResponse(runs=summaries, token=token)
@@ -241,7 +243,7 @@ class ActionsService(actions_service_connect.ActionsService):
         id_ = request.parent_action_id
         parent, run = self._runs.action(id_), self._runs.run(id_.run)
         sent_phases: dict[str, phase_pb2.ActionPhase] = {}
-        marker_sent = False
+        sentinel_sent = False
         while parent.running:
             phases = [(child, child.phase_for_parent) for child in run.children(parent.name)]
             changed = [pair for pair in phases if sent_phases.get(pair[0].name) != pair[1]]
@@ -255,8 +257,8 @@ class ActionsService(actions_service_connect.ActionsService):
                     value=child.answer,
                 )
                 yield actions_pb2.WatchForUpdatesResponse(action_update=update)
-            if not marker_sent:
-                marker_sent = True
+            if not sentinel_sent:
+                sentinel_sent = True
                 yield actions_pb2.WatchForUpdatesResponse(control_message={"sentinel": True})
             elif not changed:
                 await run.changed.wait()
@@ -293,7 +295,7 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
-    # The real Flyte's database rejects a phase filter with one value as a list, or several without.
+    # The real Flyte's database rejects VALUE_IN with one phase, and other functions with several.
     for condition in request.filters:
         is_list, has_one = condition.function == condition.VALUE_IN, len(condition.values) == 1
         if condition.field == "phase" and is_list == has_one:

@@ -154,10 +154,10 @@ class SignIn:
             return
         request = Request(scope)
         secret = request.query_params.get("secret", "").encode()
-        admitted = secrets.compare_digest(secret, self._secret.encode())
+        is_admitted = secrets.compare_digest(secret, self._secret.encode())
         if path == URL and request.cookies.get(self._cookie) in self._values:
-            admitted = True  # a signed-in user may choose another user
-        await (self._pages if admitted else REFUSAL)(scope, receive, send)
+            is_admitted = True  # a signed-in user may choose another user
+        await (self._pages if is_admitted else REFUSAL)(scope, receive, send)
 
     def _with_credentials(self, scope: Scope) -> Scope:
         """Replace this app's cookie by the credentials that a cluster would send to the app."""
@@ -167,8 +167,8 @@ class SignIn:
         kept = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]
         if kept == pairs:
             return scope
-        own = next((pair for pair in pairs if pair.startswith(f"{self._cookie}=")), "")
-        if (value := own.partition("=")[2]) in self._values:
+        own_pair = next((pair for pair in pairs if pair.startswith(f"{self._cookie}=")), "")
+        if (value := own_pair.partition("=")[2]) in self._values:
             kept = [pair for pair in kept if not pair.startswith(f"{COOKIE}=")]
             if self._token_file is None:
                 kept.append(f"{COOKIE}={value}")

@@ -152,7 +152,9 @@ def test_conditions_list_skips_unreadable_and_ended_runs(
     assert alice.get("/conditions").status_code == 401
     record_of(local_flyte, own[0]).details.condition.prompt = "x" * 9_000_000  # not read
     failed = ended(start("tests.ask", prompts=["?"], fails_after=0.5))
-    assert failed in [run.id.name for run in local_flyte._services.runs.values() if run.asks]
+    assert failed in [
+        run.id.name for run in local_flyte._services.runs.values() if run.has_paused_action
+    ]
     assert waiting() & {large, aborted, failed} == {aborted}
     asking = {listed["name"] for listed in alice.get("/runs?phase=paused&limit=200").json()}
     assert asking & {large, aborted, failed} == {large, aborted}

@@ -33,7 +33,7 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     """The names of runs in each state, and the action that asks."""
     asking = start("tests.ask", prompts=["?"])
     record = run_of(local_flyte, asking)
-    wait_until(lambda: record.asks)
+    wait_until(lambda: record.has_paused_action)
     with long_run("tests.count", to=100_000) as aborted:
         pass
     return {

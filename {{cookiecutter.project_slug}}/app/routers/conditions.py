@@ -41,7 +41,7 @@ ActionName = Annotated[str, Path(description="Name of the condition's action")]
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List the conditions (questions) in the project that wait for an answer, newest first.
 
-    If more than `limit` conditions wait, they are selected round-robin by the owner of the run.
+    If more than `limit` conditions wait, the app selects them round-robin by run owner.
     `GET /runs?phase=paused` lists all runs with waiting conditions.
     """
     actions = await fetch_paused_actions(limit)
@@ -74,12 +74,12 @@ async def answer_condition(
     details = await fetch_condition(run.name, action)
     if not details.pb2.HasField("condition"):
         raise HTTPException(404, f"the action {action!r} is not a condition")
-    asked = Condition.of(details)
-    if asked.type == "number" and type(value) is int:
+    condition = Condition.of(details)
+    if condition.type == "number" and type(value) is int:
         value = float(value)
-    if ANSWER_TYPES[type(value)] != asked.type:
-        kind = f"type {asked.type}" if asked.type else "a type that this app does not know"
-        raise HTTPException(422, f"the answer to {asked.name!r} must be of {kind}")
+    if ANSWER_TYPES[type(value)] != condition.type:
+        kind = f"type {condition.type}" if condition.type else "a type that this app does not know"
+        raise HTTPException(422, f"the answer to {condition.name!r} must be of {kind}")
 
     is_over = run.done() or details.done()
     if not is_over and not is_answered(details):
@@ -89,9 +89,9 @@ async def answer_condition(
     if is_answered(details):
         recorded = answer_of(details)
         if (type(recorded), recorded) != (type(value), value):  # 1 is not true
-            raise HTTPException(409, f"{asked.name!r} has been answered otherwise")
+            raise HTTPException(409, f"{condition.name!r} has been answered otherwise")
     elif is_over or details.done():
-        raise HTTPException(409, f"{asked.name!r} has timed out, or its run has ended")
+        raise HTTPException(409, f"{condition.name!r} has timed out, or its run has ended")
     else:
         response.status_code = 202
     return Condition.of(details)

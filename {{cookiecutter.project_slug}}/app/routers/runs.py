@@ -118,8 +118,8 @@ async def list_actions(
     limit: Annotated[int, Query(ge=1, le=50, description="Maximum number of actions")] = 50,
 ) -> list[Action]:
     """List the actions of a run (tasks, traces and conditions), oldest first."""
-    listed = remote.Action.listall.aio(run.name)
-    return await fetch_details(await take(listed, limit, offset), Action.of)
+    actions = remote.Action.listall.aio(run.name)
+    return await fetch_details(await take(actions, limit, offset), Action.of)
 
 
 @router.get(

@@ -79,10 +79,10 @@ async def run_task(
     """
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
-    shown = await RunWithResult.after(run, with_outputs=wait > 0)
-    at = location(request, "runs", shown.name, project=shown.project, domain=shown.domain)
+    result = await RunWithResult.after(run, with_outputs=wait > 0)
+    at = location(request, "runs", result.name, project=result.project, domain=result.domain)
     response.headers["Location"] = at
-    return shown
+    return result
 
 
 @router.get("/tasks/{name:path}", summary="Get a task")
