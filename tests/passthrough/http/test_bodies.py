@@ -5,12 +5,14 @@ import threading
 from contextlib import ExitStack
 
 import httpx
+from connectrpc.code import Code
 from fastapi import APIRouter, Request
 
-from local_flyte import PEOPLE
-from local_flyte.testing import bearer
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import bearer, wait_until
+from passthrough.dependencies import CallerDep
 
-from ..support import connected
+from ..support import Called, connected, head
 
 router = APIRouter()
 begun = threading.Semaphore(0)
@@ -27,6 +29,26 @@ def test_large_body_is_not_read_before_authentication(url: str) -> None:
         request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *headers, size, "\r\n"])
         with connected(url, request.encode()) as connection:  # and no byte of the body
             assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+@router.get("/caller")
+async def caller(_: CallerDep) -> None:
+    pass
+
+
+def test_slow_body_holds_no_message_slot(
+    url: str, bob: httpx.Client, local_flyte: LocalFlyte, called: Called
+) -> None:
+    """Flyte does not know the caller, so the app receives the large list of projects."""
+    project = local_flyte._services.tasks._projects._project
+    project.description, length = "x" * 100_000, "Content-Length: 5000"
+    try:
+        local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED, times=2)
+        with connected(url, head("/length", length, method="POST")):
+            wait_until(lambda: called("ListProjects") == 1)
+            assert bob.get("/caller", timeout=30).is_success
+    finally:
+        project.description = ""
 
 
 @router.post("/upload", max_body_size=10_000_000)

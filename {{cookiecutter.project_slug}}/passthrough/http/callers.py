@@ -71,6 +71,7 @@ async def _fetch_caller(settings: Settings) -> Caller:
         # UNAUTHENTICATED only if the credentials are invalid.
         async for _ in remote.Project.listall.aio():
             break
+        this_request().release_messages()  # the app reads the body next, which may be slow
         return Caller(**links)
     return Caller(
         subject=user.subject or None, name=user.name or None, email=user.email or None, **links
