@@ -163,8 +163,8 @@ class RequestState:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
-        self.message_slot = MemorySlot("max_large_messages", self.deadline)
-        self.body_slot = MemorySlot("max_large_bodies", self.deadline)
+        self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
+        self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
         self.run = ""  # the name of the last run that the request has started

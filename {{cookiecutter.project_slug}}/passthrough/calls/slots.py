@@ -4,19 +4,35 @@ import asyncio
 import math
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..limits import limits
 
 if TYPE_CHECKING:
-    from .request_state import Deadline
+    from .request_state import CallerState, Deadline
 
 LARGE_MESSAGE = 64 * 1024  # bytes; a larger message from Flyte needs a slot
 LARGE_BODY = 128 * 1024  # bytes; a larger JSON body needs a slot
 MANY_VALUES = 4_000  # a JSON body with more values needs a slot, even if the body is small
 HOLD_SECONDS = 10.0  # a request may hold a slot for this time after the response has begun
 
-_semaphores = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]()
+_slots = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, "_Slots"]]()
+
+
+class _Slots(asyncio.Semaphore):
+    """All memory slots of one kind, with a queue that contains one request of each caller.
+
+    The other requests of the caller wait for this request. Therefore a caller with many large
+    requests cannot make another caller wait for all of them.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._queued = WeakValueDictionary[str | None, asyncio.Lock]()  # by hash of the caller
+
+    async def acquire_for(self, caller: str | None) -> None:
+        async with self._queued.setdefault(caller, asyncio.Lock()):
+            await self.acquire()
 
 
 class MemorySlot:
@@ -26,7 +42,8 @@ class MemorySlot:
     takes up to 40 times the memory of the unparsed body. Therefore there are two kinds of memory
     slots:
 
-    - A request acquires a slot for messages before it decodes a message above `LARGE_MESSAGE`.
+    - A request acquires a slot for messages before it decodes a message above `LARGE_MESSAGE`, or
+      converts values or types in a thread (``json_values.py``).
     - A request acquires a slot for bodies before it parses a body above `LARGE_BODY` or with more
       than `MANY_VALUES`.
 
@@ -50,7 +67,7 @@ class MemorySlot:
     this time, and the client reconnects.
     """
 
-    def __init__(self, limit: str, deadline: "Deadline") -> None:
+    def __init__(self, limit: str, deadline: "Deadline", caller: "CallerState") -> None:
         """Create the object without acquiring a slot.
 
         Args:
@@ -58,11 +75,12 @@ class MemorySlot:
             deadline: The deadline of the request. ``deadline.loop`` is the event loop of the
                 server. Outside of a request, ``deadline.loop`` is None, and `acquire` returns
                 without a slot.
+            caller: The caller of the request.
         """
-        self._limit, self._deadline = limit, deadline
+        self._limit, self._deadline, self._caller = limit, deadline, caller
         self._acquiring = asyncio.Lock()  # simultaneous calls of a request acquire only one slot
         self.receivers = set[object]()  # an object for each call that receives a large message
-        self._held: asyncio.Semaphore | None = None
+        self._held: _Slots | None = None
         self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
     async def acquire(self) -> float:
@@ -77,13 +95,13 @@ class MemorySlot:
         return time.perf_counter() - began
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> None:
-        semaphores = _semaphores.setdefault(loop, {})
-        if self._limit not in semaphores:
-            semaphores[self._limit] = asyncio.Semaphore(getattr(limits(), self._limit))
+        slots = _slots.setdefault(loop, {})
+        if self._limit not in slots:
+            slots[self._limit] = _Slots(getattr(limits(), self._limit))
         async with self._acquiring:
             if not self._held:
-                await semaphores[self._limit].acquire()
-                self._held = semaphores[self._limit]
+                await slots[self._limit].acquire_for(self._caller.hash)
+                self._held = slots[self._limit]
             if self._deadline.has_ended:  # the request ended while a thread waited for the slot
                 self._release()
             elif self._deadline.seconds_left() == math.inf:
