@@ -60,8 +60,8 @@ class Limits:
     applies to each action separately."""
     max_large_messages: int = 1
     """Memory slots for messages: the maximum number of requests that may hold a message of more
-    than 64 kB from Flyte at the same time. Further requests wait. Each request with a slot may take
-    350 MB of memory."""
+    than 64 kB from Flyte, or convert more than 1,000 values, at the same time. Further requests
+    wait. Each request with a slot may take 350 MB of memory."""
     max_large_bodies: int = 2
     """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON
     body at the same time. A body is large if it has more than 128 kB or more than 4,000 values.
@@ -144,6 +144,10 @@ class Budget:
         """Allow ``nodes`` nodes (default: `Limits.max_nodes`). Raise ``error`` for more nodes."""
         self._left, self._max_depth = nodes or limits().max_nodes, limits().max_depth
         self._error = error
+
+    def end(self) -> None:
+        """Stop a conversion in another thread, because the next call of `spend` raises an error."""
+        self._max_depth = -1
 
     def spend(self, depth: int, size: int = 0) -> None:
         """Count a node. A text of ``size`` characters may count as several nodes.

@@ -12,6 +12,7 @@ from ..limits import Budget, MoreWorkError
 from ..values.inputs import InvalidInputs, to_literals
 from ..values.outputs import to_json
 from ..values.schemas import is_masked
+from .request_state import this_request
 from .sdk import sdk_object
 
 T = TypeVar("T")
@@ -24,12 +25,16 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     """Convert values or types with ``translate``, and return the result.
 
     If there are more than `MAX_NODES_IN_LOOP` nodes, repeat the conversion in a thread, so that it
-    does not block the event loop.
+    does not block the event loop. The request needs a memory slot for messages, so that only few
+    conversions run at the same time. If the request ends, the conversion stops.
     """
     try:
         return translate(Budget(MAX_NODES_IN_LOOP, MoreWorkError))
     except MoreWorkError:
-        return await to_thread.run_sync(translate, Budget())
+        state, budget = this_request(), Budget()
+        await state.message_slot.acquire()  # `ResponseSender` releases this slot
+        with state.calls.call_at_end(budget.end):
+            return await to_thread.run_sync(translate, budget)
 
 
 async def json_of(stored: Inputs | Outputs) -> dict[str, Any]:
