@@ -30,7 +30,7 @@ BODIES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
-    """The names of runs in each state, and the action that asks."""
+    """Return the name of a run in each state, and an action that waits for an answer."""
     asking = start("tests.ask", prompts=["?"])
     record = run_of(local_flyte, asking)
     wait_until(lambda: record.has_paused_action)
@@ -40,8 +40,8 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
         "": greeting,
         "aborted": ended(aborted),
         "failed": ended(start("tests.count", to=0)),
-        "drawn": ended(start("tests.draw", html="")),
-        "asking": asking,
+        "with a report": ended(start("tests.draw", html="")),
+        "waiting for an answer": asking,
         "action": next(name for name in record.actions if name != "a0"),
     }
 
