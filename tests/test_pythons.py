@@ -45,7 +45,7 @@ SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_guaran
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.14"])
-def test_project_passes_without_make(version: str, baker: Baker, tmp_path: Path) -> None:
+def test_project_commands_without_make_succeed(version: str, baker: Baker, tmp_path: Path) -> None:
     """The project has short names, another licence, no CI, and text that needs quoting."""
     answers = {
         "project_slug": "a",

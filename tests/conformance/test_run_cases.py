@@ -16,7 +16,7 @@ from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, w
 pytestmark = pytest.mark.usefixtures("deployed")
 
 
-def test_succeeded_run_has_values_and_log_until_aborted(flyte: Flyte, alice: Person) -> None:
+def test_abort_of_succeeded_run_removes_outputs_and_log(flyte: Flyte, alice: Person) -> None:
     run = alice.start("succeeds", x=1)
     assert re.fullmatch("r[a-z0-9]{19}", run.name)
     *_, last = alice.watch(run)  # it ends when the last attempt has

@@ -89,7 +89,7 @@ def test_own_and_trusted_origins_may_use_credentials(
         assert send(cls, scope(credential, *where), assume_ambient=True).credentials
 
 
-def test_extractor_bearer_token_permits_no_cross_site_post(cls: Class) -> None:
+def test_cross_site_post_with_extracted_bearer_is_refused(cls: Class) -> None:
     extractors = [lambda _: ("authorization", "Bearer service")]
     assert ask(cls, post(EVIL), extractors).status == 403
     assert ask(cls, post(), extractors).status == 200

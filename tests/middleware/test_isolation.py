@@ -50,7 +50,7 @@ async def test_interleaved_requests_keep_their_credentials(cls: Class) -> None:
     assert [result.credentials for result in results] == [{"authorization": t} for t in tokens]
 
 
-async def test_receive_and_send_run_without_credentials(either: Class) -> None:
+async def test_asgi_callables_receive_and_send_have_no_credentials(either: Class) -> None:
     in_app, in_server, ambient = [], [], {"x-ambient": "1"}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

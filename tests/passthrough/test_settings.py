@@ -47,7 +47,7 @@ def test_settings_with_lists_are_comma_separated() -> None:
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
 )
-def test_invalid_setting_names_variable_without_value(name: str, values: str, remedy: str) -> None:
+def test_error_of_invalid_setting_omits_its_value(name: str, values: str, remedy: str) -> None:
     """The message also says which values are valid."""
     for value in values.split():
         with pytest.raises(StartError, match=rf"\n  {name}(, entry \d)?: ") as refused:

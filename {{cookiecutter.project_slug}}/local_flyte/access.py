@@ -255,7 +255,8 @@ def _with_content_length(send: Send) -> Send:
 async def _respond(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run ``application`` for one call, and cancel the call when the client disconnects.
 
-    The Connect server alone would notice a disconnect only at the next message that it sends.
+    Without this function, the Connect server would not notice a disconnect before it sends the
+    next message.
     """
     messages: asyncio.Queue[Message] = asyncio.Queue()
 

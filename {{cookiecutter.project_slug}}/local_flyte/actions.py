@@ -221,7 +221,7 @@ class Run:
 
     @property
     def has_paused_action(self) -> bool:
-        """Whether a condition of the run waits for an answer, even if the run has failed."""
+        """Whether a condition of the run waits for an answer. The run itself may have ended."""
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
 
     def children(self, parent: str) -> list[Action]:

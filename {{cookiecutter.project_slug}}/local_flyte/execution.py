@@ -27,7 +27,7 @@ from .secret_service import SecretError, SecretService
 
 ORG = "local"  # organization in the environment of tasks; API responses contain none
 TAIL = 20  # number of log lines to quote if a process fails without reporting an error
-RECORD_LAG_SECONDS = 0.1  # delay until the API returns an answer; the task gets it at once
+RECORD_LAG_SECONDS = 0.1  # the API shows an answer later than the task receives the answer
 # Pass this name to `LocalFlyte.hang` to keep new answers out of API responses.
 RECORDING = "RecordAnswer"
 
@@ -68,7 +68,7 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Set ``action`` to aborted, even after the end, and stop all actions below it."""
+        """Set ``action`` to aborted, even if the action has ended, and stop its descendants."""
         action.abort(reason)
         for member in (action, *run.descendants(action.name)):
             if task := self._running.get(id(member)):

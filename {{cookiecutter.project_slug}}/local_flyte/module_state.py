@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ALLOWED = "# shared: "
-"""Prefix of a comment that permits functions to change a container. A reason follows."""
+"""Prefix of a comment that permits functions to change a list, a dict or another container.
+
+The reason for the permission follows the prefix.
+"""
 CONTAINERS = {"dict", "list", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
 CONTAINERS |= {"SimpleNamespace", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem"}

@@ -234,7 +234,9 @@ class LocalFlyte(Clients):
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the block. A stream first sends ``after`` messages.
+        """Delay the responses to a method until the block ends.
+
+        A stream first sends ``after`` messages.
 
         ``execution.RECORDING`` delays the answers to conditions in the API, but not in tasks.
         """

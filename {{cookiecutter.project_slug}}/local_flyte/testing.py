@@ -167,7 +167,7 @@ def flyte_variables(
     variables |= {"FLYTE_PROJECT": project, "FLYTE_DOMAIN": domain}
     if not REAL_ENDPOINT:
         variables = request.getfixturevalue("local_flyte").app_environment()
-    variables["FLYTE_TIMEOUT"] = "100"  # in seconds, for a busy machine
+    variables["FLYTE_TIMEOUT"] = "100"  # seconds; enough on a busy machine
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)

@@ -36,8 +36,8 @@ HeaderExtractor = Callable[[Any], tuple[str, str] | None]
 returns the name and the value of a header for Flyte, or None."""
 # The bytes that a header value may contain (RFC 9110 5.5).
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-# Matches lower-case names (RFC 9110 5.6.2) of headers that the middleware may forward. Hop-by-hop
-# headers (RFC 9110 7.6.1) do not match. Headers for message framing or RPC do not match either.
+# Matches lower-case names (RFC 9110 5.6.2) of headers that the middleware may forward. The pattern
+# excludes hop-by-hop headers (RFC 9110 7.6.1), and headers for message framing or RPC.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"

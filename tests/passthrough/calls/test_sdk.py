@@ -14,7 +14,7 @@ from ...baking import PROJECT, run
 
 
 @pytest.mark.weekly  # or it would fail for everybody's change on the day that flyte is released
-def test_new_public_sdk_name_fails_until_reviewed() -> None:
+def test_every_public_sdk_name_is_reviewed() -> None:
     """A new name works as documented, or the page states the difference, or the app refuses it."""
     run([sys.executable, "tools/flyte_names.py"], ROOT)
 

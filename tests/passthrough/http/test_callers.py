@@ -147,7 +147,7 @@ def test_jwt_signature_base64_variants_count_as_one_caller(
             assert client.get("/thread", headers=headers).status_code == 200
 
 
-def test_access_log_contains_subject_only_for_same_credentials(
+def test_subject_is_logged_only_with_its_own_credentials(
     url: str, alice: httpx.Client, bob: httpx.Client, access_log: AccessLog
 ) -> None:
     assert alice.get("/whoami").json() == "alice-subject"

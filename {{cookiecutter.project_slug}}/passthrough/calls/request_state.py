@@ -192,9 +192,8 @@ class RequestState:
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""
-        # End the deadline first, because a thread of the request may still wait for a slot. When
-        # the thread acquires the slot, `MemorySlot` sees that the request has ended, and releases
-        # the slot.
+        # Mark the request as ended first, because one of its threads may still wait for a slot. If
+        # the thread acquires the slot later, `MemorySlot` sees the mark, and releases the slot.
         self.deadline.end()
         self.calls.end()
         self.message_slot.release()

@@ -1,4 +1,7 @@
-"""Makes the sessions of the SDK safe. The SDK sends all calls to Flyte through sessions."""
+"""Changes the sessions of the SDK, through which the SDK sends all calls to Flyte.
+
+The changed sessions have timeouts, follow no redirects, and end with the request of the caller.
+"""
 
 import asyncio
 import dataclasses

@@ -238,7 +238,7 @@ class _Viewer(Generic[Result]):
     """Collects the changed actions of a run for one client, and fetches their details."""
 
     def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self.changed = dict[str, bytes]()  # states that the app has not sent yet, by action
+        self.changed = dict[str, bytes]()  # maps an action to its state that is not yet sent
         self.updated = asyncio.Event()
         self._read = read
         self._known = KnownStates()

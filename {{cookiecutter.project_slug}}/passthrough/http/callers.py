@@ -113,8 +113,9 @@ class ConcurrencyLimitMiddleware:
         if len(subjects) == 1:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
-        # The limit and the log use the hash with the most open requests. If two hashes have equally
-        # many open requests, `max` prefers the subject, because subjects come first.
+        # A request may count for several hashes. The limit and the log use the hash with the most
+        # open requests. If two hashes have equally many, `max` returns the subject, because the
+        # hash of the subject comes first in the list.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )
@@ -179,8 +180,8 @@ class ConcurrencyLimitMiddleware:
 def _shortened(token: str) -> str:
     """Return a JWT without its last character, for which base64url allows up to 16 variants.
 
-    The function keeps the other characters of the signature. Without the signature, a caller who
-    knows only the header and the payload of a user's JWT could use up the limit of this user. If
-    ``token`` is not a JWT, the function returns it unchanged.
+    The returned text contains the rest of the signature, because the header and the payload of a
+    JWT are not secret. Otherwise another caller who knows them could use up the limit of the user.
+    If ``token`` is not a JWT, the function returns ``token`` unchanged.
     """
     return token[:-1] if token.count(".") == 2 else token

@@ -60,7 +60,10 @@ class Cancellation:
         self._cancel_scope = anyio.CancelScope()
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
-        """Call the app. Return the error to send to the client or to log, or None."""
+        """Call the app, and return its error, or None.
+
+        The middleware sends this error to the client, or logs it.
+        """
         loop = asyncio.get_running_loop()
         self._late_at = loop.time() + LATE_AFTER
         called_at_stop[self._stop] = loop

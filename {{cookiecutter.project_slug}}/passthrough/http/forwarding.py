@@ -100,8 +100,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 def _extract_token(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
     """Return the token in the header ``token_header``, which the proxy sets."""
-    # The middleware must refuse a request with two tokens, because the client may have added one of
-    # them. The middleware refuses a credential with a line break, so join the tokens with line
-    # breaks. One header may also contain two tokens, separated by a comma (RFC 9110 5.3).
+    # A request with two tokens must be refused, because the client may have added one of them.
+    # Join two tokens with a line break, because the middleware refuses a credential that contains a
+    # line break. A comma also separates two tokens (RFC 9110 5.3).
     tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

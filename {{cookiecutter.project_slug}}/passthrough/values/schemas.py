@@ -49,7 +49,7 @@ NOTES = {
     "binary": "the task gets its UTF-8 bytes",
     "time-delta": "in seconds",
 }
-"""Notes that `SchemaBuilder` adds to the descriptions of fields, by the format of the field."""
+"""Texts to append to the description of a field. The keys are formats of fields."""
 CONTAINERS = {"collection_type", "map_value_type", "union_type"}
 """Flyte types that contain other types."""
 PLAIN = {type(None), bool, int, float, str}
@@ -158,9 +158,9 @@ class SchemaBuilder:
         names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(defs, first)}
         for number, schema in enumerate(defs.values(), first):
             copy = self._of_schema(schema, names)
-            # The schema of an Enum lists only the names of the members. A model accepts these names
-            # and the members' values. A dataclass in a model accepts the values, but not the names.
-            # Therefore allow any text or number for an Enum.
+            # The schema of an Enum lists only the names of the members. A model accepts the names
+            # and the values of the members, but a dataclass in a model accepts only the values of
+            # the members. Therefore allow any text or number for an Enum.
             is_enum = "enum" in copy
             self.definitions[str(number)] = Schema(anyOf=[copy, VALUE_OF_ENUM]) if is_enum else copy
         return self._of_schema(document, names)
