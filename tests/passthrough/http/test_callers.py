@@ -20,9 +20,10 @@ from flyte import remote
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
-from passthrough.dependencies import CallerDep, RequestBody
+from passthrough.dependencies import CallerDep, RequestBody, RunDep
+from passthrough.extras.watching import wait_for
 
-from ..agents.calling import calling
+from ..agents.calling import calling, message
 from ..support import AccessLog, build_app, connected, head
 
 router = APIRouter()
@@ -258,6 +259,32 @@ def test_two_large_json_bodies_are_parsed_concurrently(
         assert not entered.acquire(blocking=False)
         go_on.set()
         assert [response.result().json() for response in large] == [1, 2_500, 1]
+
+
+@router.post("/runs/{name}/wait")
+async def wait(run: RunDep, _: Given) -> None:
+    await wait_for(run, 60)
+
+
+@pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])
+def test_waiting_request_holds_no_slot_of_small_body(
+    *, local_flyte: LocalFlyte, counting: str, is_agent: bool
+) -> None:
+    path, sent = f"/runs/{counting}/wait", MANY
+    if is_agent:
+        sent = message("tools/call", name="wait", arguments={"name": counting, "body": MANY})
+        path = "/mcp"
+    body = json.dumps(sent).encode()
+    accept = "Accept: application/json, text/event-stream"
+    headers = accept, "Content-Type: application/json", f"Content-Length: {len(body)}"
+    app = build_app(router)
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "victor") as victor, ExitStack() as clients:
+        for person in ("alice", "bob"):
+            request = head(path, *headers, person=person, method="POST") + body
+            clients.enter_context(connected(url, request))
+        wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
+        assert victor.post("/length", json=MANY, timeout=30).json() == 2_500
 
 
 def test_client_that_disconnects_in_queue_starts_no_work(

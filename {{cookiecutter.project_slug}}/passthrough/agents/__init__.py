@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..application import App
 from ..calls.redaction import redact
 from ..calls.request_state import this_request
-from ..http.callers import IS_INNER, find_caller
+from ..http.callers import OUTER_REQUEST, find_caller
 from ..http.cancellation import CONNECTION_LOST
 from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
@@ -134,7 +134,7 @@ class Agents:
         scope = {name: outer[name] for name in KEPT_KEYS if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
-        scope[IS_INNER] = True
+        scope[OUTER_REQUEST] = this_request()
         return await _call_app(self._app, scope, body)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .slots import MemorySlot
+from .slots import LARGE_BODY, MemorySlot
 
 if TYPE_CHECKING:
     from ..models import Caller
@@ -165,6 +165,8 @@ class RequestState:
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
+        self.body_size = 0  # bytes of the JSON body that have arrived
+        self.outer: RequestState | None = None  # the agent's request, if this request is inner
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
         self.run = ""  # the name of the last run that the request has started
@@ -189,6 +191,17 @@ class RequestState:
         """
         self.received = 0
         self.message_slot.release()
+
+    def release_for_wait(self) -> None:
+        """Release the memory slots before a wait, except the slot of a body above `LARGE_BODY`.
+
+        A smaller body takes up to 5 MB after FastAPI has validated the values.
+        """
+        self.release_messages()
+        if self.body_size <= LARGE_BODY:
+            self.body_slot.release()
+        if self.outer:
+            self.outer.release_for_wait()
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""

@@ -105,6 +105,7 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     """
     if not seconds or run.done():
         return
+    this_request().release_for_wait()
     is_started_here = this_request().run == run.name
     with suppress(*FLYTE_ERRORS if is_started_here else ()), _time_limit(seconds):
         async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:

@@ -51,20 +51,20 @@ class RequestBodyMiddleware:
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, state, received, values = size_of_body(scope), this_request(), 0, 0
+        size, state, values = size_of_body(scope), this_request(), 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         caller = state.caller.hash
         if size > MAX_UNAUTHENTICATED_BODY and caller:
             caller = (await find_caller(HTTPConnection(scope))).subject or caller
 
         async def receive_json() -> Message:
-            nonlocal received, values
+            nonlocal values
             message = await receive()
             part = message.get("body", b"")
-            received += len(part)
+            state.body_size += len(part)
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
-            if is_whole and (received > LARGE_BODY or values > MANY_VALUES):
+            if is_whole and (state.body_size > LARGE_BODY or values > MANY_VALUES):
                 await state.body_slot.acquire()  # `ResponseSender` releases this slot
             return message
 

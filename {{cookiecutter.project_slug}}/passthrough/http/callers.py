@@ -22,9 +22,9 @@ from .problems import CodedError, route_of
 
 logger = logging.getLogger(__name__)
 
-IS_INNER = "passthrough.is_inner"
-"""The key in the ASGI scope that marks the inner request of a tool call. The concurrency limit
-counts the agent's request to ``/mcp``, but not the inner request."""
+OUTER_REQUEST = "passthrough.outer_request"
+"""The key in the ASGI scope that marks the inner request of a tool call. The value is the state of
+the agent's request to ``/mcp``. The concurrency limit counts only the agent's request."""
 MAX_REMEMBERED = 10_000  # maximum number of credentials for which the app stores the subject
 _get_user = remote.User.get  # constant, because each access to `User.get` makes a new function
 
@@ -119,7 +119,8 @@ class ConcurrencyLimitMiddleware:
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )
-        if IS_INNER in scope:
+        if OUTER_REQUEST in scope:
+            state.outer = scope[OUTER_REQUEST]
             await self._app(scope, receive, send)
             return
         open_requests = self._open.get(busiest, {})
