@@ -21,7 +21,8 @@ Frequent questions:
 
 - Which paths need no authentication? The public paths are in ``PATHS`` in ``http/public.py``, in
   ``METADATA`` in ``agents/resource_metadata.py``, and in the argument ``public`` in
-  ``app/main.py``. Requests to public paths have no caller, so they have no limit per caller.
+  ``app/main.py``, which contains ``PATHS`` of ``app/routers/page.py``. Requests to public paths
+  have no caller, so they have no limit per caller.
 - How does the app start and shut down? `App.__call__` in ``application.py`` starts the app. At a
   graceful shutdown, `Protocol.shutdown` in ``http/server.py`` ends event streams immediately, and
   other requests after ten seconds.
@@ -33,13 +34,21 @@ Frequent questions:
 - Where is the deadline of a request? `Deadline` in ``calls/request_state.py`` implements
   deadlines. The response must begin within twice ``FLYTE_TIMEOUT``, or within the time that the
   endpoint sets with `deadline`. If a response is late, the app cancels the endpoint and the calls
-  to Flyte, and responds with 504.
+  to Flyte, and responds with 504. While a body arrives, `Cancellation` extends the deadline.
 - Who notices that the client has disconnected? `Protocol` in ``http/server.py`` notices the
   disconnect. Then `Cancellation` in ``http/cancellation.py`` cancels the endpoint and the calls to
   Flyte. ``http/response.py`` disconnects slow clients.
 - When does a watch end? ``extras/watching.py`` ends each watch when the request ends. The watch of
   an action also ends when the action ends. The watch of a run also ends when the root action has
   ended and Flyte has sent no update for two seconds.
+- Where are cross-site requests (CSRF) refused? `CallerMiddleware` in ``http/forwarding.py`` refuses
+  a cross-site GET. Its base class in ``passthrough_auth.py`` refuses other cross-site requests.
+- Where is the access log written? ``_log`` in ``http/middleware.py`` writes it.
+  ``http/logging_setup.py`` formats all log records.
+- Where are credentials redacted? ``calls/redaction.py`` removes credentials from errors and log
+  records, and truncates error messages.
+- What happens to list entries that are too large? ``calls/interceptor.py`` omits and counts them,
+  and ``http/headers.py`` adds the header ``X-Omitted-Count``.
 - Where are headers added to responses? ``http/headers.py`` adds the default headers. Developers add
   more headers with ``App(headers=…)``.
 - How does an event stream resume after a disconnect? The endpoints in ``app/routers/streams.py``

@@ -1,8 +1,8 @@
 """Makes the Flyte SDK safe in a process that serves many callers.
 
 The SDK is made for one user per process. `make_safe` changes the few functions of the SDK through
-which all calls pass. The page docs/flyte-remote.md lists the changes. If the installed version of
-flyte lacks one of the names in `SDK_NAMES` and `REFUSED`, the app does not start.
+which all calls pass. The page docs/flyte-remote.md lists the changes. The app starts only if the
+installed version of flyte has all names in `SDK_NAMES` (``sdk.py``) and `REFUSED`.
 """
 
 import asyncio

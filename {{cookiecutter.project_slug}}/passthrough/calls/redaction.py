@@ -1,4 +1,4 @@
-"""Redacts credentials in texts, such as errors, log messages and responses."""
+"""Redacts credentials in texts, such as errors and log messages, and truncates error messages."""
 
 import asyncio
 import re
@@ -25,9 +25,9 @@ the signature."""
 def redact(text: str, chars: int = sys.maxsize) -> str:
     """Remove the credentials of the caller and the query strings of URLs from a text.
 
-    The function also truncates the text to ``chars`` characters. The truncation comes before the
-    search for credentials, because a search in a long text would be slow. If the truncated text
-    could end with a part of a credential, the function removes this part.
+    The function also truncates the text to ``chars`` characters. It truncates before it searches
+    for credentials, because a search in a long text would be slow. So the truncated text may end
+    with a part of a credential. The function removes this part, too.
     """
     state = this_request().caller
     credentials = frozenset((*forwarded_credentials(), *state.credentials))

@@ -28,19 +28,18 @@ class Deadline:
     part of the request body arrives, except for the last part. The time also starts again when the
     request starts a run, because the caller must learn the name of the run.
 
-    When the response begins, the app removes the deadline. After the response has begun, a request
-    has a deadline only while it holds a memory slot. If an agent calls a tool, the app removes the
+    When the response begins, the app removes the deadline. A stream has a new deadline while it
+    holds a memory slot. If an agent calls a tool, the app removes the
     deadline of the agent's request, because the tool makes an inner request with its own deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
-        """Set the deadline to twice ``timeout`` from now.
+        """Begin with a deadline of twice ``timeout`` from now if ``end`` is given.
 
         Args:
             timeout: Timeout of a call to Flyte, in seconds. In a stream of messages, the timeout
                 applies only to the first message.
-            end: The function to call when the deadline passes. Without ``end``, there is no
-                deadline.
+            end: The function to call when the deadline passes.
         """
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None

@@ -16,7 +16,7 @@ CONNECTION_LOST = "passthrough.connection_lost"
 """Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
 future when the client has disconnected. When the future is complete, `Cancellation` cancels the
 request."""
-LATE_AFTER = 0.5  # a read of a body is late if it ends this many seconds after the request began
+LATE_AFTER = 0.5  # seconds after the begin of a request; a body that is read later is late
 LATE_PAUSES = [0.002] * 5  # pauses after a late read of a body, in seconds
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
@@ -41,12 +41,13 @@ class Cancellation:
     `STOP_SECONDS`. A request with a complete response is never cancelled, because its background
     tasks may still be running.
 
-    ``server.Protocol`` reports a disconnect at once while it reads from the connection. The server
-    stops reading while more than 64 KiB of a body are unread. If the client disconnects while the
-    server does not read, the request ends when the app returns or the deadline passes. If a GET,
-    HEAD or pipelined request has a large body, ``server.Protocol`` closes the connection. Other
-    servers report a disconnect only when the app calls ``receive``, as Starlette does during a
-    streaming response.
+    ``server.Protocol`` reports a disconnect immediately. There is one exception: while the app
+    leaves more than 64 KiB of a body unread, uvicorn does not read from the connection. If the
+    client then disconnects, the request ends when the app returns or the deadline passes. If a
+    GET, HEAD or pipelined request has such a body, ``server.Protocol`` closes the connection.
+
+    Other servers report a disconnect only when the app calls ``receive``. Starlette calls
+    ``receive`` during a streaming response.
     """
 
     def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
@@ -115,8 +116,8 @@ class Cancellation:
         if self.is_complete:
             return
         self.reason = self.reason or reason
-        # Cancel the app before its calls to Flyte. If a call was cancelled first, a task group of
-        # FastAPI could swallow the CancelledError.
+        # Cancel the app first, and then its calls to Flyte. Otherwise the app could continue: a
+        # task group of FastAPI ignores the CancelledError of a task that it has not cancelled.
         self._cancel_scope.cancel()
         # Also end the calls in threads, because the app cannot end while a thread waits for Flyte.
         self.state.calls.end()

@@ -28,8 +28,8 @@ class CallerMiddleware(PassthroughAuth):
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # Without Sec-Fetch-Site and Origin, `_is_foreign` returns False, so a call would only
-            # cost time.
+            # Call `_is_foreign` only if the request has one of these headers. Otherwise the result
+            # is False, and the call takes time.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):
@@ -85,8 +85,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
     ]
     if settings.flyte_plaintext:
         # The SDK sends no credentials without TLS, so all callers are anonymous. The middleware
-        # refuses cross-site requests only if they have credentials, so add a placeholder to each
-        # request as a credential.
+        # checks only requests with credentials for CSRF. Therefore give each request a placeholder
+        # as its credential.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,

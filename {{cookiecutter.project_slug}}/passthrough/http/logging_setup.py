@@ -86,7 +86,7 @@ class LogFormatter(logging.Formatter):
         message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
-        if not fields:  # the fields of the access log contain no credentials
+        if not fields:  # a record with fields is a line of the access log: see `middleware._log`
             message = redact(message).rstrip()
             if len(message) > MAX_RECORD_CHARS:
                 half = MAX_RECORD_CHARS // 2 - 2

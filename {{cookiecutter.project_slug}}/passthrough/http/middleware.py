@@ -176,6 +176,11 @@ async def _finish(
 
 
 def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None:
+    """Write a line of the access log.
+
+    `LogFormatter` does not redact these fields, because they cannot contain credentials. If you add
+    a field that the client controls, such as a header, redact the value here.
+    """
     line: dict[str, Any] = {
         "method": scope["method"],
         "route": route_of(scope),
@@ -196,9 +201,8 @@ def _log(scope: Scope, state: RequestState, status: int, seconds: float) -> None
 class PrivateRoutesMiddleware:
     """Passes all requests through a list of middleware, except requests to public paths.
 
-    The first middleware in the list is the outermost. The option ``excluded_paths`` of the
-    passthrough middleware cannot replace this class, because the option affects only that
-    middleware.
+    The first middleware in the list is the outermost. The option ``excluded_paths`` cannot replace
+    this class, because the option affects only the passthrough middleware.
     """
 
     def __init__(

@@ -182,10 +182,10 @@ class Problem(BaseModel):
 def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem for an error, and log the error unless the caller has caused it.
 
-    The app does not send the message of an error with the status 500, 501, 502 or 503 to the
-    client, because the message describes a fault of the app or of Flyte. The detail of an
-    HTTPException is always sent, because a developer has written it for clients. A `StoppingError`
-    is not logged, because it is not a fault.
+    If the status is 500, 501, 502 or 503, the problem does not contain the message of the error,
+    because the message may describe internals of the app or of Flyte. An HTTPException is an
+    exception, because developers write its detail for clients. A `StoppingError` is not logged,
+    because it is not a fault.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
@@ -202,8 +202,8 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    # Send the headers of an HTTPException, but not the headers of an HTTP client's error, which
-    # belong to a response of another server.
+    # Send the headers of an HTTPException. Do not send the headers of an error of an HTTP client,
+    # because they belong to the response of another server.
     headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = logged_problem(connection, error)
     if problem.status == 401:  # a 401 must have WWW-Authenticate (RFC 9110 11.6.1)

@@ -58,9 +58,9 @@ class Protocol(HttpToolsProtocol):
         A client can send requests while an earlier request is running (pipelining). When the client
         disconnects, uvicorn notifies only the newest request of the connection.
 
-        If the client resets the connection, uvicorn keeps the newest request with its credentials
-        in memory until ``timeout_keep_alive`` has passed. Without this method, six
-        unauthenticated clients that reset connections could fill 38 MB of memory per second.
+        If the client resets the connection, uvicorn itself keeps the newest request with its
+        credentials in memory until ``timeout_keep_alive`` has passed. So six unauthenticated
+        clients could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
         if self._running and not self._running.response_complete:

@@ -113,8 +113,9 @@ class SchemaBuilder:
         metadata = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            # A type of two bytes may become a schema of 300 characters, so subtract the characters
-            # from the budget. For a container, `_structure` has subtracted the contained types.
+            # Subtract the characters of the schema from the budget, because a type of two bytes may
+            # become a schema of 300 characters. For a list, a map or a union, `_structure` has
+            # already subtracted the schemas of the contained types.
             if kind.WhichOneof("type") not in CONTAINERS:
                 self._spend(depth, len(str(schema)))
             _describe(schema, metadata.get("description"))
