@@ -1,6 +1,7 @@
 """Every endpoint as a tool for AI agents, over real connections."""
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough import agents
 from passthrough.agents.tools import RESULT_BYTES, result_of, tools_of
+from passthrough.calls.request_state import RequestState
 from passthrough.extras.following import PART_CHARS
 
 from ...walkthrough import code_blocks
@@ -260,6 +262,22 @@ async def test_agent_disconnect_cancels_hanging_call(url: str, local_flyte: Loca
             await asyncio.to_thread(wait_until, lambda: local_flyte.open_calls("ListProjects"))
             call.cancel()
         wait_until(lambda: not local_flyte.open_calls("ListProjects"))
+
+
+def test_ended_tool_call_keeps_no_request_in_memory(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "RESULT_SECONDS", 600)
+    with client_of(url, "alice") as alice:
+        alice.headers["X-Request-ID"] = "ended-tool-call"
+        calling(alice)("me")
+
+    def in_memory() -> bool:
+        gc.collect()
+        states = [state for state in gc.get_objects() if isinstance(state, RequestState)]
+        return "ended-tool-call" in {state.request_id for state in states}
+
+    wait_until(lambda: not in_memory(), 30)
 
 
 def test_mcp_get_is_405_and_large_message_413(url: str) -> None:

@@ -145,7 +145,8 @@ async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
     within `RESULT_SECONDS` after the start of the response. If the response is larger or takes
     longer, `end` cancels the inner request.
     """
-    unread, done = [body], asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    unread, done = [body], loop.create_future()
     scope[CONNECTION_LOST] = done
     status, headers, content, is_whole = 500, Headers(), b"", False
 
@@ -165,14 +166,18 @@ async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
             raise OSError("the agent reads no more of this response")
         if message["type"] == "http.response.start":
             status, headers = message["status"], Headers(raw=message["headers"])
-            asyncio.get_running_loop().call_later(RESULT_SECONDS, end)
+            timer = loop.call_later(RESULT_SECONDS, end)
+            done.add_done_callback(lambda _: timer.cancel())
             return
         content += message.get("body", b"")
         is_whole = not message.get("more_body") and len(content) <= RESULT_BYTES
         if is_whole or len(content) > RESULT_BYTES:
             end()
 
-    await app(scope, receive, send)
-    if not done.done():  # the app returned before the response was complete
-        status = 500
+    try:
+        await app(scope, receive, send)
+        if not done.done():  # the app returned before the response was complete
+            status = 500
+    finally:
+        done.cancel()  # also cancel the timer, which refers to the request and its credentials
     return result_of(status, headers, content[:RESULT_BYTES], is_whole=is_whole)

@@ -52,9 +52,9 @@ class MemorySlot:
     deadlock.
 
     `ResponseSender` releases both slots when the response begins. `RequestState.end` releases them
-    when the request ends. Before a request waits for a run, `RequestState.release_for_wait` releases
-    them, but not the slot of a body above `LARGE_BODY`. The slot for messages is also released in
-    these cases:
+    when the request ends. Before a request waits for a run, `RequestState.release_for_wait`
+    releases them, but not the slot of a body above `LARGE_BODY`. The slot for messages is also
+    released in these cases:
 
     - The app has copied the parts that it needs, and calls `RequestState.release_messages`.
     - The app has used the earlier messages of a stream, and reads the next message.
