@@ -10,6 +10,7 @@ from typing import Any
 
 from connectrpc.request import RequestContext
 from flyteidl2.common.list_pb2 import Filter
+from flyteidl2.core.interface_pb2 import TypedInterface
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .redaction import with_safe_errors
@@ -17,6 +18,9 @@ from .request_state import this_request
 from .sdk import MessageTooLargeError, callers_credentials
 
 Context = RequestContext[Any, Any]
+
+# The SDK creates objects for each input and output in the event loop, and has no limit.
+MAX_INPUTS = 2_000  # maximum number of inputs, and of outputs, of a task
 
 
 class CallerInterceptor:
@@ -52,6 +56,8 @@ class CallerInterceptor:
                 response = await (_fetch_page(send, request, output) if is_list else send())
         finally:
             state.calls.seconds += time.perf_counter() - began
+        if name == "GetTaskDetails":
+            _refuse_many_inputs(response.details.spec.task_template.interface)
         if name == "CreateRun":
             state.run = response.run.action.id.run.name
         return response
@@ -145,6 +151,15 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
             empty = output()
             getattr(empty, "projects", empty).token = str(int(page.token or 0) + 1)
             return empty
+
+
+def _refuse_many_inputs(interface: TypedInterface) -> None:
+    """Raise a MessageTooLargeError if a task has more than `MAX_INPUTS` inputs or outputs."""
+    if max(len(interface.inputs.variables), len(interface.outputs.variables)) > MAX_INPUTS:
+        raise MessageTooLargeError(
+            f"the task has more than {MAX_INPUTS:,} inputs or outputs: change the task to take or"
+            " return one dataclass, map or list"
+        )
 
 
 def _correct_filters(filters: Iterable[Filter]) -> None:
