@@ -56,6 +56,9 @@ REFUSED = {
 With the rights of the app, the refused functions would run, build or upload code of the app, open
 files that other users have named, or load values that other users have stored."""
 
+# A search for each name in the whole error would block the event loop for many seconds.
+MAX_UNKNOWN_CHARS = 1_000  # characters of the SDK's error in which to look for unknown inputs
+
 
 @functools.cache
 def make_safe() -> None:
@@ -154,7 +157,7 @@ def _change_reruns() -> None:
         except InvalidInputs:
             raise
         except ValueError as error:  # such as "Unknown input(s) ['a', 'b'] for"
-            names = str(error).partition(" for ")[0]
+            names = str(error).partition(" for ")[0][:MAX_UNKNOWN_CHARS]
             unknown = [name for name in kwargs if repr(name) in names]
             errors: list[Any] = [((name,), "the task has no such input") for name in unknown]
             raise InvalidInputs(errors or [((), str(error))]) from None
