@@ -3,8 +3,10 @@
 import json
 import re
 import sys
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from app.routers import conditions, runs, streams, tasks
 from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, ended, start, wait_until
+from passthrough import RunDep, watch_details
 from passthrough.extras import watching
 
 from .. import naive_endpoints
@@ -73,6 +76,32 @@ def test_large_run_watch_fetches_only_failed_actions_details(
     assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2
     phases = sorted((action["phase"], bool(action["phases"])) for action in actions)
     assert phases == [("failed", True)] * 2 + [("succeeded", False)] * 2
+
+
+class Kept:
+    """A result that can be counted."""
+
+
+kept, held = WeakSet[Kept](), list[AsyncGenerator[Kept]]()
+
+
+@router.get("/runs/{name}/first")
+async def read_first(run: RunDep) -> None:
+    """Read one result, and leave the watch suspended, as a traceback may."""
+
+    def read(_: remote.ActionDetails) -> Kept:
+        kept.add(result := Kept())
+        return result
+
+    held.append(watch_details(run, read))
+    await anext(held[0])
+
+
+def test_unread_results_are_released_with_request(alice: httpx.Client, family: str) -> None:
+    assert alice.get(f"/runs/{ended(family)}/first").is_success
+    wait_until(lambda: not kept)
+    assert held
+    held.clear()
 
 
 def test_watch_state_uses_under_20_bytes_per_action() -> None:

@@ -5,6 +5,7 @@ import math
 import time
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from itertools import islice
@@ -213,15 +214,17 @@ async def watch_details(
                 async for action in actions:
                     yield ServerSentEvent(data=action)
     """
-    viewer, request = _Viewer(read), this_request()
+    viewer, request, results = _Viewer(read), this_request(), deque[Result]()
     listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
     listening.add_done_callback(lambda _: viewer.updated.set())
     try:
-        with request.calls.call_at_end(viewer.changed.clear):
+        calls = request.calls  # a traceback may hold this frame, so clear large objects at the end
+        with calls.call_at_end(viewer.changed.clear), calls.call_at_end(results.clear):
             while viewer.changed or not listening.done():
                 due = viewer.due(ignore_pauses=listening.done())
-                for result in await call_each(viewer.fetch, due) if due else ():
-                    yield result
+                results.extend(await call_each(viewer.fetch, due) if due else ())
+                while results:
+                    yield results.popleft()
                 if not due:
                     with anyio.move_on_after(MERGED_SECONDS if viewer.changed else None):
                         await viewer.updated.wait()
