@@ -72,6 +72,14 @@ def test_long_prompt_or_description_is_marked_truncated(
     assert listed[short["run"], short["name"]]["prompt_truncated"]
 
 
+def test_long_prompts_share_limit_of_list(alice: httpx.Client) -> None:
+    conditions = asked(alice, prompts=["x" * 15_000] * 20)
+    assert {len(condition["prompt"]) for condition in conditions} == {10_000}
+    assert all(condition["prompt_truncated"] for condition in conditions)
+    few = alice.get(f"/runs/{conditions[0]['run']}/conditions", params={"limit": 10}).json()
+    assert {(len(one["prompt"]), one["prompt_truncated"]) for one in few} == {(15_000, False)}
+
+
 def test_conditions_are_selected_round_robin_by_owner(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:

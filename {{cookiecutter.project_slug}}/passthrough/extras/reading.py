@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails, ActionM
 from ..calls.json_values import json_of
 from ..calls.request_state import this_request
 from ..calls.sdk import TooLargeError, initialised
+from ..limits import current_limits, limits
 from ..models import HAS_OUTPUTS, attempts_of, phase_of
 
 NEWEST_FIRST = ("created_at", "desc")
@@ -34,6 +36,8 @@ Example:
 CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
 MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+# A response holds the texts of all entries at the same time, so they share this many long texts.
+FULL_TEXT_ENTRIES = 10  # number of entries of a list whose texts may have `Limits.max_text_chars`
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -178,7 +182,14 @@ async def fetch_details(
     """
     listed = [listed_details(action) for action in actions]
     this_request().received = 0
-    return await call_each(lambda action: read_details(action, read), listed)
+    chars = limits().max_text_chars
+    chars = min(chars, FULL_TEXT_ENTRIES * chars // max(1, len(listed)))
+
+    async def fetch(action: remote.ActionDetails) -> Result:
+        current_limits.set(replace(limits(), max_text_chars=chars))  # for this task only
+        return await read_details(action, read)
+
+    return await call_each(fetch, listed)
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
