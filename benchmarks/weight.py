@@ -190,7 +190,7 @@ class Large:
                     piece = body[at : at + PIECE]
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             if not is_stream:
-                await send({"type": "http.response.body", "body": b""})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             while is_stream and (await receive())["type"] != "http.disconnect":
                 pass
 

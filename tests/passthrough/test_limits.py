@@ -11,6 +11,7 @@ from passthrough.limits import OLD_NAMES, Budget, Limits
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
+from .support import type_of
 from .values.hostile import SIMPLE, TYPES, binary, generic, listed, struct
 
 
@@ -31,7 +32,10 @@ def test_outputs_over_budget_are_reported_too_large() -> None:
         ("list of a file of a long format", ["s3://a"] * 100),
         ("list of a union of a large type", [[]] * 100),
         ("list of 10,000 required fields", [{"a": 1}] * 100),
+        ("list of dataframes of 1,500 columns", ["s3://a"] * 400),
+        ("list of a union of a type of many parts", ["a"] * 400),
         ("an enum of 10,000", ["9999"] * 5_000),
+        ("list of an enum of 10,000 or an integer", [5] * 5_000),
         ("unions doubling over 28 levels", "no"),
         ("anything", {"a": json.loads("[" * 31 + "]" * 31)}),
     ],
@@ -63,6 +67,17 @@ def test_list_of_100000_numbers_is_within_limits() -> None:
     inputs = {"a": [*range(100_000)]}
     made = to_literals(inputs, {"a": listed(SIMPLE)}, (), Budget())
     assert to_json(made.items(), Budget()) == inputs
+
+
+def test_list_of_40000_unions_is_within_limits() -> None:
+    inputs = {"a": [1, "a"] * 20_000}
+    made = to_literals(inputs, {"a": type_of(list[int | str])}, (), Budget())
+    assert to_json(made.items(), Budget()) == inputs
+
+
+def test_msgpack_of_many_empty_lists_is_too_large() -> None:
+    lists = msgpack.packb([[]] * 600_000)
+    assert to_json([("a", binary(lists))], Budget(1_000_000))["a"]["kind"] == "too large"
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())

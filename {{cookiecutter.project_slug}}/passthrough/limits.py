@@ -74,16 +74,19 @@ class Limits:
     max_nodes: int = 500_000
     """Maximum number of values in the inputs or outputs of an action, and maximum number of parts
     of a type. A value of a union counts once for each type that the app tries, and a text counts
-    once per 32 characters. The app refuses inputs above this limit with 422. If an output is above
-    this limit, the app shows a reference instead of the value."""
+    once per 32 characters. The literal of a union, a file or a dataframe contains a copy of the
+    type, which counts once per 2 bytes. The app refuses inputs above this limit with 422. If an
+    output is above this limit, the app shows a reference instead of the value."""
     max_depth: int = 30
     """Maximum nesting depth of a value or a type, in levels. The app refuses inputs above this
     limit with 422. If an output is above this limit, the app shows a reference instead of the
     value."""
     max_text_chars: int = 20_000
     """Maximum length of a text from Flyte, such as an error, in characters. The app truncates a
-    longer text, and adds a note at the end. If the prompt of a condition is truncated, the web UI
-    has no buttons for this condition."""
+    longer text, and adds a note at the end. In a list of details of more than ten actions or
+    conditions, the maximum length is smaller: ten times this limit, divided by the number of
+    entries. If the prompt of a condition is truncated, the web UI has no buttons for this
+    condition."""
 
     def __init__(self, **changed: int) -> None:
         """Set limits by name.

@@ -17,7 +17,7 @@ import pytest
 from flyteidl2.core.interface_pb2 import TypedInterface, Variable
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from passthrough.limits import Budget
 from passthrough.values.inputs import to_literals
@@ -111,6 +111,10 @@ def doubling(levels: int, leaf: Any) -> LiteralType:
 
 
 SIMPLE = LiteralType(simple=SimpleType.INTEGER)
+PARTS = LiteralType(  # as many as possible in its 3 kB
+    simple=SimpleType.STRING,
+    metadata={"fields": {"x": {"list_value": {"values": [Value()] * 1_500}}}},
+)
 LONG_FORMAT = LiteralType(blob={"format": "x" * MEBIBYTE})
 NOWHERE = json.loads("""{
     "properties": {"root": {"$ref": "#"}, "file": {"$ref": "file:///etc/passwd", "$id": "/etc"},
@@ -150,6 +154,15 @@ TYPES: dict[str, LiteralType] = {
     "unions doubling over 28 levels": doubling(28, {"type": "null"}),
     "list of a union of a large type": listed(
         LiteralType(union_type={"variants": [listed(LONG_FORMAT), SIMPLE]})
+    ),
+    "list of dataframes of 1,500 columns": listed(
+        LiteralType(structured_dataset_type={"columns": [{}] * 1_500})
+    ),
+    "list of a union of a type of many parts": listed(
+        LiteralType(union_type={"variants": [PARTS, SIMPLE]})
+    ),
+    "list of an enum of 10,000 or an integer": listed(
+        LiteralType(union_type={"variants": [{"enum_type": {"values": [""] * 10_000}}, SIMPLE]})
     ),
     "union of 50,000 files": LiteralType(union_type={"variants": [{"blob": {}}] * 50_000}),
     "enum of 500,000 nothings": LiteralType(enum_type={"values": [""] * 500_000}),

@@ -219,6 +219,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Point, {"x": 1, "y": "a", "z": 1}, {("y",): "must be of type number"}),
     (Parts, PARTS_JSON | {"level": True}, {("level",): "must be 1 or 2"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
+    (create_model("Few", u=Constant["a", 1, True]), {"u": 1.0}, {("u",): "must be a or 1 or True"}),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Leveled, {"level": True}, {("level",): NO_TYPE}),
     (list[Twice] | None, [{"value": 1, "double": 2}], {(0, "double"): NO_FIELD}),

@@ -22,7 +22,7 @@ from flyteidl2.core.types_pb2 import StructuredDatasetType as TableType
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from ..limits import Budget, TooComplexError
+from ..limits import CHARS_PER_NODE, Budget, TooComplexError
 from .schemas import DURATION, SECRET, SIMPLE, TYPES, VALUE_OF_ENUM, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
@@ -251,9 +251,15 @@ class Converter:
         converted = self.convert(value, schema, place, depth)
         if schema.kind is Schema.kind:
             return converted
-        # Subtract the size of the type from the budget, because the literal contains a copy.
-        self._spend(0, schema.kind.ByteSize())
+        self._spend_copy(schema.kind)
         return Literal(scalar={"union": {"value": converted, "type": schema.kind}})
+
+    def _spend_copy(self, kind: LiteralType) -> None:
+        """Subtract a type from the budget, because the literal contains a copy of the type.
+
+        A part of a type may have only two bytes, and take 220 bytes of memory.
+        """
+        self._spend(0, CHARS_PER_NODE * kind.ByteSize() // 2)
 
     def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
         schemas = schema.get("prefixItems") or repeat(schema.get("items", ANYTHING))
@@ -301,8 +307,7 @@ class Converter:
             case "simple":
                 packed = msgpack.packb(value, default=to_jsonable_python)
                 return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
-        # Subtract the size of the type from the budget, because the literal contains a copy.
-        self._spend(0, kind.ByteSize())
+        self._spend_copy(kind)
         reference = {"uri": value} if isinstance(value, str) else value
         name, stored = reference.get("format", ""), {"uri": reference["uri"]}
         if kind.HasField("blob"):
@@ -332,8 +337,7 @@ class Converter:
         json_type = TYPES[type(value)]
         if members := schema.get("enum"):
             self._spend(0, len(members))
-            kinds = (int, float) if json_type in {"integer", "number"} else (type(value),)
-            if not any(member == value and type(member) in kinds for member in members):
+            if not any(member == value and type(member) is type(value) for member in members):
                 return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
         if json_type == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"

@@ -12,7 +12,7 @@ map becomes a reference in two cases:
 import base64
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgpack
@@ -23,7 +23,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
-from ..limits import Budget, TooComplexError
+from ..limits import CHARS_PER_NODE, Budget, TooComplexError
 
 
 def to_json(
@@ -65,9 +65,8 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                # Sort the keys, because the order in a protobuf map depends on memory addresses.
                 items = value.literals
-                return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
+                return {key: self.read(items[key], depth + 1) for key in self._sorted(items, depth)}
             case "union":
                 return self.read(value.value, depth + 1)
             case "primitive" if kind := value.WhichOneof("value"):
@@ -111,7 +110,8 @@ class Reader:
                 except (ValueError, OverflowError):  # Python's ranges are smaller than Flyte's
                     return _reference("time", seconds=value.seconds)
             case Struct(fields=items):
-                return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
+                names = self._sorted(items, depth)
+                return {name: self.plain(items[name], depth + 1) for name in names}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case tuple():
@@ -119,6 +119,11 @@ class Reader:
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return _reference("binary")  # an extension of msgpack
+
+    def _sorted(self, names: Collection[str], depth: int) -> list[str]:
+        """Sort names, because the order in a protobuf map depends on memory addresses."""
+        self._spend(depth, CHARS_PER_NODE * len(names))  # before the sort
+        return sorted(names)
 
     def _map(self, pairs: tuple[tuple[Any, Any], ...], depth: int) -> dict[str, Any]:
         """Convert the pairs of a msgpack map. Return a reference if JSON cannot hold the map."""
@@ -136,12 +141,20 @@ class Reader:
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return _reference(kind, format=binary.tag, size=size)
         self._spend(depth, size)  # check the size before msgpack creates objects
+        containers = Budget()  # each byte may be an empty list of 64 bytes
+
+        def counted(items: list[Any]) -> list[Any]:
+            containers.spend(0)
+            return items
+
         try:
             value = msgpack.unpackb(
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                object_pairs_hook=tuple,  # a dict would be slow for keys with equal hashes
+                list_hook=counted,
+                # A dict would be slow for keys with equal hashes.
+                object_pairs_hook=lambda pairs: tuple(counted(pairs)),
                 ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
