@@ -133,21 +133,26 @@ def _with_handovers(ctx: Context) -> Context:
 async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
     """Fetch a page of a list. If the page is too large, fetch a smaller page.
 
-    The SDK then fetches the remaining entries as further pages. If a single entry is too large,
-    omit the entry and count it for the header ``X-Omitted-Count``. Otherwise a large entry of one
-    user would make the list fail for all users.
+    The SDK then fetches the remaining entries as further pages. The next page has the same size,
+    and each later page may be twice as large, so a list of large entries needs few calls.
+
+    If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
+    Otherwise a large entry of one user would make the list fail for all users.
     """
-    page = getattr(request, "request", request)
+    state, page = this_request(), getattr(request, "request", request)
+    page.limit = min(page.limit, state.max_page_entries)
+    state.max_page_entries *= 2
     while True:
         try:
             return await send()
         except MessageTooLargeError:
+            state.max_page_entries = max(page.limit // 2, 1)
             if page.limit > 1:
                 page.limit //= 2
                 continue
             if page.token.strip("0123456789"):
                 raise  # if the token is not a number, the app does not know the next token
-            this_request().omitted_count += 1
+            state.omitted_count += 1
             empty = output()
             getattr(empty, "projects", empty).token = str(int(page.token or 0) + 1)
             return empty

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
@@ -168,6 +169,7 @@ class RequestState:
         self.outer: RequestState | None = None  # the agent's request, if this request is inner
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
+        self.max_page_entries = sys.maxsize  # smaller after a page of a list was too large
         self.run = ""  # the name of the last run that the request has started
 
     def receive(self, size: int, max_bytes: int) -> None:

@@ -30,6 +30,9 @@ is_rerun = ContextVar("is_rerun", default=False)
 RERUN_DIVISOR = 5
 """A rerun fetches the details of the earlier run. For these details, the app divides
 ``max_message_bytes`` by this number, because the SDK keeps three copies of the task in memory."""
+LIST_DIVISOR = 20
+"""The maximum size of a page of a list is ``max_received_bytes`` divided by this number, so that a
+list of this many entries is never too large in total."""
 
 
 def change_sessions() -> None:
@@ -146,6 +149,8 @@ class Transport:
         max_bytes = limits().max_message_bytes
         if is_rerun.get() and request.url.endswith("Details"):
             max_bytes //= RERUN_DIVISOR
+        if request.url.rpartition("/")[2].startswith("List"):
+            max_bytes = min(max_bytes, limits().max_received_bytes // LIST_DIVISOR)
         if response.status == 200 and kind.startswith("application/connect+"):
             content: Any = _messages(response, seconds, max_bytes)
         else:
