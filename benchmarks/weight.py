@@ -30,6 +30,7 @@ from typing import Any
 import httpx
 from flyteidl2.common.phase_pb2 import (
     ACTION_PHASE_PAUSED,
+    ACTION_PHASE_QUEUED,
     ACTION_PHASE_RUNNING,
     ACTION_PHASE_SUCCEEDED,
 )
@@ -339,9 +340,7 @@ def scenarios() -> Iterator[Row]:
     some = answers_of_details(large)
     yield Row("100 of 600 streams are closed", closing(100), 600, before=some, seconds=1.0)
     files = {"key": "x", "value": {"type": {"union_type": {"variants": [{"blob": {}}] * 249_000}}}}
-    spec = {"task_template": {"interface": {"inputs": {"variables": [files]}}}}
-    union: dict[str, list[Message]]
-    union = {"GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})]}
+    union = inputs([files])
     yield Row("a task whose input is one of many files", get("/tasks/t"), before=union, seconds=1.0)
     tried = details(parts=0)
     tried.attempts.add(phase_transitions=[{}] * 400_000)
@@ -355,6 +354,45 @@ def scenarios() -> Iterator[Row]:
     body = {"content": MEGABYTE * b"x", "headers": {"Content-Type": "text/plain"}}
     of_text = sending({"method": "POST", "url": "/runs/large/rerun", **body})
     yield Row("100 large bodies that are no JSON", of_text, 100, seconds=1.0)
+    texts = wordy(50)
+    yield Row("10 lists of actions with long texts", get("/runs/large/actions"), before=texts)
+    reading = unread("/runs/large/actions/events", 8)
+    yield Row("10 viewers of long texts who do not read", reading, before=texts)
+    values = ListValue.FromString(1_500 * ListValue(values=[Value()]).SerializeToString())
+    parts = {"simple": "STRING", "metadata": {"fields": {"x": {"list_value": values}}}}
+    either = {"collection_type": {"union_type": {"variants": [parts, {"simple": "INTEGER"}]}}}
+    copies = inputs([{"key": "x", "value": {"type": either}}])
+    start = {"method": "POST", "url": "/tasks/t/runs", "json": {"inputs": {"x": 320 * [""]}}}
+    yield Row("10 starts with 320 copies of a type", sending(start), before=copies)
+    many = inputs([{"key": str(number)} for number in range(400_000)])
+    yield Row("10 tasks of 400,000 inputs", get("/tasks/t"), before=many, seconds=1.0)
+
+
+def inputs(variables: list[dict[str, Any]]) -> dict[str, list[Message]]:
+    """Return what Flyte answers about a task with these inputs."""
+    spec: Any = {"task_template": {"interface": {"inputs": {"variables": variables}}}}
+    return {"GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})]}
+
+
+def wordy(count: int) -> dict[str, list[Message]]:
+    """Return what Flyte answers about a run with that many actions of long texts."""
+    text, asking = 20_000 * "\U0001f600", details(parts=0)
+    asking.ClearField("task")
+    asking.status.phase = ACTION_PHASE_QUEUED
+    asking.metadata.parent = asking.metadata.group = asking.metadata.task.short_name = text
+    asking.error_info.message = asking.abort_info.reason = text
+    asking.condition.name = asking.condition.prompt = asking.condition.description = text
+    events = [{"message": f"{number}{text}"} for number in range(5)]
+    asking.attempts.add(attempt=1, cluster_events=events)
+    found = answers_of_details(asking)
+    states: Any = watched(count)
+    listed = [enriched.action for enriched in states[0].enriched_actions]
+    return {
+        **answers_of_details(details(parts=0)),
+        "GetActionDetails": found["GetActionDetails"],
+        "ListActions": [runs.ListActionsResponse(actions=listed)],
+        "WatchActions": states,
+    }
 
 
 def nested(size: int) -> dict[str, Any]:
@@ -373,10 +411,7 @@ def hanging() -> Iterator[Row]:
     for method, send in (("GetActionData", rerun), ("CreateRun", rerun), ("CreateRun", start)):
         name = f"20 {'reruns' if send is rerun else 'starts'} while {method} hangs"
         yield Row(name, send, 20, seconds=1.0, before=small | {method: HANGS}, peak=500)
-    struct = {"key": "x", "value": {"type": {"simple": "STRUCT"}}}
-    spec = {"task_template": {"interface": {"inputs": {"variables": [struct]}}}}
-    before: dict[str, list[Message]]
-    before = {"GetTaskDetails": [tasks.GetTaskDetailsResponse(details={"spec": spec})]}
+    before = inputs([{"key": "x", "value": {"type": {"simple": "STRUCT"}}}])
     for times, size in ((32, 7_500), (32, 60_000), (10, MEGABYTE)):
         name = f"{times} bodies of {size:,} bytes in small lists"
         yield Row(name, sending(nested(size)), times, seconds=1.0, before=before)
