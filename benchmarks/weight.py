@@ -355,9 +355,9 @@ def scenarios() -> Iterator[Row]:
     of_text = sending({"method": "POST", "url": "/runs/large/rerun", **body})
     yield Row("100 large bodies that are no JSON", of_text, 100, seconds=1.0)
     texts = wordy(50)
-    yield Row("10 lists of actions with long texts", get("/runs/large/actions"), before=texts)
+    yield Row("20 lists of actions with long texts", get("/runs/large/actions"), 20, before=texts)
     reading = unread("/runs/large/actions/events", 8)
-    yield Row("10 viewers of long texts who do not read", reading, before=texts)
+    yield Row("20 viewers of long texts who do not read", reading, 20, before=texts)
     values = ListValue.FromString(1_500 * ListValue(values=[Value()]).SerializeToString())
     parts = {"simple": "STRING", "metadata": {"fields": {"x": {"list_value": values}}}}
     either = {"collection_type": {"union_type": {"variants": [parts, {"simple": "INTEGER"}]}}}
