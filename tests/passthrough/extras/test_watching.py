@@ -97,7 +97,7 @@ async def read_first(run: RunDep) -> None:
     await anext(held[0])
 
 
-def test_unread_results_are_released_with_request(alice: httpx.Client, family: str) -> None:
+def test_unread_results_are_released_when_request_ends(alice: httpx.Client, family: str) -> None:
     assert alice.get(f"/runs/{ended(family)}/first").is_success
     wait_until(lambda: not kept)
     assert held

@@ -72,7 +72,7 @@ def test_long_prompt_or_description_is_marked_truncated(
     assert listed[short["run"], short["name"]]["prompt_truncated"]
 
 
-def test_long_prompts_share_limit_of_list(alice: httpx.Client) -> None:
+def test_prompts_in_long_list_have_smaller_limit(alice: httpx.Client) -> None:
     conditions = asked(alice, prompts=["x" * 15_000] * 20)
     assert {len(condition["prompt"]) for condition in conditions} == {10_000}
     assert all(condition["prompt_truncated"] for condition in conditions)

@@ -23,7 +23,7 @@ def test_sdk_argument_name_is_refused_as_input(alice: httpx.Client) -> None:
         assert f"{name} is the name of an argument" in answer.text
 
 
-def test_task_of_too_many_inputs_is_refused(stub_client: httpx.Client, stub: StubServer) -> None:
+def test_task_with_2001_inputs_is_413(stub_client: httpx.Client, stub: StubServer) -> None:
     variables = [{"key": str(number)} for number in range(2_001)]
     spec: Any = {"task_template": {"interface": {"inputs": {"variables": variables}}}}
     stub.answers(GetTaskDetailsResponse(details={"spec": spec}).SerializeToString())

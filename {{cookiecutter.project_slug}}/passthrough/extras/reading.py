@@ -36,8 +36,8 @@ Example:
 CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
 MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
-# A response holds the texts of all entries at the same time, so they share this many long texts.
-FULL_TEXT_ENTRIES = 10  # number of entries of a list whose texts may have `Limits.max_text_chars`
+# A response holds the texts of all its entries in memory, so the texts of a longer list are shorter.
+FULL_TEXT_ENTRIES = 10  # maximum length of a list whose texts have up to `Limits.max_text_chars`
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -170,6 +170,8 @@ async def fetch_details(
         The results of ``read``, in the order of the actions. `Limits.max_received_bytes` applies to
         each action separately. If Flyte has no details of an action, or the details are too large,
         the function calls ``read`` with the result of `listed_details`.
+        If there are more than ten actions, each `TruncatedText` is shorter
+        (`Limits.max_text_chars`).
 
     Raises:
         ConnectError: Flyte fails for all actions; the response has the status 401, 503 or 504.
