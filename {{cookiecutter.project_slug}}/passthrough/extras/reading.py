@@ -36,7 +36,7 @@ Example:
 CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
 MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
-# A response holds the texts of all its entries in memory, so the texts of a longer list are shorter.
+# A response holds the texts of all entries in memory, so the texts of a longer list are shorter.
 FULL_TEXT_ENTRIES = 10  # maximum length of a list whose texts have up to `Limits.max_text_chars`
 
 T = TypeVar("T")

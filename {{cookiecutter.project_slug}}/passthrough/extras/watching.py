@@ -218,7 +218,7 @@ async def watch_details(
     listening = asyncio.create_task(viewer.listen(run.action.action_id.run))
     listening.add_done_callback(lambda _: viewer.updated.set())
     try:
-        calls = request.calls  # a traceback may hold this frame, so release large objects at the end
+        calls = request.calls  # a traceback may hold this frame, so clear large objects at the end
         with calls.call_at_end(viewer.changed.clear), calls.call_at_end(results.clear):
             while viewer.changed or not listening.done():
                 due = viewer.due(ignore_pauses=listening.done())
