@@ -20,6 +20,7 @@ from flyte import remote
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents import serve_agents
+from passthrough.calls import request_state
 from passthrough.dependencies import CallerDep, RequestBody, RunDep
 from passthrough.extras.watching import wait_for
 
@@ -286,6 +287,21 @@ def test_waiting_request_holds_no_slot_of_small_body(
             clients.enter_context(connected(url, request))
         wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
         assert victor.post("/length", json=MANY, timeout=30).json() == 2_500
+
+
+@pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])
+def test_request_with_large_body_waits_shortly(
+    *, local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch, is_agent: bool
+) -> None:
+    monkeypatch.setattr(request_state, "HOLD_SECONDS", 0.5)
+    app = build_app(router)
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "alice") as alice:
+        alice.timeout = httpx.Timeout(30)
+        if is_agent:
+            assert calling(alice)("wait", name=counting, body=LARGE) == (["null"], False)
+        else:
+            assert alice.post(f"/runs/{counting}/wait", json=LARGE).is_success
 
 
 def test_client_that_disconnects_in_queue_starts_no_work(

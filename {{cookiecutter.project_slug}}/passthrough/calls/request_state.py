@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .slots import LARGE_BODY, MemorySlot
+from .slots import HOLD_SECONDS, LARGE_BODY, MemorySlot
 
 if TYPE_CHECKING:
     from ..models import Caller
@@ -193,16 +193,18 @@ class RequestState:
         self.received = 0
         self.message_slot.release()
 
-    def release_for_wait(self) -> None:
+    def release_for_wait(self) -> float:
         """Release the memory slots before a wait, except the slot of a body above `LARGE_BODY`.
 
-        A smaller body takes up to 5 MB after FastAPI has validated the values.
+        A smaller body takes up to 5 MB after FastAPI has validated the values. Return the maximum
+        duration of the wait in seconds, which is `HOLD_SECONDS` if the request keeps a slot.
         """
         self.release_messages()
-        if self.body_size <= LARGE_BODY:
-            self.body_slot.release()
-        if self.outer:
-            self.outer.release_for_wait()
+        max_seconds = self.outer.release_for_wait() if self.outer else math.inf
+        if self.body_size > LARGE_BODY:
+            return HOLD_SECONDS
+        self.body_slot.release()
+        return max_seconds
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""

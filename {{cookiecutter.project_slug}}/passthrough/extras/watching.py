@@ -91,7 +91,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     Args:
         run: The run.
         seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
-            the deadline of the request also limit the wait, so ``math.inf`` is allowed.
+            the deadline of the request also limit the wait, so ``math.inf`` is allowed. If the JSON
+            body of the request has more than 128 kB, the maximum is 10 seconds.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). If this request has
@@ -106,7 +107,7 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     """
     if not seconds or run.done():
         return
-    this_request().release_for_wait()
+    seconds = min(seconds, this_request().release_for_wait())
     is_started_here = this_request().run == run.name
     with suppress(*FLYTE_ERRORS if is_started_here else ()), _time_limit(seconds):
         async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:
