@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from flyte import remote
 from pydantic import BaseModel
 
 import app.routers as app_routers
@@ -51,6 +52,11 @@ async def see_headers(
 ) -> dict[str, Any]:
     seen = {name: value for name, value in request.headers.items() if name != "authorization"}
     return {**seen, **request.scope["state"]}
+
+
+@router.get("/projects-in-thread")
+def list_projects_in_thread() -> list[str | None]:
+    return [project.pb2.name for project in remote.Project.listall()]
 
 
 @router.get("/half")

@@ -255,13 +255,16 @@ def test_agent_reads_log_in_parts_without_gaps(
     assert numbers == [str(number + 1) for number in range(len(numbers))]
 
 
-async def test_agent_disconnect_cancels_hanging_call(url: str, local_flyte: LocalFlyte) -> None:
+@pytest.mark.parametrize("tool", ["list_projects", "list_projects_in_thread"])
+async def test_agent_disconnect_cancels_hanging_call(
+    url: str, local_flyte: LocalFlyte, tool: str
+) -> None:
     with local_flyte.hang("ListProjects"):
         async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
-            call = asyncio.create_task(client.call_tool("list_projects", {}))
+            call = asyncio.create_task(client.call_tool(tool, {}))
             await asyncio.to_thread(wait_until, lambda: local_flyte.open_calls("ListProjects"))
             call.cancel()
-        wait_until(lambda: not local_flyte.open_calls("ListProjects"))
+        wait_until(lambda: not local_flyte.open_calls("ListProjects"), 30)
 
 
 def test_ended_tool_call_keeps_no_request_in_memory(

@@ -175,7 +175,9 @@ async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
             end()
 
     try:
-        await app(scope, receive, send)
+        # If the agent disconnects, also end calls to Flyte in threads, which cannot be cancelled.
+        with this_request().calls.call_at_end(end):
+            await app(scope, receive, send)
         if not done.done():  # the app returned before the response was complete
             status = 500
     finally:

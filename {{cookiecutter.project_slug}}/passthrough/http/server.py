@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -25,7 +26,15 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
         cycle.scope[CONNECTION_LOST] = self._connection_lost
-        super()._start_asgi_task(cycle, app)
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+            if self.flow.write_paused and not cycle.response_complete:
+                # `ResponseSender` has ended the response, because the client reads too slowly.
+                # `close` would wait until the client has read the rest.
+                self.transport.abort()
+
+        super()._start_asgi_task(cycle, serve)
 
     def on_headers_complete(self) -> None:
         """Keep reading after a pipelined request, so that uvicorn notices a disconnect."""
@@ -63,13 +72,21 @@ class Protocol(HttpToolsProtocol):
         clients could fill 38 MB of memory per second.
         """
         super().connection_lost(exc)
+        self.eof_received()
+        self._running = None
+        if timer := self.timeout_keep_alive_task:
+            timer.cancel()
+
+    def eof_received(self) -> None:
+        """Cancel the running request when the client closes its side of the connection.
+
+        The event loop calls `connection_lost` later, after it has sent the unread response.
+        """
         if self._running and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
-        self._running = None
-        self._connection_lost.set_result(None)
-        if timer := self.timeout_keep_alive_task:
-            timer.cancel()
+        if not self._connection_lost.done():
+            self._connection_lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the client, unless a request with ``Upgrade`` came before them."""
