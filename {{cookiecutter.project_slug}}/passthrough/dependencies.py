@@ -193,8 +193,8 @@ WaitQuery = Annotated[
     float,
     Query(
         ge=0,
-        description="Maximum time in seconds to wait for the end of the run; the app's limit is"
-        " `FLYTE_TIMEOUT`",
+        description="Maximum time in seconds to wait for the end of the run. The app limits this"
+        " time to `FLYTE_TIMEOUT`, and to 10 seconds if the request body is above 128 kB.",
     ),
 ]
 """Query parameter: the maximum time, in seconds, that the endpoint waits with `wait_for`.
