@@ -181,5 +181,5 @@ async def _call_app(app: App, scope: Scope, body: bytes) -> dict[str, Any]:
         if not done.done():  # the app returned before the response was complete
             status = 500
     finally:
-        done.cancel()  # also cancel the timer, which refers to the request and its credentials
+        done.cancel()  # also cancels the timer, which would keep the request in memory
     return result_of(status, headers, content[:RESULT_BYTES], is_whole=is_whole)

@@ -133,8 +133,8 @@ def _with_handovers(ctx: Context) -> Context:
 async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
     """Fetch a page of a list. If the page is too large, fetch a smaller page.
 
-    The SDK then fetches the remaining entries as further pages. The next page has the same size,
-    and each later page may be twice as large, so a list of large entries needs few calls.
+    The SDK then fetches the remaining entries as further pages. The next page has at most as many
+    entries as the smaller page. Each later page may have twice as many entries as the page before.
 
     If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
     Otherwise a large entry of one user would make the list fail for all users.

@@ -56,8 +56,9 @@ REFUSED = {
 With the rights of the app, the refused functions would run, build or upload code of the app, open
 files that other users have named, or load values that other users have stored."""
 
-# To search for 80,000 names in an error with all these names would take 18 seconds.
-MAX_UNKNOWN_CHARS = 1_000  # characters of the SDK's error in which the app searches for names
+MAX_UNKNOWN_CHARS = 1_000
+"""Number of characters of the SDK's error in which the app searches for names of inputs. A search
+for 80,000 names in the whole error would take 18 seconds."""
 
 
 @functools.cache

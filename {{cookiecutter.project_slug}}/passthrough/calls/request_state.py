@@ -165,11 +165,13 @@ class RequestState:
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
-        self.body_size = 0  # bytes of the JSON body that have arrived
-        self.outer: RequestState | None = None  # the agent's request, if this request is inner
+        self.body_size = 0  # number of received bytes of a JSON body
+        self.outer: RequestState | None = (
+            None  # for the inner request of a tool call: the agent's request
+        )
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
-        self.max_page_entries = sys.maxsize  # smaller after a page of a list was too large
+        self.max_page_entries = sys.maxsize  # `_fetch_page` reduces it if a page is too large
         self.run = ""  # the name of the last run that the request has started
 
     def receive(self, size: int, max_bytes: int) -> None:
@@ -194,10 +196,14 @@ class RequestState:
         self.message_slot.release()
 
     def release_for_wait(self) -> float:
-        """Release the memory slots before a wait, except the slot of a body above `LARGE_BODY`.
+        """Release the memory slots, because the request now waits for a run.
 
-        A smaller body takes up to 5 MB after FastAPI has validated the values. Return the maximum
-        duration of the wait in seconds, which is `HOLD_SECONDS` if the request keeps a slot.
+        If the body is larger than `LARGE_BODY`, the request keeps the slot for the body. A smaller
+        body takes only up to 5 MB of memory after FastAPI has validated the values.
+
+        Returns:
+            The maximum duration of the wait, in seconds. It is `HOLD_SECONDS` if the request keeps
+            a slot.
         """
         self.release_messages()
         max_seconds = self.outer.release_for_wait() if self.outer else math.inf

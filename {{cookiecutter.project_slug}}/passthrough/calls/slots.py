@@ -15,8 +15,8 @@ LARGE_MESSAGE = 64 * 1024  # bytes; a larger message from Flyte needs a slot
 LARGE_BODY = 128 * 1024  # bytes; a larger JSON body needs a slot
 MANY_VALUES = 4_000  # a JSON body with more values needs a slot, even if the body is small
 HOLD_SECONDS = 10.0
-"""Maximum time for which a request may hold a slot while it waits for a run, or after the response
-has begun."""
+"""Maximum time in seconds. A request may hold a slot for this time while it waits for a run, and
+after the response has begun."""
 
 _slots = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, "_Slots"]]()
 

@@ -36,8 +36,9 @@ Example:
 CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
 MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
-# A response holds the texts of all entries in memory, so the texts of a longer list are shorter.
-FULL_TEXT_ENTRIES = 10  # maximum length of a list whose texts have up to `Limits.max_text_chars`
+FULL_TEXT_ENTRIES = 10
+"""Up to this number of entries, each text of a list may have `Limits.max_text_chars`. The texts of
+a longer list are truncated earlier, because a response holds all texts in memory."""
 
 T = TypeVar("T")
 Result = TypeVar("Result")

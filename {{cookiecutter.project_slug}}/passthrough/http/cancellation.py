@@ -16,7 +16,7 @@ CONNECTION_LOST = "passthrough.connection_lost"
 """Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
 future when the client has disconnected. When the future is complete, `Cancellation` cancels the
 request."""
-LATE_AFTER = 0.5  # seconds after the begin of a request; a body that is read later is late
+LATE_AFTER = 0.5  # seconds from the start of a request until a body counts as late
 LATE_PAUSES = [0.002] * 5  # pauses after a late read of a body, in seconds
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""

@@ -28,8 +28,8 @@ class CallerMiddleware(PassthroughAuth):
         credentials = super().credentials(scope)
         if credentials and scope.get("method") in _SAFE_METHODS:
             headers = dict(scope["headers"])
-            # Call `_is_foreign` only if the request has one of these headers. Otherwise the result
-            # is False, and the call takes time.
+            # Without these headers, `_is_foreign` would return False. Do not call it then, because
+            # the call takes time.
             if b"sec-fetch-site" in headers or b"origin" in headers:
                 is_link = headers.get(b"sec-fetch-dest") == b"document"
                 if not is_link and self._is_foreign(headers):

@@ -183,8 +183,8 @@ def logged_problem(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem for an error, and log the error unless the caller has caused it.
 
     If the status is 500, 501, 502 or 503, the problem does not contain the message of the error,
-    because the message may describe internals of the app or of Flyte. An HTTPException is an
-    exception, because developers write its detail for clients. A `StoppingError` is not logged,
+    because the message may describe internals of the app or of Flyte. Only the detail of an
+    HTTPException is sent, because developers write it for clients. A `StoppingError` is not logged,
     because it is not a fault.
     """
     problem = Problem.of_exception(error)

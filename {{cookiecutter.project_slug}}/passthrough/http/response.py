@@ -15,8 +15,9 @@ from .headers import EVENT_STREAM, ResponseHeaders
 
 UNREAD_SECONDS = 10.0  # seconds in which a client must read one piece of a large body
 PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
-MAX_UNREAD_BYTES = 100_000_000  # maximum size of the large bodies that a caller has not read yet
-_unread = Counter[str | None]()  # bytes of large bodies that the app is sending, by caller hash
+MAX_UNREAD_BYTES = 100_000_000
+"""Maximum total size, in bytes, of the large bodies that the app is sending to one caller."""
+_unread = Counter[str | None]()  # maps the hash of a caller to the bytes of these bodies
 SSE_RETRY = b"retry: 1000\n\n"
 """`SSE_RETRY` ends an incomplete event stream, so that the client reconnects after 1,000 ms."""
 
@@ -119,7 +120,7 @@ def _count_unread(caller: str | None, size: int) -> Generator[None]:
     """Count a body of ``size`` bytes as unread while the app sends it.
 
     Raises:
-        TimeoutError: The caller has more than `MAX_UNREAD_BYTES` unread.
+        TimeoutError: All unread bodies of the caller together exceed `MAX_UNREAD_BYTES`.
     """
     _unread[caller] += size
     try:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -27,7 +26,7 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle
         cycle.scope[CONNECTION_LOST] = self._connection_lost
 
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
             await app(scope, receive, send)
             if self.flow.write_paused and not cycle.response_complete:
                 # `ResponseSender` has ended the response, because the client reads too slowly.

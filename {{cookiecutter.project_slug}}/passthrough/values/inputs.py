@@ -257,7 +257,7 @@ class Converter:
     def _spend_copy(self, kind: LiteralType) -> None:
         """Subtract a type from the budget, because the literal contains a copy of the type.
 
-        A part of a type may have only two bytes, and take 220 bytes of memory.
+        A field of the type may need 220 bytes of memory, but only two bytes in `ByteSize`.
         """
         self._spend(0, CHARS_PER_NODE * kind.ByteSize() // 2)
 

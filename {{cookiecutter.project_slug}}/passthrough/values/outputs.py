@@ -141,7 +141,7 @@ class Reader:
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return _reference(kind, format=binary.tag, size=size)
         self._spend(depth, size)  # check the size before msgpack creates objects
-        containers = Budget()  # each byte may be an empty list of 64 bytes
+        containers = Budget()  # a byte of msgpack may become an empty list, which has 64 bytes
 
         def counted(items: list[Any]) -> list[Any]:
             containers.spend(0)
