@@ -20,7 +20,7 @@ def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
         run([BIN / "zizmor", "--offline", "--quiet", "--persona=pedantic", ".github"], folder)
 
 
-def test_generated_workflow_pins_actions_of_repository_workflow(default_project: Path) -> None:
+def test_generated_workflow_pins_same_actions_as_repository(default_project: Path) -> None:
     """Dependabot does not update the template folder, so update it by hand."""
     used = re.compile(r"uses: (\S+ # \S+)")
     ours = used.findall((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))

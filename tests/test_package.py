@@ -148,7 +148,7 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.weekly
-def test_project_can_move_to_package_and_back(
+def test_move_to_package_can_be_reverted(
     moved: Path, project: Path, default_project: Path
 ) -> None:
     """All tests are collected, and pass."""

@@ -64,7 +64,7 @@ def problems(**answers: str) -> list[tuple[str, str]]:
     return list(HOOK.problems(DEFAULTS | answers))
 
 
-def test_prompt_texts_state_validation_rules() -> None:
+def test_each_prompt_explains_its_validation_rule() -> None:
     assert HOOK.RULES.keys() == PROMPTS.keys() == QUESTIONS.keys()
     for key, prompt in PROMPTS.items():
         assert re.fullmatch(r"[A-Z][^\[\]\n]+", prompt)  # Rich interprets brackets as markup

@@ -228,7 +228,7 @@ def fields(page: Page, kinds: list[str], values: dict[str, str] | None = None) -
     return [page.get_by_label(f"{name} ") for name in schemas]
 
 
-def test_form_formats_and_parses_typed_values(page: Page) -> None:
+def test_form_values_keep_their_types(page: Page) -> None:
     for field, (_, text) in zip(fields(page, [kind for kind, _ in SENT]), SENT, strict=True):
         field.fill(text)
     assert [*entered(page).values()] == [*SENT.values()]

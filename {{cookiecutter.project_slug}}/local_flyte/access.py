@@ -105,7 +105,7 @@ class Faults:
         self._errors[method] = after, deque([error] * times)
 
     def hold(self, method: str, after: int) -> None:
-        """Make calls of ``method`` hang after they have sent ``after`` messages."""
+        """Make calls of ``method`` hang. A stream first sends a number (``after``) of messages."""
         self._held[method] = after, asyncio.Event()
 
     def release(self, method: str) -> None:

@@ -48,7 +48,7 @@ def free_port() -> int:
 
 @dataclass
 class App:
-    """An app with the process of the current revision, and the output of this process."""
+    """An app: its state, the process of its current revision, and the output of this process."""
 
     state: app_definition_pb2.App
     port: int = field(default_factory=free_port)

@@ -214,7 +214,7 @@ class RemoteFlyte:
 
     @property
     def has_authentication(self) -> bool:
-        """Whether Flyte authenticates callers. If the server has no TLS, all are anonymous."""
+        """Whether Flyte authenticates callers. Without TLS, all callers are anonymous."""
         return not self._platform.insecure
 
     def environment(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ from .people import Person
 from .processes import DONE, Containers, substituted
 from .secret_service import SecretError, SecretService
 
-ORG = "local"  # organization in the environment of tasks; API responses contain none
+ORG = "local"  # name of the organization for tasks; API responses contain no organization
 TAIL = 20  # number of log lines to quote if a process fails without reporting an error
 RECORD_LAG_SECONDS = 0.1  # the API shows an answer later than the task receives the answer
 # Pass this name to `LocalFlyte.hang` to keep new answers out of API responses.

@@ -328,7 +328,10 @@ class LocalFlyte(Clients):
 
 
 def _application(service: object, **options: Any) -> Any:
-    """Return the ASGI application of a service, from the generated module of its base class."""
+    """Return the ASGI application of a service.
+
+    The generated module that defines the base class of the service also defines the application.
+    """
     stub = type(service).__bases__[0]
     application = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
     return application(service, **options)

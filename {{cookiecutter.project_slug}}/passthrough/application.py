@@ -217,8 +217,8 @@ class App(FastAPI):
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """Maps a path to a function that returns ``WWW-Authenticate`` for a 401 of this path. If a
-        path has no function, ``WWW-Authenticate`` is ``Bearer``."""
+        """Maps a path to a function. For a 401 of this path, the function returns the header
+        ``WWW-Authenticate``. A 401 of any other path has ``WWW-Authenticate: Bearer``."""
         self.include_router(public_routes.router)
         self._public_routes = [*self.router.routes]
 

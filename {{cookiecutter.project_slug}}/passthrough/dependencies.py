@@ -72,8 +72,8 @@ async def _task(
 CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller of the request.
 
-Flyte checks the credentials when the app asks for the caller. Therefore this dependency protects
-even an endpoint that does not call Flyte.
+To learn the caller, the app calls Flyte, and Flyte checks the credentials. Therefore this
+dependency protects even an endpoint that does not call Flyte.
 
 Raises:
     ConnectError: Flyte refuses the credentials; the response has the status 401.
@@ -127,7 +127,7 @@ Example:
         return action.done()
 """
 TaskDep = Annotated[Any, Depends(_task)]
-"""The task whose name is the parameter ``name`` of the path.
+"""The task that the path parameter ``name`` names.
 
 The parameter ``version`` of the query selects a version of the task. The default is the latest
 version. The dependency does not fetch the task. ``flyte.run`` fetches the task, and

@@ -410,7 +410,7 @@ def _events_of(attempts: Sequence[Any]) -> list[Event]:
 
     Flyte repeats events. The previous attempt often has the event that explains the new attempt.
     """
-    last: dict[str, Any] = {}  # last time of each message, oldest first
+    last: dict[str, Any] = {}  # maps a message to the time when it last occurred, oldest first
     for event in (event for attempt in attempts[-2:] for event in attempt.cluster_events[-50:]):
         message = event.message or event.reason
         last.pop(message, None)  # a repeated message moves to the end

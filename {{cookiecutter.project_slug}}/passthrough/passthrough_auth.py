@@ -12,7 +12,7 @@ credentials. Python may run a ``__del__`` method, or the ``finally`` block of an
 generator, with the credentials of another caller. Do not call Flyte there.
 """
 
-from __future__ import annotations  # so that calls do not evaluate annotations of inner functions
+from __future__ import annotations  # saves time, because Python does not evaluate annotations
 
 import contextvars
 import inspect

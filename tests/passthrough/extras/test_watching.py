@@ -65,7 +65,7 @@ def test_interrupted_watch_is_reopened_until_run_ends(
     assert (phases["a0"], phases[asked]) == ("failed", "paused")  # as it stays at Flyte
 
 
-def test_large_run_watch_fetches_only_failed_actions_details(
+def test_watch_of_large_run_fetches_details_of_failed_actions(
     alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended(family)

@@ -269,7 +269,7 @@ async def wait(run: RunDep, _: Given) -> None:
 
 
 @pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])
-def test_waiting_request_holds_no_slot_of_small_body(
+def test_small_body_holds_no_slot_during_wait(
     *, local_flyte: LocalFlyte, counting: str, is_agent: bool
 ) -> None:
     path, sent = f"/runs/{counting}/wait", MANY
@@ -290,7 +290,7 @@ def test_waiting_request_holds_no_slot_of_small_body(
 
 
 @pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])
-def test_request_with_large_body_waits_shortly(
+def test_wait_with_large_body_ends_after_hold_seconds(
     *, local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch, is_agent: bool
 ) -> None:
     monkeypatch.setattr(request_state, "HOLD_SECONDS", 0.5)

@@ -80,7 +80,7 @@ def test_prompts_in_long_list_have_smaller_limit(alice: httpx.Client) -> None:
     assert {(len(one["prompt"]), one["prompt_truncated"]) for one in few} == {(15_000, False)}
 
 
-def test_conditions_are_selected_round_robin_by_owner(
+def test_condition_list_includes_every_run_owner(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     asked(alice)

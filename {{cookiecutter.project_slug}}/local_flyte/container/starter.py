@@ -45,7 +45,7 @@ def prepare() -> None:
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for each client request. Return only in a forked process that will run ``a0``.
+    """Fork a process for each request. Only the forked process, which runs ``a0``, returns.
 
     To request a process, the client sends two file descriptors over ``control``: a pipe for the
     output of the process, and a socket. The client sends the command, the folder and the variables

@@ -1,1 +1,1 @@
-"""Makes the SDK safe for many callers. `make_safe` applies the changes of the other modules."""
+"""Makes the SDK safe for many callers. Each module defines changes of the SDK, and `make_safe` makes all of them."""

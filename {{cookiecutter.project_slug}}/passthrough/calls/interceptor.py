@@ -26,9 +26,9 @@ MAX_INPUTS = 2_000  # maximum number of inputs, and of outputs, of a task
 class CallerInterceptor:
     """Makes each call once, as the caller, and ends the call when the request ends.
 
-    This interceptor replaces the interceptors of the SDK. The SDK's interceptors repeat a failed
-    call, even if Flyte has refused the credentials, if the call may have had an effect, or if a
-    stream has already returned messages.
+    This interceptor replaces the interceptors of the SDK, which repeat every failed call. They
+    repeat a call even in three cases: Flyte has refused the credentials, the call may have had an
+    effect, or a stream has already returned messages.
     """
 
     _propagator = TraceContextTextMapPropagator()
@@ -133,8 +133,9 @@ def _with_handovers(ctx: Context) -> Context:
 async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: type) -> Any:
     """Fetch a page of a list. If the page is too large, fetch a smaller page.
 
-    The SDK then fetches the remaining entries as further pages. The next page has at most as many
-    entries as the smaller page. Each later page may have twice as many entries as the page before.
+    The SDK then fetches the remaining entries as further pages. After a page that was too large,
+    the next page has at most as many entries as the page that was small enough. Each later page may
+    have twice as many entries as the page before.
 
     If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
     Otherwise a large entry of one user would make the list fail for all users.

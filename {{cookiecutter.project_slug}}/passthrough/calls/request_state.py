@@ -30,17 +30,18 @@ class Deadline:
     request starts a run, because the caller must learn the name of the run.
 
     When the response begins, the app removes the deadline. A stream has a new deadline while it
-    holds a memory slot. If an agent calls a tool, the app removes the
-    deadline of the agent's request, because the tool makes an inner request with its own deadline.
+    holds a memory slot. If an agent calls a tool, the app removes the deadline of the agent's
+    request, because the tool makes an inner request with its own deadline.
     """
 
     def __init__(self, timeout: float = 30.0, end: Callable[[], object] | None = None) -> None:
-        """Begin with a deadline of twice ``timeout`` from now if ``end`` is given.
+        """Set the deadline to twice ``timeout`` from now, unless ``end`` is None.
 
         Args:
             timeout: Timeout of a call to Flyte, in seconds. In a stream of messages, the timeout
                 applies only to the first message.
-            end: The function to call when the deadline passes.
+            end: The function to call when the deadline passes. None means that there is no
+                deadline.
         """
         self.timeout, self._end = timeout, end
         self.loop = asyncio.get_running_loop() if end else None
@@ -121,7 +122,7 @@ class OpenCalls:
     def call_at_end(self, call: Callable[[], object]) -> Iterator[None]:
         """Call ``call`` if the request ends during the ``with`` block.
 
-        ``call`` runs in the event loop that runs the block.
+        ``call`` runs in the event loop of the task that has entered the block.
 
         Raises:
             CancelledError: The request has ended.

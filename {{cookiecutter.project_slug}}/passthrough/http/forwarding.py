@@ -85,8 +85,8 @@ def passthrough_middleware(settings: Settings) -> Middleware:
     ]
     if settings.flyte_plaintext:
         # The SDK sends no credentials without TLS, so all callers are anonymous. The middleware
-        # checks only requests with credentials for CSRF. Therefore give each request a placeholder
-        # as its credential.
+        # refuses cross-site requests (CSRF) only if they have credentials. Therefore give each
+        # request a placeholder as its credential.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return Middleware(
         CallerMiddleware,

@@ -257,7 +257,8 @@ class Converter:
     def _spend_copy(self, kind: LiteralType) -> None:
         """Subtract a type from the budget, because the literal contains a copy of the type.
 
-        A field of the type may need 220 bytes of memory, but only two bytes in `ByteSize`.
+        `ByteSize` is the size of the encoded type. A field with two bytes in the encoded type may
+        need 220 bytes of memory.
         """
         self._spend(0, CHARS_PER_NODE * kind.ByteSize() // 2)
 

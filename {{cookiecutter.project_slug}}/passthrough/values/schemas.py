@@ -28,7 +28,7 @@ class Schema(dict[str, Any]):
 SECRET = "*" * 10  # Pydantic writes this text instead of a secret
 PICKLE = "a Python object, which Flyte stores as a pickle"
 VALUE_OF_ENUM = Schema(type=["string", "integer", "number"])
-DURATION = Schema(  # the pattern refuses months; Pydantic reads a year as 365 days
+DURATION = Schema(  # a year counts as 365 days, and months are refused
     type="string",
     format="duration",
     pattern=r"^-?P(?!$)(\d+Y)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
