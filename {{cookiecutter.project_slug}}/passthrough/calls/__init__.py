@@ -1,1 +1,4 @@
-"""Makes the SDK safe for many callers. Each module defines changes of the SDK, and `make_safe` makes all of them."""
+"""Makes the SDK safe for many callers.
+
+Each module defines changes of the SDK, and `make_safe` makes all of them.
+"""
