@@ -148,9 +148,7 @@ def moved(index: str, baker: Baker, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.weekly
-def test_move_to_package_can_be_reverted(
-    moved: Path, project: Path, default_project: Path
-) -> None:
+def test_move_to_package_can_be_reverted(moved: Path, project: Path, default_project: Path) -> None:
     """All tests are collected, and pass."""
     collected: list[str | Path] = [BIN / "python", "-m", "pytest", "--collect-only", "-q"]
     (before,) = re.findall(r"^(\d+) tests? collected", run(collected, project), re.M)
