@@ -46,8 +46,8 @@ with a minimal app. The minimal app makes the same calls with `flyte.remote`. Co
 because absolute times depend on the machine.
 
 `python benchmarks/costs.py` has generated this page in one run with Python {python},
-{packages}. In each of {rounds} rounds, the apps were called in turn.
-Values and ratios are medians of all rounds. All apps write an access log.
+{packages}. In each of {rounds} rounds, the script called one app after the other.
+Each value and each ratio is the median of all rounds. All apps write an access log.
 
 | microseconds of CPU {apps}
 {requests}
