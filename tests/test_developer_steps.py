@@ -212,7 +212,7 @@ def remove_features(project: Path, *features: str) -> None:
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
-def test_project_without_agents_equals_generated_one(
+def test_removing_agents_equals_generating_without_agents(
     default_project: Path, project: Path, baker: Baker, tmp_path: Path
 ) -> None:
     without = baker(tmp_path / "without", agents="no")

@@ -26,7 +26,7 @@ from .harness import (
 )
 
 
-async def test_excluded_path_keeps_surrounding_auth_metadata(cls: Class) -> None:
+async def test_excluded_path_keeps_auth_metadata_of_outer_context(cls: Class) -> None:
     app, ambient = cls(echo_credentials, None, {"/health"}), {"x-ambient": "1"}
     with remote.auth_metadata(*ambient.items()):
         assert (await request(app, get(path="/health"))).credentials == ambient

@@ -55,7 +55,10 @@ def require(item: Item | None, description: str) -> Item:
 
 
 def key_of(id_: Any) -> tuple[str, str, str]:
-    """Return project, domain and name. Omit the organization, because the SDK invents one."""
+    """Return project, domain and name.
+
+    The SDK sends an invented name of an organization, so this function omits the organization.
+    """
     return id_.project, id_.domain, id_.name
 
 
@@ -112,7 +115,7 @@ class Faults:
         self._held.pop(method)[1].set()
 
     def clear(self) -> None:
-        """Delete the errors. Calls hang until the end of the block in `LocalFlyte.hang`."""
+        """Delete the errors. Calls hang until the ``with`` block of `LocalFlyte.hang` ends."""
         self._errors.clear()
 
     async def wait(self, method: str, message_count: int = 0) -> None:

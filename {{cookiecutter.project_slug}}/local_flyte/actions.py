@@ -186,7 +186,8 @@ class Action:
     def set_status(self, phase: phase_pb2.ActionPhase) -> None:
         """Set the phase in the database record, and notify watchers.
 
-        Ignore ``phase`` if an action passes it before the current phase, except after a failure.
+        Ignore a phase that is earlier than the current phase, unless the action starts again after
+        a failure.
         """
         self.updated_at, status = now(), self.details.status
         ends_pause = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL

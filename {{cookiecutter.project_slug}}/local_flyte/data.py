@@ -112,7 +112,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         folder = self._storage.uploads(request.project, request.domain)
         response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", folder / path),
-            # Like the real Flyte, encode the path here, although the object's name is not encoded.
+            # The real Flyte also encodes the path here, although it does not encode the name of the object.
             # The URI has no file:// scheme, because File.open() rejects such URIs.
             native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},

@@ -56,7 +56,7 @@ def new_users(
 
 @pytest.fixture
 def explain(request: pytest.FixtureRequest) -> Explain:
-    """Return a function that explains a failed operation, or an operation that calls no Flyte."""
+    """Return a function that explains why an operation has failed or has not called Flyte."""
 
     def explain(operation: Operation, response: httpx.Response) -> str:
         if response.is_success and not REAL_ENDPOINT:

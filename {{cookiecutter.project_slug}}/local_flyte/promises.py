@@ -1,4 +1,4 @@
-"""The former name of ``guarantees.py``, for ``tests/test_promises.py`` of existing projects.
+"""This module has the names of ``guarantees.py`` for old projects with ``tests/test_promises.py``.
 
 Version 5 will remove this module.
 """

@@ -113,7 +113,7 @@ Example:
         return run.phase.value
 """
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action whose name is the parameter ``action`` of the path or the query.
+"""The action that the parameter ``action`` of the path or the query names.
 
 The default is the root action. The object has the state of the action but no details, because
 details may be large.

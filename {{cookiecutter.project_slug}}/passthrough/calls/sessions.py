@@ -38,7 +38,7 @@ list of this many entries is never too large in total."""
 def change_sessions() -> None:
     """Replace the sessions of the SDK, and do not use the SDK's cache of clusters.
 
-    Without the cache, the SDK asks Flyte for the cluster in each request, as the caller.
+    Without the cache, the SDK asks Flyte for the cluster in each request.
     """
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig

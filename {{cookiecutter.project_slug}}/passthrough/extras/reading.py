@@ -327,7 +327,7 @@ def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
 
 
 async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.Action]:
-    """Fetch the actions of a run's conditions.
+    """Fetch the conditions of a run as actions.
 
     Args:
         run: The name of the run.

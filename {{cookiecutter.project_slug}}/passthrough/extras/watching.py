@@ -44,7 +44,8 @@ MERGED_SECONDS, WAITING_SECONDS = 0.5, 10.0
 # After the end of a run, a watch ends when Flyte has sent no update for this time. The answer to a
 # condition may arrive after the end of the run.
 QUIET_SECONDS = 2.0
-POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 2.0  # first and longest pause between fetches of a condition
+POLL_SECONDS = 0.1  # first pause between two fetches of a condition
+MAX_POLL_SECONDS = 2.0  # longest pause between two fetches of a condition
 REOPEN_SECONDS = 1.0  # pause before the app opens an interrupted watch again
 
 
