@@ -112,7 +112,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         folder = self._storage.uploads(request.project, request.domain)
         response = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", folder / path),
-            # The real Flyte also encodes the path here, although it does not encode the name of the object.
+            # The real Flyte also encodes the path here, but not the name of the stored object.
             # The URI has no file:// scheme, because File.open() rejects such URIs.
             native_url=f"{folder}/{quote(str(path), safe=UNQUOTED)}",
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},

@@ -76,8 +76,9 @@ class Limits:
     """Maximum number of values in the inputs or outputs of an action, and maximum number of parts
     of a type. A value of a union counts once for each type that the app tries, and a text counts
     once per 32 characters. A value of a union, a file or a dataframe is stored with a copy of the
-    type. Every 2 bytes of the copy count once. The app refuses inputs above this limit with 422. If
-    an output is above this limit, the app shows a reference instead of the value."""
+    type. If the copy has more than 16 bytes, every 2 bytes count once. The app refuses inputs above
+    this limit with 422. If an output is above this limit, the app shows a reference instead of the
+    value."""
     max_depth: int = 30
     """Maximum nesting depth of a value or a type, in levels. The app refuses inputs above this
     limit with 422. If an output is above this limit, the app shows a reference instead of the

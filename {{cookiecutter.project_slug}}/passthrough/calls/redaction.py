@@ -14,9 +14,11 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MAX_SECRETS = 100  # maximum number of secrets in one request; real credentials contain fewer
+MAX_SECRETS = 500  # a request with more secrets gets no texts; 300 cookies are allowed
+MAX_PARTS = 100  # maximum number of parts of a credential that are redacted separately
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
+MIN_COOKIE_CHARS = 16  # identifiers of sessions have at least 16 characters (OWASP)
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """Matches signatures of signed URLs. If an object store refuses a signed URL, the error may quote
 the signature."""
@@ -55,11 +57,12 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
     for name, value in credentials:
         if name == "cookie":
             pairs = [pair.partition("=") for pair in value.split(";")]
-            secrets |= {(own if equals else alone).strip(' "') for alone, equals, own in pairs}
+            cookies = {(own if equals else alone).strip(' "') for alone, equals, own in pairs}
+            secrets |= {cookie for cookie in cookies if len(cookie) >= MIN_COOKIE_CHARS}
         else:
             rest = value.strip().partition(" ")[2]
             whole = rest if rest and name == "authorization" else value.strip()
-            secrets |= {whole, *whole.split(maxsplit=MAX_SECRETS)}
+            secrets |= {whole, *whole.split(maxsplit=MAX_PARTS)}
     long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
     # Return long secrets first, because a long secret may contain a shorter secret.
     return sorted(long_enough, key=len, reverse=True)

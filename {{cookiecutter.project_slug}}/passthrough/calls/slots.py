@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from anyio import to_thread
+
 from ..limits import limits
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class MemorySlot:
       than `MANY_VALUES`.
 
     A request without large data never waits for a slot. All calls of a request share one slot for
-    messages. A request that needs both slots acquires the slot for the body first, so there is no
-    deadlock.
+    messages. A request that holds the slot for messages reads its body without the other slot.
+    Otherwise two requests could wait for each other.
 
     `ResponseSender` releases both slots when the response begins. `RequestState.end` releases them
     when the request ends. Before a request waits for a run, `RequestState.release_for_wait`
@@ -87,6 +89,11 @@ class MemorySlot:
         self._held: _Slots | None = None
         self._has_set_deadline = False  # whether `acquire` has set a deadline of `HOLD_SECONDS`
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the request has a slot."""
+        return self._held is not None
+
     async def acquire(self) -> float:
         """Wait for a slot, unless the request has one. Return the duration of the wait, in seconds.
 
@@ -94,9 +101,23 @@ class MemorySlot:
         """
         began = time.perf_counter()
         if loop := self._deadline.loop:
-            acquiring = asyncio.run_coroutine_threadsafe(self._acquire(loop), loop)
-            await asyncio.wrap_future(acquiring)
+            is_in_thread = asyncio.get_running_loop() is not loop
+            waiting = self._wait_in_thread(loop) if is_in_thread else self._acquire(loop)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waiting, loop))
         return time.perf_counter() - began
+
+    async def _wait_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Acquire a slot for a ``def`` endpoint, which waits in a thread of the thread pool.
+
+        Allow another thread meanwhile. Otherwise waiting threads could fill the pool, and the
+        request that holds the slot would wait for a thread.
+        """
+        threads = to_thread.current_default_thread_limiter()
+        threads.total_tokens += 1
+        try:
+            await self._acquire(loop)
+        finally:
+            threads.total_tokens -= 1
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> None:
         slots = _slots.setdefault(loop, {})

@@ -64,7 +64,8 @@ class RequestBodyMiddleware:
             state.body_size += len(part)
             values += sum(map(part.count, BEFORE_VALUES))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
-            if is_whole and (state.body_size > LARGE_BODY or values > MANY_VALUES):
+            is_large = state.body_size > LARGE_BODY or values > MANY_VALUES
+            if is_whole and is_large and not state.message_slot.is_held:
                 await state.body_slot.acquire()  # `ResponseSender` releases this slot
             return message
 

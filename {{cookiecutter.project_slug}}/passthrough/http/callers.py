@@ -114,8 +114,8 @@ class ConcurrencyLimitMiddleware:
             (state.caller.subject,) = subjects
         callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
         # A request may count for several hashes. The limit and the log use the hash with the most
-        # open requests. If two hashes have equally many open requests, `max` returns the hash of the
-        # subject, because it comes first in the list.
+        # open requests. If several hashes have this number, `max` returns the hash of the subject,
+        # because it comes first in the list.
         state.caller.hash = busiest = max(
             callers, key=lambda caller: len(self._open.get(caller, ()))
         )

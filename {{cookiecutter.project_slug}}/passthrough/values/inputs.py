@@ -29,6 +29,7 @@ Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
+SMALL_TYPE = 16  # bytes; the memory of a smaller type is included in the node of the value
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # texts for numbers that JSON cannot express
 _duration = TypeAdapter(timedelta).validate_python
 
@@ -258,9 +259,10 @@ class Converter:
         """Subtract a type from the budget, because the literal contains a copy of the type.
 
         `ByteSize` is the size of the encoded type. A field with two bytes in the encoded type may
-        need 220 bytes of memory.
+        need 220 bytes of memory. A small type, such as an integer or a float, counts nothing.
         """
-        self._spend(0, CHARS_PER_NODE * kind.ByteSize() // 2)
+        if (size := kind.ByteSize()) > SMALL_TYPE:
+            self._spend(0, CHARS_PER_NODE * size // 2)
 
     def _items(self, items: list[Any], schema: Schema, place: Location, depth: int) -> list[Any]:
         schemas = schema.get("prefixItems") or repeat(schema.get("items", ANYTHING))
