@@ -28,6 +28,10 @@ from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_
 from .visits import Exchange, Visits, visits
 
 KEPT = "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`."
+SHARED = (
+    "If the data is meant for all callers, add the parameter `_: CallerDep` to the endpoint, so"
+    " that Flyte checks the credentials of each caller."
+)
 OVERWRITTEN = (
     "Concurrent callers are mixed up: look for a global, `app.state` or an attribute that a second"
     " request overwrites while the first one waits."
@@ -62,7 +66,7 @@ def explain(request: pytest.FixtureRequest) -> Explain:
         if response.is_success and not REAL_ENDPOINT:
             new_users: Visits = request.getfixturevalue("new_users")
             if (first := new_users.first(operation)).calls:
-                return describe(f"It calls Flyte for the first caller only. {KEPT}", first)
+                return describe(f"It calls Flyte for the first caller only. {KEPT} {SHARED}", first)
         return hint(operation, response)
 
     return explain

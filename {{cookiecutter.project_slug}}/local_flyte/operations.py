@@ -120,7 +120,10 @@ def hint(operation: Operation, response: httpx.Response) -> str:
         bug = "This is a bug in the endpoint, or in a function that it calls. If it is intended,"
         return f"{summary}{bug} {where} { ({operation: {'status': response.status_code}}) }"
     if response.is_success:
-        return f"{summary}It has not called Flyte. Add the parameter `_: CallerDep`."
+        return (
+            f"{summary}It has not called Flyte. Add the parameter `_: CallerDep`, which is imported"
+            " from passthrough, so that Flyte checks the credentials."
+        )
     invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
     places = [error["location"] for error in invalid]
     example: dict[str, Any] = {}

@@ -85,7 +85,7 @@ Example:
     class MySettings(Settings):
         credential_headers: tuple[CredentialHeader, ...] = ("x-api-key",)
 """
-Origin = Annotated[str, rule(_ORIGIN.pattern, "origins in lower case, https://host[:port], not *")]
+Origin = Annotated[str, rule(_ORIGIN.pattern, "https://host[:port] in lower case, not *")]
 PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 

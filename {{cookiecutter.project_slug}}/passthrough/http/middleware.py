@@ -137,7 +137,7 @@ def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> BaseException | No
         return HTTPException(403, "no WebSocket is accepted: use an event stream")
     if b"upgrade" in headers and size_of_body(scope):
         # uvicorn loses the body of a request with ``Upgrade`` (see ``server.py``).
-        return HTTPException(400, "a request with a body cannot have the header Upgrade: send it with HTTP/1.1 only")
+        return HTTPException(400, "a request with a body cannot have the header Upgrade")
     return None
 
 
