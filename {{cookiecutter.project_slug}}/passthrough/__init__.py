@@ -9,7 +9,7 @@ converts inputs and outputs, and ``extras`` has functions that the SDK lacks.
 To understand the package, read these files in this order: ``passthrough_auth.py``,
 ``http/middleware.py``, ``http/cancellation.py``, ``http/response.py``, ``calls/request_state.py``,
 ``calls/slots.py``, ``calls/interceptor.py``, ``calls/sessions.py``, ``calls/make_safe.py``. These
-files have 1,700 lines. ``calls/json_values.py`` and ``values/`` convert inputs and outputs.
+files have 1,900 lines. ``calls/json_values.py`` and ``values/`` convert inputs and outputs.
 
 Three terms are used in all files:
 
