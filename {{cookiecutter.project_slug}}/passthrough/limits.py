@@ -52,8 +52,8 @@ class Limits:
     max_message_bytes: int = 5_000_000
     """Maximum size of one message from Flyte, in bytes. The app responds to a larger message with
     413. For a page of a list, the maximum is a twentieth of `max_received_bytes`. If a page is too
-    large, the app instead fetches smaller pages, and omits entries above this limit. The header
-    `X-Omitted-Count` has the number of omitted entries."""
+    large, the app instead fetches smaller pages, and omits up to 100 entries above this limit. The
+    header `X-Omitted-Count` has the number of omitted entries."""
     max_received_bytes: int = 8_000_000
     """Maximum total size of the messages that the app receives from Flyte for one request, in
     bytes. The app responds to a larger total with 413. When the app sends a part of the response,

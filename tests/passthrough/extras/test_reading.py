@@ -12,6 +12,7 @@ from flyte import remote
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start
+from passthrough.calls import interceptor
 from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
 from passthrough.limits import Limits
 from passthrough.settings import Settings
@@ -53,6 +54,17 @@ def test_too_large_list_entry_is_skipped(bob: httpx.Client, called: Called) -> N
     assert {entry["name"] for entry in response.json()} == small
     assert response.headers["x-omitted-count"] == "5"
     assert called("ListRuns") < 25
+
+
+def test_list_with_too_many_large_entries_is_413(
+    bob: httpx.Client, called: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each omitted entry costs a call to Flyte."""
+    monkeypatch.setattr(interceptor, "MAX_OMITTED", 1)
+    for _ in range(3):
+        run(LARGE)
+    assert bob.get("/runs").status_code == 413
+    assert called("ListRuns") < 15
 
 
 def test_list_too_large_in_total_is_refused(bob: httpx.Client) -> None:

@@ -21,6 +21,7 @@ Context = RequestContext[Any, Any]
 
 # The SDK creates objects for each input and output in the event loop, and has no limit.
 MAX_INPUTS = 2_000  # maximum number of inputs, and of outputs, of a task
+MAX_OMITTED = 100  # maximum number of entries of lists that a request may omit
 
 
 class CallerInterceptor:
@@ -138,7 +139,8 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
     have twice as many entries as the page before.
 
     If a single entry is too large, omit the entry and count it for the header ``X-Omitted-Count``.
-    Otherwise a large entry of one user would make the list fail for all users.
+    Otherwise a large entry of one user would make the list fail for all users. Each omitted entry
+    costs a call to Flyte, so the list fails after `MAX_OMITTED` entries.
     """
     state, page = this_request(), getattr(request, "request", request)
     page.limit = min(page.limit, state.max_page_entries)
@@ -153,6 +155,8 @@ async def _fetch_page(send: Callable[[], Awaitable[Any]], request: Any, output: 
                 continue
             if page.token.strip("0123456789"):
                 raise  # if the token is not a number, the app does not know the next token
+            if state.omitted_count == MAX_OMITTED:
+                raise
             state.omitted_count += 1
             empty = output()
             getattr(empty, "projects", empty).token = str(int(page.token or 0) + 1)
