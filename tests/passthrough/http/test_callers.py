@@ -183,8 +183,10 @@ def test_tokens_of_one_user_share_request_limit(
             assert stream.status_code == 200
         for client in clients:
             assert client.get("/thread").status_code == 429
+        streams.close()
+        wait_until(lambda: clients[0].get("/thread").status_code == 200)
     refused = [line for line in access_log() if line["status"] == 429]
-    assert [line["subject"] for line in refused] == [subject] * 2
+    assert {line["subject"] for line in refused} == {subject}
     assert len({line["caller_hash"] for line in refused}) == 1
 
 
