@@ -2,18 +2,32 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
 
 import flyte
 import httpx
 import pytest
 from flyte import remote
+from flyteidl2.core.types_pb2 import LiteralType, TypeStructure
+from flyteidl2.workflow.run_definition_pb2 import (
+    Action,
+    ActionDetails,
+    ActionMetadata,
+    ConditionActionMetadata,
+)
 
 from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start
 from passthrough.calls import interceptor
-from passthrough.extras.reading import CALLS_AT_ONCE, call_each, take
+from passthrough.extras.reading import (
+    CALLS_AT_ONCE,
+    call_each,
+    listed_details,
+    state_of,
+    take,
+)
 from passthrough.limits import Limits
 from passthrough.settings import Settings
 
@@ -86,6 +100,28 @@ def test_action_details_over_total_limit_are_still_returned(
     watched = [json.loads(event.data) for event in events(bob.get(f"/runs/{run}/actions/events"))]
     for actions in (listed, watched):
         assert {action["name"] for action in actions if action["error"]} == {*record.actions}
+
+
+@pytest.mark.parametrize(
+    ("copy", "original"),
+    [
+        (listed_details, remote.Action(Action())),
+        (state_of, remote.ActionDetails(ActionDetails())),
+    ],
+)
+def test_copied_action_leaves_original_unchanged(
+    copy: Callable[[Any], Any], original: remote.Action | remote.ActionDetails
+) -> None:
+    structure = TypeStructure(tag="large")
+    condition = ConditionActionMetadata(type=LiteralType(simple="STRING", structure=structure))
+    metadata = ActionMetadata(condition=condition, group="g")
+    metadata.trigger_type.schedule.cron.expression = "* * * * *"
+    original.pb2.metadata.CopyFrom(metadata)
+    copied = copy(original).pb2.metadata
+    assert original.pb2.metadata == metadata
+    assert copied.group == "g"
+    assert copied.condition.type == LiteralType(simple="STRING")
+    assert not copied.HasField("trigger_type")
 
 
 class Calls:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import APIRouter, Request
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import serving, wait_until
+from local_flyte.testing import bearer, serving, wait_until
 from passthrough.http import cancellation
 
 from ..support import build_app, connected, head
@@ -47,6 +47,44 @@ def test_upgrade_header_is_ignored_silently(
     with connected(url, head("/client", "Connection: Upgrade", "Upgrade: h2c")) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@router.post("/headers")
+@router.get("/headers")
+async def headers(request: Request) -> list[str]:
+    """Return the names of the headers, once before and once after the body."""
+    names = request.headers.keys()
+    await request.body()
+    return [*names, *request.headers.keys()]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("token_header", ["", "X-Forwarded-Access-Token"])
+def test_credentials_in_trailers_are_ignored(
+    local_flyte: LocalFlyte, method: str, token_header: str
+) -> None:
+    """RFC 9110, section 6.5.1, forbids servers to merge trailers into the headers."""
+    request = f"{method} /headers HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailer = f"{token_header or 'Authorization'}: {bearer('bob')}\r\n"
+    sent = f"{request}2\r\n{{}}\r\n0\r\n{trailer}\r\n".encode()
+    with (
+        serving(build_app(router, token_header=token_header)) as url,
+        connected(url, sent) as client,
+    ):
+        assert client.recv(12) == b"HTTP/1.1 401"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_trailers_do_not_change_headers_of_running_request(url: str, method: str) -> None:
+    request = head("/headers", "Transfer-Encoding: chunked", method=method)
+    next_request = head("/client", "Connection: close")
+    trailers = b"Host: other\r\nX-Trailer: a\r\n"
+    with connected(url, request + b"2\r\n{}\r\n0\r\n" + trailers + b"\r\n") as client:
+        client.sendall(next_request)
+        responses = client.makefile("rb").read()
+    names = b'"host","authorization","transfer-encoding"'
+    assert b"[" + names + b"," + names + b"]" in responses
+    assert responses.count(b"HTTP/1.1 200") == 2  # the next request on the connection has headers
 
 
 def test_body_after_upgrade_is_not_served_as_request(url: str) -> None:

@@ -128,8 +128,16 @@ def listed_details(action: Any) -> remote.ActionDetails:
             return [Action.of(listed_details(action)) for action in actions]
     """
     pb2 = action.pb2
-    remove_unbounded(pb2.metadata)
-    return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
+    metadata = bounded_metadata(pb2.metadata)
+    return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=metadata, status=pb2.status))
+
+
+def bounded_metadata(metadata: ActionMetadata) -> ActionMetadata:
+    """Copy metadata without the fields that `remove_unbounded` removes."""
+    bounded = ActionMetadata()
+    bounded.CopyFrom(metadata)
+    remove_unbounded(bounded)
+    return bounded
 
 
 def remove_unbounded(metadata: ActionMetadata) -> None:
@@ -211,8 +219,8 @@ def state_of(details: remote.ActionDetails) -> remote.Action:
             return state_of(details).done()
     """
     pb2 = details.pb2
-    remove_unbounded(pb2.metadata)
-    state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
+    metadata = bounded_metadata(pb2.metadata)
+    state = remote.Action(Action(id=pb2.id, metadata=metadata, status=pb2.status))
     state.pb2.status.attempts = attempts_of(pb2)
     return state
 

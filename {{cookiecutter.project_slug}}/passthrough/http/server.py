@@ -36,8 +36,14 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, serve)
 
     def on_headers_complete(self) -> None:
-        """Keep reading after a pipelined request, so that uvicorn notices a disconnect."""
+        """Ignore trailers, and notice a disconnect also after a pipelined request.
+
+        uvicorn appends the trailers of a chunked body to the headers of the running request. A
+        server must not do that (RFC 9110, section 6.5.1): a trailer could contain credentials that
+        the middleware and a proxy in front of the app have not seen.
+        """
         super().on_headers_complete()
+        self.headers = []  # a new list, because uvicorn appends the trailers to this attribute
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
         elif self.pipeline:
