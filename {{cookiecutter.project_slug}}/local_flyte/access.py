@@ -195,7 +195,7 @@ class ReceivedCall:
     person: Person | None
     """The user with these credentials; None if the credentials are missing or invalid."""
     messages: deque[Any] = field(repr=False)
-    """The request, and the responses sent so far. Empty unless `LocalFlyte.keep_messages` is on."""
+    """The request, and the responses sent so far. Empty outside `LocalFlyte.kept_messages`."""
 
 
 @dataclass

@@ -260,16 +260,18 @@ class Runs(dict[tuple[str, str, str], Run]):
         self._recovers = recovers
 
     def copy_run(self, source: Run, name: str, owner: Person) -> None:
-        """Store a copy of an ended run under another name, with ``owner`` as the run owner."""
+        """Store a copy of a run under another name, with ``owner`` as the run owner."""
         run = Run(copy.deepcopy(source.id), source.spec, owner)
         run.id.name = name
         for original in source.actions.values():
             run.actions[original.name] = action = copy.copy(original)
             action.changed, action.details = run.changed, copy.deepcopy(original.details)
+            action.pods = dict(original.pods)
             action.details.id.run.name = name
             action.details.metadata.executed_by.CopyFrom(owner.identity)
             action.details.status.start_time.CopyFrom(now())
-            action.details.status.end_time.CopyFrom(now())
+            if action.details.status.HasField("end_time"):
+                action.details.status.end_time.CopyFrom(now())
         self[key_of(run.id)] = run
 
     def recovered(self, run: Run, name: str) -> Action | None:

@@ -75,6 +75,8 @@ class Executor:
                 task.cancel()  # then `_report_end` deletes the pods
             else:
                 member.pods.clear()
+                if member.details.attempts:  # a copy of a running action has no process
+                    member.enter(phase_pb2.ACTION_PHASE_ABORTED)
             if member.phase == _PAUSED:  # no process reports the end of a condition
                 member.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
@@ -171,7 +173,7 @@ class Conditions:
             asyncio.get_running_loop().call_later(seconds, time_out)
 
     def signal(
-        self, action: Action, payload: run_service_pb2.EventPayload, caller: Person | None
+        self, run: Run, action: Action, payload: run_service_pb2.EventPayload, caller: Person | None
     ) -> None:
         """Answer a condition as ``caller``. Another call with the same answer has no effect."""
         if (payload_field := payload.WhichOneof("value")) is None:
@@ -196,6 +198,8 @@ class Conditions:
                 if caller is not None:
                     action.details.signal_info.signalled_by.CopyFrom(caller.identity)
                 action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
+                if not run.root.running:  # a copy of a running action has no process
+                    run.root.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
 
         action.answer = answer
         action.changed.fire()

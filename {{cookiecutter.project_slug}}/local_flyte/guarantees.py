@@ -21,10 +21,20 @@ from app.main import create_app
 from app.settings import Settings
 
 from . import PEOPLE, Code, LocalFlyte, ReceivedCall
+from .hints import WHERE, hint
 from .module_state import ALLOWED, changed_containers
 from .operations import EXAMPLES as OWN_EXAMPLES
-from .operations import OPERATIONS, PUBLIC, READING, STREAMS, Endpoints, Operation, has_route, hint
-from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
+from .operations import (
+    PUBLIC,
+    STREAMS,
+    Endpoints,
+    Operation,
+    Target,
+    check_examples,
+    has_route,
+    operations_of,
+)
+from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, ended, serving, wait_until
 from .visits import Exchange, Visits, visits
 
 KEPT = "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`."
@@ -36,17 +46,49 @@ OVERWRITTEN = (
     "Concurrent callers are mixed up: look for a global, `app.state` or an attribute that a second"
     " request overwrites while the first one waits."
 )
+NO_CALL = (
+    "It has not called Flyte. Add the parameter `_: CallerDep`, which is imported from passthrough,"
+    " so that Flyte checks the credentials."
+)
 
 ME = ("GET", "/me")
-each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
-Explain = Callable[[Operation, httpx.Response], str]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Check the examples of the project, and create a test for each operation."""
+    examples = OWN_EXAMPLES | metafunc.module.EXAMPLES
+    try:
+        check_examples(examples)
+    except ValueError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    if "operation" in metafunc.fixturenames:
+        metafunc.parametrize("operation", operations_of(examples), ids=" ".join)
 
 
 @pytest.fixture(scope="module")
-def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
+def endpoints(request: pytest.FixtureRequest, drawing: str, app_tasks: None) -> Endpoints:
+    """Return the endpoints with the examples of the project, and with objects in Flyte."""
     with acting_as("alice"):
-        task = remote.Run.get(greeting).action.task_name
-    return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, greeting, task)
+        run = Target(drawing, "a0", str(remote.Run.get(drawing).action.task_name))
+    targets = {"ended": run, "running": run}
+    if not REAL_ENDPOINT:
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        asking = request.getfixturevalue("asking")
+        with acting_as("alice"):
+            (condition,) = remote.Condition.listall(run_name=asking)
+            task = str(remote.Run.get(asking).action.task_name)
+            copied = local_flyte.copy_run(asking, f"{asking}-waits", PEOPLE["alice"])
+            condition.signal(True)  # the process ends, so only copies of the run wait
+        ended(asking)
+        targets["running"] = Target(copied, str(condition.action_name), task)
+    return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, targets)
+
+
+@pytest.fixture(scope="module")
+def operations(endpoints: Endpoints) -> list[Operation]:
+    """Return all operations that the tests execute."""
+    every = operations_of(endpoints.examples)
+    return [one for one in every if "untested" not in endpoints.example(one)]
 
 
 @pytest.fixture(scope="module")
@@ -59,32 +101,51 @@ def new_users(
 
 
 @pytest.fixture
-def explain(request: pytest.FixtureRequest) -> Explain:
-    """Return a function that explains why an operation has failed or has not called Flyte."""
+def executed(operation: Operation, new_users: Visits) -> Operation:
+    """Return the operation. Skip the test if a request of a user with rights does not succeed.
 
-    def explain(operation: Operation, response: httpx.Response) -> str:
-        if response.is_success and not REAL_ENDPOINT:
-            new_users: Visits = request.getfixturevalue("new_users")
-            if (first := new_users.first(operation)).calls:
-                return describe(f"It calls Flyte for the first caller only. {KEPT} {SHARED}", first)
-        return hint(operation, response)
-
-    return explain
+    `test_every_operation_is_executed` fails for such an operation, so that there is one message.
+    """
+    if reason := new_users.endpoints.example(operation).get("untested"):
+        pytest.skip(f"{' '.join(operation)} is untested: {reason}")
+    if any(
+        new_users.problem_of(new_users.first(operation, way)) for way in new_users.ways(operation)
+    ):
+        pytest.skip(f"{' '.join(operation)}: see test_every_operation_is_executed")
+    return operation
 
 
 def describe(problem: str, *exchanges: Exchange) -> str:
     """Return the failure message of a test, with the exchanges that violate the guarantee."""
     operation, way = exchanges[0].operation, exchanges[0].way
     title = f"{'The tool of ' if way == 'tool' else ''}{' '.join(operation)}: {problem}"
-    shared = "If all callers may get this data, say why in EXAMPLES in tests/test_guarantees.py: "
+    shared = f"If all callers may get this data, say why in {WHERE}: "
     example = {operation: {"shared": "<reason>"}}
     return "\n\n".join([title, f"{shared}{example}", *map(str, exchanges)])
+
+
+def require_success(new_users: Visits, *exchanges: Exchange) -> None:
+    """Fail the test if a response is not the expected success, because it would prove nothing."""
+    for exchange in exchanges:
+        if problem := new_users.problem_of(exchange):
+            pytest.fail(f"{problem}\n\n{exchange}", pytrace=False)
+
+
+# Every endpoint is executed.
+
+
+@pytest.mark.reads_what_flyte_received
+def test_every_operation_is_executed(operation: Operation, new_users: Visits) -> None:
+    if reason := new_users.endpoints.example(operation).get("untested"):
+        pytest.skip(f"{' '.join(operation)} is untested: {reason}")
+    exchanges = [new_users.first(operation, way) for way in new_users.ways(operation)]
+    if problem := next(filter(None, map(new_users.problem_of, exchanges)), None):
+        pytest.fail(problem, pytrace=False)
 
 
 # The app refuses requests without valid credentials.
 
 
-@each_operation
 def test_requests_without_credentials_are_refused(
     anonymous: httpx.Client, endpoints: Endpoints, operation: Operation
 ) -> None:
@@ -93,16 +154,23 @@ def test_requests_without_credentials_are_refused(
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@each_operation
 def test_invalid_credentials_are_refused(
-    expired: httpx.Client, endpoints: Endpoints, operation: Operation, explain: Explain
+    request: pytest.FixtureRequest,
+    expired: httpx.Client,
+    endpoints: Endpoints,
+    operation: Operation,
 ) -> None:
-    response, name = endpoints.call(expired, operation), " ".join(operation)
-    assert not response.is_success, f"{name} accepts any token. {explain(operation, response)}"
-    assert response.status_code != 422, (
-        f"{name} refused its parameters before it called Flyte. Add the parameter `_: CallerDep`,"
-        " or add an example request to EXAMPLES in tests/test_guarantees.py"
-    )
+    name, called = " ".join(operation), None
+    if not REAL_ENDPOINT:
+        request.getfixturevalue("executed")
+        new_users: Visits = request.getfixturevalue("new_users")
+        called = new_users.first(operation, "endpoint")
+    response = endpoints.call(expired, operation)
+    if response.status_code < 400:
+        reason = NO_CALL
+        if called and called.calls:
+            reason = describe(f"It calls Flyte for the first caller only. {KEPT} {SHARED}", called)
+        pytest.fail(f"{name} accepts any token. {reason}", pytrace=False)
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"
     assert bearer("expired").removeprefix("Bearer ") not in response.text
@@ -112,30 +180,33 @@ def test_invalid_credentials_are_refused(
 
 
 @pytest.mark.reads_what_flyte_received
-@each_operation
 def test_second_caller_gets_nothing_kept_from_the_first(
-    new_users: Visits, operation: Operation
+    new_users: Visits, executed: Operation
 ) -> None:
-    for way in new_users.ways(operation):
-        first, second = new_users.one_after_another(operation, way)
-        if not first.calls:
-            pytest.fail(hint(operation, first.response), pytrace=False)
+    for way in new_users.private_ways(executed):
+        first, second = new_users.one_after_another(executed, way)
         if leak := second.leak_of(first):
             pytest.fail(describe(f"{leak}. {KEPT}", first, second), pytrace=False)
+        require_success(new_users, first, second)
+        if not new_users.first(executed, way).calls:
+            pytest.fail(f"{' '.join(executed)}: {NO_CALL}", pytrace=False)
         calls = second.call_counts
         # The tests read only the first event of a stream, so the app may make further calls later.
-        fewer = not calls if operation in STREAMS else first.call_counts - calls
-        if fewer and first.status == second.status:
+        if not calls if second.is_stream else first.call_counts - calls:
             problem = f"the second caller causes fewer calls to Flyte than the first. {KEPT}"
             pytest.fail(describe(problem, first, second), pytrace=False)
 
 
 @pytest.mark.reads_what_flyte_received
 def test_second_caller_gets_nothing_kept_by_another_endpoint(
-    local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
+    local_flyte: LocalFlyte,
+    endpoints: Endpoints,
+    operations: list[Operation],
+    pytestconfig: pytest.Config,
 ) -> None:
+    private = [one for one in operations if "shared" not in endpoints.example(one)]
     with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
-        exchanges = new_users.all_operations(OPERATIONS)
+        exchanges = new_users.all_operations(private)
     problems = [
         describe(f"{leak}. Another endpoint may have kept it. {KEPT}", second)
         for first, second in exchanges
@@ -146,12 +217,12 @@ def test_second_caller_gets_nothing_kept_by_another_endpoint(
 
 
 @pytest.mark.authorization
-@each_operation
 def test_caller_without_rights_gets_nothing_fetched_for_another(
-    new_users: Visits, operation: Operation
+    new_users: Visits, executed: Operation
 ) -> None:
-    for way in new_users.ways(operation):
-        first, second = new_users.without_rights(operation, way)
+    for way in new_users.private_ways(executed):
+        first, second = new_users.without_rights(executed, way)
+        require_success(new_users, first)
         if first.needs_rights and second.status not in {403, 404}:
             problem = f"carol, who has no rights, gets {second.status} and not 403 or 404. {KEPT}"
             pytest.fail(describe(problem, first, second), pytrace=False)
@@ -160,15 +231,15 @@ def test_caller_without_rights_gets_nothing_fetched_for_another(
 
 
 @pytest.mark.steers_flyte
-@each_operation
 def test_concurrent_callers_get_nothing_of_each_other(
-    new_users: Visits, operation: Operation
+    new_users: Visits, executed: Operation
 ) -> None:
-    for way in new_users.ways(operation):
-        one, other = new_users.at_the_same_time(operation, way)
+    for way in new_users.private_ways(executed):
+        one, other = new_users.at_the_same_time(executed, way)
         if leak := one.leak_of(other) or other.leak_of(one):
             problem = f"{leak}. {OVERWRITTEN}"
             pytest.fail(describe(problem, one, other), pytrace=False)
+        require_success(new_users, one, other)
 
 
 def test_no_function_changes_a_module_level_container() -> None:
@@ -185,20 +256,13 @@ def test_no_function_changes_a_module_level_container() -> None:
 
 
 @pytest.mark.reads_what_flyte_received
-@each_operation
-def test_flyte_receives_only_the_callers_credential(
-    anonymous: httpx.Client,
-    endpoints: Endpoints,
-    operation: Operation,
-    received: Callable[[], list[ReceivedCall]],
-    explain: Explain,
-) -> None:
-    cookie = f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"
-    response = endpoints.call(anonymous, operation, Cookie=cookie)
-    assert "no-store" in response.headers["Cache-Control"]
-    assert received(), explain(operation, response)
-    for call in received():
-        assert call.headers["cookie"] == PEOPLE["bob"].cookie
+def test_flyte_receives_only_the_callers_credential(new_users: Visits, executed: Operation) -> None:
+    exchange = new_users.with_cookie(executed)
+    require_success(new_users, exchange)
+    assert "no-store" in exchange.response.headers["Cache-Control"]
+    assert exchange.calls, f"{' '.join(executed)}: {NO_CALL}"
+    for call in exchange.calls:
+        assert call.headers["cookie"] == exchange.user.cookie
         assert "authorization" not in call.headers
 
 
@@ -216,17 +280,19 @@ def test_public_paths_never_act_for_a_caller(
     assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]
 
 
-@pytest.mark.skipif(not READING, reason="the app has no such endpoint")
 def test_concurrent_callers_are_never_mixed_up(
-    alice: httpx.Client, bob: httpx.Client, endpoints: Endpoints
+    alice: httpx.Client, bob: httpx.Client, endpoints: Endpoints, operations: list[Operation]
 ) -> None:
     """This test also runs on a real Flyte, because Flyte need not delay any calls."""
-    requests = [(client, operation) for client in (alice, bob) for operation in READING]
+    reading = [operation for operation in operations if operation[0] == "GET"]
+    if not reading:
+        pytest.skip("the app has no such endpoint")
+    requests = [(client, operation) for client in (alice, bob) for operation in reading]
     alone = {request: endpoints.call(*request) for request in requests}
     failed = [
-        hint(operation, response)
-        for (client, operation), response in alone.items()
-        if client is alice and not endpoints.is_expected(operation, response)
+        hint(operation, endpoints.example(operation), response.status_code, response, "endpoint")
+        for (_, operation), response in alone.items()
+        if not endpoints.is_expected(operation, response.status_code)
     ]
     if failed:
         pytest.fail("\n".join(failed), pytrace=False)
@@ -236,7 +302,7 @@ def test_concurrent_callers_are_never_mixed_up(
     for request, response in zip(requests, responses, strict=True):
         assert response.status_code == alone[request].status_code, (request[1], response.text)
         assert request[1] != ME or response.text == alone[request].text
-    assert ME not in READING or alone[alice, ME].json() != alone[bob, ME].json()
+    assert ME not in reading or alone[alice, ME].json() != alone[bob, ME].json()
 
 
 # The app stops all work for a request when the client disconnects.
@@ -246,7 +312,8 @@ def test_concurrent_callers_are_never_mixed_up(
 def test_stream_calls_end_when_client_disconnects(
     settings: Settings, request: pytest.FixtureRequest, endpoints: Endpoints, counting: str
 ) -> None:
-    of_a_run = replace(endpoints, run=counting)
+    running = replace(endpoints.targets["ended"], run=counting)
+    of_a_run = replace(endpoints, targets={"ended": running, "running": running})
     # At the end of the block, `serving` fails if a request has not ended.
     with (
         serving(create_app(settings)) as url,
@@ -256,7 +323,9 @@ def test_stream_calls_end_when_client_disconnects(
         alice.headers["x-request-id"] = "viewer"
         opened = []  # keeps the iterators alive, because httpx disconnects if one is deleted
         for operation in STREAMS:
-            stream = all_.enter_context(alice.stream("GET", of_a_run.path(operation)))
+            arguments = of_a_run.arguments(operation, {})
+            path = of_a_run.path(operation)
+            stream = all_.enter_context(alice.stream(operation[0], path, **arguments))
             opened.append(stream.iter_bytes())
             assert next(opened[-1]), operation
     if not REAL_ENDPOINT:
@@ -269,14 +338,12 @@ def test_stream_calls_end_when_client_disconnects(
 
 
 @pytest.mark.steers_flyte
-@each_operation
 def test_tokens_quoted_by_flyte_are_redacted(
-    alice: httpx.Client,
+    url: str,
     local_flyte: LocalFlyte,
-    endpoints: Endpoints,
-    operation: Operation,
+    new_users: Visits,
+    executed: Operation,
     received: Callable[[], list[ReceivedCall]],
-    explain: Explain,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -285,14 +352,23 @@ def test_tokens_quoted_by_flyte_are_redacted(
     for name in ("", "flyte", "uvicorn", "app", "passthrough"):
         caplog.set_level(logging.DEBUG, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
-    token = PEOPLE["alice"].token
-    responses = [endpoints.call(alice, operation)]
-    assert received(), explain(operation, responses[0])
-    for method in {call.method for call in received()}:
-        local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no good: {token}")
-        responses.append(endpoints.call(alice, operation))
-        local_flyte.fail_next(method, Code.UNKNOWN, times=0)
-    failed = [one for one in responses[1:] if not one.is_success or '"isError":true' in one.text]
-    assert failed, f"{' '.join(operation)} succeeds although Flyte fails"
-    texts = [*(response.text for response in responses), caplog.text, *capfd.readouterr()]
-    assert not any(token in text for text in texts)
+    with new_users.new_user("ida") as (user, run), client_of(url, None) as client:
+        client.headers["Authorization"] = f"Bearer {user.token}"
+
+        def call() -> httpx.Response:
+            run.copy(executed)
+            return run.endpoints(executed).call(client, executed)
+
+        first = call()
+        assert new_users.endpoints.is_expected(executed, first.status_code), first.text
+        methods = {one.method for one in received() if one.person == user}
+        assert methods, f"{' '.join(executed)}: {NO_CALL}"
+        responses = []
+        for method in methods:
+            local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no: {user.token}")
+            responses.append(call())
+            local_flyte.fail_next(method, Code.UNKNOWN, times=0)
+    failed = [one for one in responses if one.status_code >= 400 or '"isError":true' in one.text]
+    assert failed, f"{' '.join(executed)} succeeds although Flyte fails"
+    texts = [*(one.text for one in [first, *responses]), caplog.text, *capfd.readouterr()]
+    assert not any(user.token in text for text in texts)

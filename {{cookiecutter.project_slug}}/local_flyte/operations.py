@@ -1,27 +1,40 @@
-"""The operations of the app's OpenAPI document, and functions to call the operations."""
+"""The operations of the app, and example requests for them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import httpx
-from starlette.routing import Match
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Match, Mount
 
 from app.main import app
+from passthrough.http.middleware import is_public
 
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""An example request. The keys ``json``, ``params``, ``content`` (for a file), and ``data`` and
-``files`` (for a form) are arguments of httpx. ``path`` replaces the path of the operation. The
-response must be a success or have the status ``status``. If callers may get each other's data,
-``shared`` contains the reason."""
+"""An example request, with any of the keys in `KEYS`."""
+
 HTTPX_ARGUMENTS = {"json", "params", "content", "data", "files"}
+KEYS = {
+    **dict.fromkeys(HTTPX_ARGUMENTS, "an argument of httpx: body, query, file or form"),
+    "headers": "headers of the request, without credentials",
+    "cookies": "cookies of the request, without credentials",
+    "path": "a mapping of path parameters to values, or the whole path",
+    "run": "the run in the path: `ended` (default), or `running`, with a condition that waits",
+    "status": "the only accepted status of the response, such as 202",
+    "shared": "the reason why callers may get each other's data",
+    "untested": "the reason why a test cannot execute the endpoint",
+}
+"""Maps each key of an example to its meaning."""
+RUNS = ("ended", "running")
 
 PUBLIC = app.public
 
-DOCUMENTED = {
+DOCUMENTED: dict[Operation, dict[str, Any]] = {
     (method.upper(), path): operation
     for path, operations in app.openapi()["paths"].items()
     for method, operation in operations.items()
@@ -47,9 +60,6 @@ def has_route(method: str, path: str) -> bool:
 
 
 AGENTS = ("POST", "/mcp")
-OPERATIONS = [*DOCUMENTED, *([AGENTS] if _PARAMETERLESS and has_route(*AGENTS) else [])]
-"""Every operation that needs credentials."""
-READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
 
 
 def tool_message(method: str, **params: Any) -> dict[str, Any]:
@@ -61,78 +71,145 @@ EXAMPLES = {AGENTS: tool_message("tools/call", name="".join(_PARAMETERLESS[:1]))
 """Default example requests, which the examples of a project replace."""
 
 
+def operations_of(examples: Collection[Operation] = ()) -> list[Operation]:
+    """Return every operation that needs credentials, also outside the OpenAPI document.
+
+    Args:
+        examples: The operations that have an example. An example for ``("GET", "/ui/{path}")``
+            stands for all operations of the app that is mounted at ``/ui``.
+    """
+    found = dict.fromkeys(DOCUMENTED) | dict.fromkeys(_routed(app.routes, "", examples))
+    private = [operation for operation in found if not is_public(operation[1], PUBLIC)]
+    return [one for one in private if one != AGENTS or _PARAMETERLESS]
+
+
+def _routed(
+    routes: Iterable[BaseRoute], prefix: str, examples: Collection[Operation]
+) -> Iterator[Operation]:
+    for route in iter_route_contexts([*routes]):
+        original, path = route.original_route, f"{prefix}{route.path or ''}"
+        if isinstance(original, Mount):
+            mounted = ("GET", path + "/{path}")
+            if original.routes and mounted not in examples:
+                yield from _routed(original.routes, path, examples)
+            else:
+                yield mounted
+        elif methods := route.methods:  # a WebSocket has no methods, and the app refuses it
+            path = f"{prefix}{route.path_format}"
+            yield from ((method, path) for method in sorted(methods - {"HEAD", "OPTIONS"}))
+
+
+def check_examples(examples: Mapping[Operation, Example]) -> None:
+    """Raise ValueError for an example that has an unknown key, or credentials."""
+    settings = app.settings
+    secret = {"authorization", "cookie", settings.token_header, *settings.credential_headers}
+    secret |= {*(settings.cookie_names or ())}
+    for operation, example in examples.items():
+        title = f"EXAMPLES[{operation!r}]"
+        for key in example.keys() - KEYS:
+            near = "".join(f"; did you mean {one!r}?" for one in get_close_matches(key, KEYS, 1))
+            raise ValueError(f"{title} has the unknown key {key!r}{near or f': use {[*KEYS]}'}")
+        for name in {**example.get("headers", {}), **example.get("cookies", {})}:
+            if name.lower() in {str(one).lower() for one in secret}:
+                raise ValueError(f"{title}: omit {name!r}, because tests send their credentials")
+        if example.get("run", "ended") not in RUNS:
+            raise ValueError(f"{title}: 'run' must be one of {RUNS}, not {example['run']!r}")
+        if example.get("status", 200) >= 400:
+            raise ValueError(
+                f"{title}: after an error, the tests would know nothing about the endpoint. Change"
+                " the example so that the request succeeds, or use 'untested' with the reason"
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The names in Flyte that the path of an example request contains."""
+
+    run: str
+    action: str
+    """An action of the run. In a run of the kind ``running``, a condition that waits."""
+    task: str
+    """The task that the run executes."""
+
+
 @dataclass(frozen=True)
 class Endpoints:
     """The app's endpoints with example requests."""
 
     examples: Mapping[Operation, Example]
-    run: str
-    """Name of an existing run, for paths that contain the name of a run."""
-    task: str | None
-    """Name of the task that ``run`` executes."""
+    targets: Mapping[str, Target]
+    """Objects in Flyte, by the kind of run (`RUNS`)."""
+
+    def example(self, operation: Operation) -> Example:
+        return self.examples.get(operation, {})
+
+    def target(self, operation: Operation) -> Target:
+        """Return the objects that the example request needs."""
+        return self.targets[self.example(operation).get("run", "ended")]
 
     def path(self, operation: Operation) -> str:
-        """Return the path with the name of an existing run or task instead of the parameter."""
-        name = self.task if operation[1].startswith("/tasks") else self.run
-        filled = re.sub(r"{\w+}", str(name), operation[1])
-        return str(self.examples.get(operation, {}).get("path", filled))
+        """Return the path, with values instead of parameters."""
+        given = self.example(operation).get("path", {})
+        if isinstance(given, str):
+            return given
+        return re.sub(r"{(\w+)}", lambda match: self._value(operation, match, given), operation[1])
 
-    def is_expected(self, operation: Operation, response: httpx.Response) -> bool:
-        """Return whether the response is a success, or has the status that the example expects."""
-        status = self.examples.get(operation, {}).get("status")
-        return response.is_success or response.status_code == status
+    def _value(self, operation: Operation, match: re.Match[str], given: Mapping[str, Any]) -> str:
+        """Return the value of a path parameter: by default, a name of the kind that fits."""
+        name, target = match[1], self.target(operation)
+        words = {operation[1][: match.start()].rstrip("/").rpartition("/")[2], f"{name}s"}
+        if words & {"actions", "conditions"}:
+            default = target.action
+        else:
+            default = target.task if "tasks" in words else target.run
+        return str(given.get(name, default))
+
+    def is_expected(self, operation: Operation, status: int) -> bool:
+        """Return whether the status is the one of the example: by default, any success."""
+        return status == self.example(operation).get("status", status) and status < 400
+
+    def arguments(self, operation: Operation, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of httpx for the example request, with further headers."""
+        example = self.example(operation)
+        arguments = {name: example[name] for name in HTTPX_ARGUMENTS & example.keys()}
+        arguments["headers"] = self.headers(operation, headers)
+        return arguments
+
+    def headers(self, operation: Operation, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers and cookies of the example, with further headers."""
+        example = self.example(operation)
+        cookies = [f"{name}={value}" for name, value in example.get("cookies", {}).items()]
+        cookies += [headers["Cookie"]] if "Cookie" in headers else []
+        cookie = {"Cookie": "; ".join(cookies)} if cookies else {}
+        return {**example.get("headers", {}), **headers, **cookie}
 
     def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
         """Call an operation. If the response is a stream, read only the first chunk."""
-        example = self.examples.get(operation, {})
-        arguments = {name: example[name] for name in HTTPX_ARGUMENTS & example.keys()}
-        if operation[0] != "GET" and not arguments.keys() - {"params"}:
+        arguments = self.arguments(operation, headers)
+        if operation[0] != "GET" and not arguments.keys() - {"params", "headers"}:
             arguments["json"] = {}
-        path = self.path(operation)
-        with client.stream(operation[0], path, headers=headers, **arguments) as response:
-            is_stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
-            content = next(response.iter_bytes(), b"") if is_stream else response.read()
+        with client.stream(operation[0], self.path(operation), **arguments) as response:
+            content = next(response.iter_bytes(), b"") if is_stream(response) else response.read()
             return httpx.Response(response.status_code, headers=response.headers, content=content)
 
     def call_tool(
         self, client: httpx.Client, operation: Operation, **headers: str
     ) -> httpx.Response:
         """Call the tool of an operation, with the arguments of the operation's example."""
-        example = self.examples.get(operation, {})
+        example = self.example(operation)
         template = re.sub(r"{(\w+)}", r"(?P<\1>.+)", operation[1])
         match = re.fullmatch(template, self.path(operation))
         arguments = (match.groupdict() if match else {}) | dict(example.get("params", {}))
+        arguments = {name.replace("-", "_"): value for name, value in arguments.items()}
         if "content" in example:
             arguments["body"] = example["content"].decode()
         elif "json" in example:
             arguments["body"] = example["json"]
         name = DOCUMENTED[operation]["operationId"]
         message = tool_message("tools/call", name=name, arguments=arguments)
-        return client.post("/mcp", headers=headers, **message)
+        return client.post("/mcp", headers=self.headers(operation, headers), **message)
 
 
-def hint(operation: Operation, response: httpx.Response) -> str:
-    """Return a failure message with a fix, for an operation that failed or did not call Flyte."""
-    method, path = operation
-    summary = f"{method} {path} responded with {response.status_code}: {response.text[:2000]}\n"
-    where = "add an example request to EXAMPLES in tests/test_guarantees.py, such as"
-    if response.status_code >= 500:
-        bug = "This is a bug in the endpoint, or in a function that it calls. If it is intended,"
-        return f"{summary}{bug} {where} { ({operation: {'status': response.status_code}}) }"
-    if response.is_success:
-        return (
-            f"{summary}It has not called Flyte. Add the parameter `_: CallerDep`, which is imported"
-            " from passthrough, so that Flyte checks the credentials."
-        )
-    invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
-    places = [error["location"] for error in invalid]
-    example: dict[str, Any] = {}
-    for place, name, *_ in (place for place in places if len(place) > 1):
-        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
-    if "{" in path and (
-        response.status_code == 404 or any("path" in place[:1] for place in places)
-    ):
-        example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
-    elif not example:
-        example = {"json": "<a body>"} if places else {"status": response.status_code}
-    return f"{summary}If the endpoint is right, {where} { ({operation: example}) }"
+def is_stream(response: httpx.Response) -> bool:
+    """Return whether a response is a stream of server-sent events."""
+    return bool(response.headers.get("Content-Type", "").startswith("text/event-stream"))

@@ -97,8 +97,8 @@ class RunService(run_service_connect.RunService):
     async def signal_event(
         self, request: pb.SignalEventRequest, ctx: Context
     ) -> pb.SignalEventResponse:
-        action = self._runs.action(request.action_id)
-        self._conditions.signal(action, request.payload, CALLER.get())
+        run, action = self._runs.run(request.action_id.run), self._runs.action(request.action_id)
+        self._conditions.signal(run, action, request.payload, CALLER.get())
         return pb.SignalEventResponse()
 
     async def get_run_details(

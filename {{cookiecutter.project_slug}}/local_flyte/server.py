@@ -209,9 +209,14 @@ class LocalFlyte(Clients):
         """All received calls, from the oldest to the newest."""
         return list(self._gateway.received)
 
-    def keep_messages(self, keep: bool) -> None:
-        """Set whether the server records the requests and responses of received calls."""
-        self._gateway.keep_messages = keep
+    @contextlib.contextmanager
+    def kept_messages(self) -> Iterator[None]:
+        """Record the requests and responses of received calls inside the block."""
+        before, self._gateway.keep_messages = self._gateway.keep_messages, True
+        try:
+            yield
+        finally:
+            self._gateway.keep_messages = before
 
     def clear_calls(self) -> None:
         self._gateway.received.clear()
@@ -269,7 +274,11 @@ class LocalFlyte(Clients):
             self._services.clusters.endpoint = None
 
     def copy_run(self, run: str, name: str, owner: Person) -> str:
-        """Store a copy of an ended run under another name, and return the name."""
+        """Store a copy of a run under another name, and return the name.
+
+        The copy of a run that has not ended has no process. The copy succeeds when its condition is
+        answered.
+        """
         id_ = identifier_pb2.RunIdentifier(project=self.project, domain=self.domain, name=run)
         runs = self._services.runs
         self._background.call(lambda: runs.copy_run(runs.run(id_), name, owner))

@@ -19,7 +19,8 @@ import httpx
 from . import LocalFlyte, Person, ReceivedCall
 from .access import NEEDS_NO_RIGHT
 from .fresh_app import FreshApp, fresh_app
-from .operations import DOCUMENTED, STREAMS, Endpoints, Operation, tool_message
+from .hints import hint
+from .operations import DOCUMENTED, RUNS, Endpoints, Operation, is_stream, tool_message
 from .testing import client_of
 
 USUAL = ("cache-", "content-", "cross-", "date", "referrer-", "server", "x-content-", "x-request-")
@@ -51,8 +52,13 @@ class Exchange:
     @property
     def call_counts(self) -> Counter[str]:
         """Number of requests to Flyte, by method. Requests with equal content count once."""
-        requests = {(call.method, str(call.messages[0])) for call in self.calls if call.messages}
+        assert all(call.messages for call in self.calls), "Flyte has recorded no messages"
+        requests = {(call.method, str(call.messages[0])) for call in self.calls}
         return Counter(method for method, _ in requests)
+
+    @property
+    def is_stream(self) -> bool:
+        return is_stream(self.response)
 
     @property
     def needs_rights(self) -> bool:
@@ -95,36 +101,70 @@ class Visits:
     flyte: LocalFlyte
     endpoints: Endpoints
     tools: set[str]
-    _first: dict[Operation, Exchange] = field(default_factory=dict)
+    _exchanges: dict[tuple[Operation, str], list[Exchange]] = field(default_factory=dict)
 
     def ways(self, operation: Operation) -> list[str]:
-        """Return the ways to call an operation, or an empty list if all callers may share its data.
-
-        Tests do not call a stream as a tool, because the result would wait for the stream's end.
-        """
-        if "shared" in self.endpoints.examples.get(operation, {}):
-            return []
+        """Return the ways to call an operation: as an endpoint, and as a tool if there is one."""
         is_tool = DOCUMENTED.get(operation, {}).get("operationId") in self.tools
-        return ["endpoint", "tool"] if is_tool and operation not in STREAMS else ["endpoint"]
+        return ["endpoint", "tool"] if is_tool else ["endpoint"]
+
+    def private_ways(self, operation: Operation) -> list[str]:
+        """Return the ways to call an operation whose data callers may not share.
+
+        The result of a stream's tool has the same events as the stream, but comes seconds later.
+        """
+        if "shared" in self.endpoints.example(operation):
+            return []
+        is_stream = self.first(operation, "endpoint").is_stream
+        return ["endpoint"] if is_stream else self.ways(operation)
+
+    def first(self, operation: Operation, way: str) -> Exchange:
+        """Return the first exchange of an operation since the app's process started."""
+        is_tool_of_stream = way == "tool" and self.first(operation, "endpoint").is_stream
+        return self._visit_in_turn(
+            operation, way, ["ann"] if is_tool_of_stream else ["ann", "ben"]
+        )[0]
 
     def one_after_another(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
-        """Call as two users, one after the other. During each call, the user owns a run."""
-        exchanges = self._visit_both(self._add_user("ann"), self._add_user("ben"), operation, way)
-        self._first.setdefault(operation, exchanges[0])
-        return exchanges
+        """Return the first two exchanges of an operation. During each, the user owns a run."""
+        first, second = self._visit_in_turn(operation, way, ["ann", "ben"])
+        return first, second
 
-    def first(self, operation: Operation) -> Exchange:
-        """Return the first exchange of an operation since the app's process started."""
-        return self._first.get(operation) or self.one_after_another(operation, "endpoint")[0]
+    def _visit_in_turn(self, operation: Operation, way: str, names: list[str]) -> list[Exchange]:
+        if (operation, way) not in self._exchanges:
+            users = map(self._add_user, names)
+            with self._run() as run:
+                exchanges = [self._visit(user, run, operation, way) for user in users]
+            self._exchanges[operation, way] = exchanges
+        return self._exchanges[operation, way]
+
+    def problem_of(self, exchange: Exchange) -> str | None:
+        """Return a message if the response is not the expected success; otherwise None."""
+        operation, status = exchange.operation, exchange.status
+        if self.endpoints.is_expected(operation, status):
+            return None
+        example = self.endpoints.example(operation)
+        return hint(operation, example, status, exchange.response, exchange.way)
 
     def without_rights(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
         """Call as a user with rights, and then as carol. Carol has no rights on the project."""
-        return self._visit_both(self._add_user("ann"), self.flyte.people["carol"], operation, way)
+        user, carol = self._add_user("ann"), self.flyte.people["carol"]
+        with self._run() as run:
+            exchange = self._visit(user, run, operation, way)
+            return exchange, self._visit(carol, run, operation, way)
+
+    def with_cookie(self, operation: Operation) -> Exchange:
+        """Call as a user whose browser also sends cookies that are not for Flyte."""
+        user = self._add_user("bea")
+        with self._run() as run:
+            cookie = f"theme=dark; {user.cookie}; flyte_rt=refresh"
+            return self._visit(user, run, operation, "endpoint", Cookie=cookie)
 
     def at_the_same_time(self, operation: Operation, way: str) -> tuple[Exchange, Exchange]:
         """Call as two users. Flyte holds each user's n-th call until both have made n calls."""
         users = self._add_user("cleo"), self._add_user("dan")
         with self._run() as run, self.flyte.lockstep(*(user.name for user in users)) as leave:
+            run.copy(operation)
 
             def call(user: Person) -> Exchange:
                 try:
@@ -141,7 +181,7 @@ class Visits:
 
         Each user calls GET operations first, because other operations may replace data that leaks.
         """
-        reading_first = sorted(filter(self.ways, operations), key=lambda one: one[0] != "GET")
+        reading_first = sorted(operations, key=lambda operation: operation[0] != "GET")
         rounds: list[list[Exchange]] = []
         for user in (self._add_user("eva"), self._add_user("finn")):
             with self._run() as run:
@@ -149,36 +189,40 @@ class Visits:
         runs = [name for exchange in rounds[0] for name in exchange.runs]
         return [(replace(first, runs=runs), second) for first, second in zip(*rounds, strict=True)]
 
+    @contextmanager
+    def new_user(self, name: str) -> Iterator[tuple[Person, "ExampleRun"]]:
+        """Yield a user, whose runs are deleted at the end, and the run of the examples."""
+        user = self._add_user(name)
+        with self._run() as run:
+            yield user, run
+        self.flyte.delete_runs(user)
+
     def _add_user(self, name: str) -> Person:
         return self.flyte.add_person(f"{name}-{secrets.token_hex(4)}")
 
-    def _add_run(self, owner: Person) -> str:
-        return self.flyte.copy_run(self.endpoints.run, f"run-{secrets.token_hex(4)}", owner)
-
     @contextmanager
-    def _run(self) -> Iterator[str]:
-        """Yield the name of a new run. The run owner, olga, makes no calls."""
+    def _run(self) -> Iterator["ExampleRun"]:
+        """Yield a new run. The run owner, olga, makes no calls."""
         owner = self._add_user("olga")
-        yield self._add_run(owner)
+        yield ExampleRun(self.flyte, self.endpoints, owner)
         self.flyte.delete_runs(owner)
 
-    def _visit_both(
-        self, first: Person, second: Person, operation: Operation, way: str
-    ) -> tuple[Exchange, Exchange]:
-        with self._run() as run:
-            exchange = self._visit(first, run, operation, way)
-            return exchange, self._visit(second, run, operation, way)
+    def _visit(
+        self, user: Person, run: "ExampleRun", operation: Operation, way: str, **headers: str
+    ) -> Exchange:
+        run.copy(operation)
+        name = f"run-{secrets.token_hex(4)}"
+        self.flyte.copy_run(self.endpoints.targets["ended"].run, name, user)
+        return self._call(user, run, operation, way, **headers)
 
-    def _visit(self, user: Person, run: str, operation: Operation, way: str) -> Exchange:
-        self._add_run(user)
-        return self._call(user, run, operation, way)
-
-    def _call(self, user: Person, run: str, operation: Operation, way: str) -> Exchange:
-        request_id, endpoints = secrets.token_hex(8), replace(self.endpoints, run=run)
+    def _call(
+        self, user: Person, run: "ExampleRun", operation: Operation, way: str, **headers: str
+    ) -> Exchange:
+        request_id, endpoints = secrets.token_hex(8), run.endpoints(operation)
         call = endpoints.call_tool if way == "tool" else endpoints.call
-        headers = {"Authorization": f"Bearer {user.token}", "X-Request-ID": request_id}
+        headers = headers or {"Authorization": f"Bearer {user.token}"}
         with client_of(self.app.url, None) as client:
-            response = call(client, operation, **headers)
+            response = call(client, operation, **headers, **{"X-Request-ID": request_id})
         output = self.app.output(request_id)
         every = self.flyte.calls
         calls = [call for call in every if call.headers.get("x-request-id") == request_id]
@@ -186,12 +230,31 @@ class Visits:
         return Exchange(operation, way, user, response, calls, output, runs)
 
 
+class ExampleRun:
+    """The run in the paths of example requests. It is a copy of an existing run."""
+
+    def __init__(self, flyte: LocalFlyte, endpoints: Endpoints, owner: Person) -> None:
+        self._flyte, self._endpoints, self._owner = flyte, endpoints, owner
+        self._name = f"run-{secrets.token_hex(4)}"
+
+    def copy(self, operation: Operation) -> None:
+        """Replace the run by a new copy, because an earlier request may have aborted the run."""
+        self._flyte.copy_run(self._endpoints.target(operation).run, self._name, self._owner)
+
+    def endpoints(self, operation: Operation) -> Endpoints:
+        """Return the endpoints with the name of this run in the paths."""
+        target = replace(self._endpoints.target(operation), run=self._name)
+        return replace(self._endpoints, targets=dict.fromkeys(RUNS, target))
+
+
 @contextmanager
 def visits(folder: Path, flyte: LocalFlyte, endpoints: Endpoints) -> Iterator[Visits]:
     """Serve the project in ``folder`` inside the block, and yield `Visits`."""
-    flyte.keep_messages(True)
-    with fresh_app(folder) as app, client_of(app.url, "alice") as alice:
+    with (
+        flyte.kept_messages(),
+        fresh_app(folder) as app,
+        client_of(app.url, "alice") as alice,
+    ):
         tools = alice.post("/mcp", **tool_message("tools/list"))
         listed = tools.json()["result"]["tools"] if tools.is_success else []
         yield Visits(app, flyte, endpoints, {tool["name"] for tool in listed})
-    flyte.keep_messages(False)

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flyte import remote
 
 from app.main import create_app
 from app.settings import Settings
 from deployment import app_env
 from local_flyte import LocalFlyte
-from local_flyte.testing import ended, long_run, serving, start
+from local_flyte.testing import acting_as, ended, long_run, serving, start, wait_until
 from passthrough import load_settings
 
-from .deployed_tasks import count, greet
+from .deployed_tasks import ask, count, draw, greet
 
 pytest_plugins = ["local_flyte.testing"]
 
@@ -62,6 +63,21 @@ def url(settings: Settings) -> Iterator[str]:
 def greeting(url: str) -> str:
     """Return the name of a succeeded run of alice."""
     return ended(start(greet.name, name="Ada"))
+
+
+@pytest.fixture(scope="session")
+def drawing(url: str) -> str:
+    """Return the name of a succeeded run of alice with a report, for the guarantee tests."""
+    return ended(start(draw.name))
+
+
+@pytest.fixture(scope="session")
+def asking(url: str) -> str:
+    """Return the name of a run of alice whose condition waits, for the guarantee tests."""
+    run = start(ask.name, prompt="Continue?")
+    with acting_as("alice"):
+        wait_until(lambda: [*remote.Condition.listall(run_name=run)])
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,14 @@
-"""The security guarantees, for every endpoint of the OpenAPI document, including yours.
+"""The security guarantees, for every endpoint of the app, including yours.
 
-The tests are in ``local_flyte/guarantees.py``. If an endpoint of yours needs more than the name of a
-run or a task in the path, add an example to ``EXAMPLES``, with ``json``, ``params``, a file as
-``content``, for a form ``data`` and ``files``, or a whole ``path``. ``status`` is acceptable, too.
-``shared`` is the reason why callers may get each other's data from an endpoint.
+The tests are in ``local_flyte/guarantees.py``. They execute every endpoint. If an endpoint of yours
+needs more than the name of a run or a task in the path, add an example to ``EXAMPLES``:
+
+- ``json``, ``params``, ``headers``, ``cookies``, a file as ``content``, or a form as ``data`` and
+  ``files``. ``path`` contains the parameters of the path.
+- ``"run": "running"`` if the run in the path must not have ended. A condition of it waits.
+- ``status`` if only one status is right, such as 202.
+- ``shared``: the reason why callers may get each other's data from the endpoint.
+- ``untested``: the reason why a test cannot execute the endpoint.
 """
 
 from typing import Any
@@ -11,8 +16,9 @@ from typing import Any
 from local_flyte.guarantees import *  # noqa: F403 - the tests
 
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
-    ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
-    ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
+    ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {}}},
+    ("POST", "/runs/{name}/abort"): {"run": "running"},
+    ("POST", "/runs/{name}/actions/{action}/abort"): {"run": "running"},
+    ("POST", "/runs/{name}/conditions/{action}"): {"run": "running", "json": {"value": True}},
     ("POST", "/files"): {"content": b"of a file"},
-    ("GET", "/runs/{name}/report"): {"status": 404},
 }
