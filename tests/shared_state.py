@@ -11,9 +11,21 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, Request
+import flyte
+from fastapi import (
+    APIRouter,
+    Cookie,
+    Depends,
+    FastAPI,
+    Form,
+    Header,
+    HTTPException,
+    Request,
+    UploadFile,
+)
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
+from pydantic import BaseModel, Field
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -172,6 +184,113 @@ async def log(caller: CallerDep) -> None:
 async def printed(caller: CallerDep) -> None:
     print(*RECENT.setdefault("printed", []))
     RECENT["printed"].append(str(caller.subject))
+
+
+# Mistakes behind requests that need an example: `EXAMPLES` below
+
+
+class Order(BaseModel):
+    item: str = Field(examples=["tea"])
+    amount: int
+
+
+def leak(place: str, caller: Caller) -> str | None:
+    """Return the subject of the previous caller, which belongs to somebody else."""
+    before, CALLERS[place] = CALLERS.get(place), str(caller.subject)
+    return before
+
+
+CALLERS: dict[str, str] = {}
+
+
+@router.post("/mistakes/form")
+async def form(name: Annotated[str, Form()], caller: CallerDep) -> Any:
+    return leak("form", caller)
+
+
+@router.post("/mistakes/upload")
+async def upload(
+    title: Annotated[str, Form()], document: UploadFile, caller: CallerDep
+) -> list[str | None]:
+    return [document.filename, leak("upload", caller)]
+
+
+@router.get("/mistakes/header")
+async def header(x_ticket: Annotated[str, Header()], caller: CallerDep) -> Any:
+    return leak("header", caller)
+
+
+@router.get("/mistakes/cookie")
+async def cookie(theme: Annotated[str, Cookie()], caller: CallerDep) -> Any:
+    return leak("cookie", caller)
+
+
+@router.post("/mistakes/body")
+async def body(order: Order, caller: CallerDep) -> Any:
+    return leak("body", caller)
+
+
+@router.put("/mistakes/number/{number}")
+async def number(number: int, caller: CallerDep) -> Any:
+    return leak("number", caller)
+
+
+@router.post("/mistakes/sums/{to}")
+async def started_run(to: int, caller: CallerDep) -> Any:
+    task = remote.Task.get("my-flyte-app-tasks.chart", auto_version="latest")
+    run = await flyte.run.aio(task, values=[to])
+    await run.wait.aio()
+    return [await run.outputs.aio(), leak("sums", caller)]
+
+
+@router.post("/mistakes/runs/{name}/stop")
+async def stop(name: str, caller: CallerDep) -> Any:
+    run = await remote.Run.get.aio(name)
+    if run.done():
+        raise HTTPException(409, "the run has ended")
+    await run.abort.aio()
+    return leak("stop", caller)
+
+
+@router.get("/mistakes/runs/{name}/actions/{action}/note")
+async def note_of_action(name: str, action: str, caller: CallerDep) -> Any:
+    await remote.ActionDetails.get.aio(run_name=name, name=action)
+    return leak("note", caller)
+
+
+@router.get("/mistakes/hidden", include_in_schema=False)
+async def hidden(caller: CallerDep) -> Any:
+    return leak("hidden", caller)
+
+
+mounted = FastAPI(openapi_url=None)
+
+
+@mounted.get("/page")
+async def mounted_page(caller: CallerDep) -> Any:
+    return leak("mounted", caller)
+
+
+router.mount("/mistakes/mounted", mounted)
+
+
+@router.post("/unexecuted/orders")
+async def no_example(order: Order, caller: CallerDep) -> Any:
+    return leak("orders", caller)
+
+
+EXAMPLES = """
+    ("POST", "/mistakes/form"): {"data": {"name": "Ada"}},
+    ("POST", "/mistakes/upload"): {"data": {"title": "t"}, "files": {"document": ("a", b"b")}},
+    ("GET", "/mistakes/header"): {"headers": {"X-Ticket": "7"}},
+    ("GET", "/mistakes/cookie"): {"cookies": {"theme": "dark"}},
+    ("POST", "/mistakes/body"): {"json": {"item": "tea", "amount": 1}},
+    ("PUT", "/mistakes/number/{number}"): {"path": {"number": 1}},
+    ("POST", "/mistakes/sums/{to}"): {"path": {"to": 1}},
+    ("POST", "/mistakes/runs/{name}/stop"): {"run": "running"},
+    ("GET", "/innocent/visitors"): {"shared": "the list is public"},
+    ("GET", "/innocent/untested"): {"untested": "needs a printer"},
+"""
 
 
 # In dependencies
@@ -335,6 +454,11 @@ VISITORS: list[str] = []  # shared: EXAMPLES has the reason
 async def visitors(caller: CallerDep) -> list[str]:
     VISITORS.append(str(caller.subject))
     return VISITORS
+
+
+@router.get("/innocent/untested")
+async def untested(_: CallerDep) -> None:
+    raise HTTPException(503, "there is no printer")
 
 
 @router.get("/innocent/polling")

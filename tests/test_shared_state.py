@@ -14,9 +14,10 @@ pytestmark = pytest.mark.slow
 
 GUARANTEES = "tests/test_guarantees.py"
 PATHS = {route.path for route in shared_state.router.routes if isinstance(route, APIRoute)}
+PATHS.add("/mistakes/mounted/page")
 MISTAKES = {path for path in PATHS if path.startswith("/mistakes/")}
 FOUND_BY = "second_caller|caller_without_rights|concurrent_callers_get"
-RELEVANT = f"{FOUND_BY}|container|invalid_credentials".replace("|", " or ")
+RELEVANT = f"{FOUND_BY}|container|invalid_credentials|is_executed".replace("|", " or ")
 CONCURRENT = {"/mistakes/overwritten-global", "/mistakes/runs/{name}/stream"}
 """Mistakes that only concurrent callers show."""
 
@@ -28,9 +29,8 @@ def planted(project: Path) -> Path:
     (project / "app/routers/shared_state.py").write_text(text, "utf-8")
     edit(project / "app/main.py", "    me,\n", "    shared_state,\n    me,\n")
     edit(project / "app/main.py", "middleware=[", "middleware=[*shared_state.MIDDLEWARE, ")
-    visitors = '    ("GET", "/innocent/visitors"): {"shared": "the list is public"},\n'
     example = '    ("POST", "/files")'
-    edit(project / GUARANTEES, example, visitors + example)
+    edit(project / GUARANTEES, example, shared_state.EXAMPLES.lstrip("\n") + example)
     return project
 
 
@@ -38,6 +38,14 @@ def test_guarantees_fail_only_for_endpoints_with_planted_mistakes(planted: Path)
     options = ["-q", "--tb=short", "--show-capture=no", "-k", RELEVANT, GUARANTEES]
     output = ended([BIN / "python", "-m", "pytest", *options], planted).stdout
     failures = re.findall(r"^FAILED \S+::test_(\S+?)\[\w+ (/\S+)\]", output, re.MULTILINE)
+    unexecuted = ("every_operation_is_executed", "/unexecuted/orders")
+    assert [one for one in failures if unexecuted[1] in one] == [unexecuted], output
+    assert (
+        "POST /unexecuted/orders responded with 422 (body.item: Field required; body.amount: Field"
+        " required), so nothing was tested. Add an example to EXAMPLES in tests/test_guarantees.py:"
+        " {('POST', '/unexecuted/orders'): {'json': {'item': 'tea', 'amount': 1}}}"
+    ) in output
+    failures.remove(unexecuted)
     assert {path for _, path in failures} == MISTAKES, output
     assert {path for test, path in failures if re.match(FOUND_BY, test)} == MISTAKES
     alone = {path for test, path in failures if test.startswith("second_caller")}

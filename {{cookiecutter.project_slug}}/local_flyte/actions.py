@@ -215,6 +215,8 @@ class Run:
     owner: Person | None
     actions: dict[str, Action] = field(default_factory=dict)
     changed: Signal = field(default_factory=Signal)
+    execution: str = ""
+    """Hash of task, variables and inputs. Runs with the same hash may share one execution."""
 
     @property
     def root(self) -> Action:
@@ -224,6 +226,34 @@ class Run:
     def has_paused_action(self) -> bool:
         """Whether a condition of the run waits for an answer. The run itself may have ended."""
         return phase_pb2.ACTION_PHASE_PAUSED in {action.phase for action in self.actions.values()}
+
+    def copy_actions(self, source: "Run") -> None:
+        """Copy the actions of another run, with the owner of this run."""
+        for original in source.actions.values():
+            self.actions[original.name] = action = copy.copy(original)
+            action.changed, action.details = self.changed, copy.deepcopy(original.details)
+            action.pods = dict(original.pods)
+            action.details.id.run.name = self.id.name
+            if self.owner:
+                action.details.metadata.executed_by.CopyFrom(self.owner.identity)
+            status = action.details.status
+            for moment in ("start_time", "end_time"):
+                if status.HasField(moment):
+                    getattr(status, moment).CopyFrom(now())
+
+    def succeed_like(self, source: "Run") -> None:
+        """Succeed at once, with the actions, the outputs and the log of another run."""
+        root = self.root
+        self.copy_actions(source)
+        self.actions[ROOT] = root
+        root.output_base, root.pods = source.root.output_base, dict(source.root.pods)
+        for phase in (
+            phase_pb2.ACTION_PHASE_QUEUED,
+            phase_pb2.ACTION_PHASE_INITIALIZING,
+            phase_pb2.ACTION_PHASE_RUNNING,
+            phase_pb2.ACTION_PHASE_SUCCEEDED,
+        ):
+            root.enter(phase)
 
     def children(self, parent: str) -> list[Action]:
         actions = self.actions.values()
@@ -263,15 +293,7 @@ class Runs(dict[tuple[str, str, str], Run]):
         """Store a copy of a run under another name, with ``owner`` as the run owner."""
         run = Run(copy.deepcopy(source.id), source.spec, owner)
         run.id.name = name
-        for original in source.actions.values():
-            run.actions[original.name] = action = copy.copy(original)
-            action.changed, action.details = run.changed, copy.deepcopy(original.details)
-            action.pods = dict(original.pods)
-            action.details.id.run.name = name
-            action.details.metadata.executed_by.CopyFrom(owner.identity)
-            action.details.status.start_time.CopyFrom(now())
-            if action.details.status.HasField("end_time"):
-                action.details.status.end_time.CopyFrom(now())
+        run.copy_actions(source)
         self[key_of(run.id)] = run
 
     def recovered(self, run: Run, name: str) -> Action | None:

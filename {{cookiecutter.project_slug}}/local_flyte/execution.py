@@ -20,7 +20,7 @@ from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_service_pb2
 
 from .access import Faults, invalid
-from .actions import Action, Pod, Run, now
+from .actions import SUCCESSFUL, TERMINAL, Action, Pod, Run, now
 from .people import Person
 from .processes import DONE, Containers, substituted
 from .secret_service import SecretError, SecretService
@@ -53,7 +53,13 @@ class Executor:
     keeps_pods: bool
     """Whether the log of an attempt stays readable after a retry."""
 
+    shares: bool = False
+    """Whether runs of the same task and inputs share one execution."""
+
     _running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _shared: dict[str, Run] = field(default_factory=dict)
+    """Maps `Run.execution` to the run that really executes."""
+    _discarded: list[Run] = field(default_factory=list)
 
     @staticmethod
     def check(spec: task_definition_pb2.TaskSpec) -> None:
@@ -66,6 +72,21 @@ class Executor:
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
         task.add_done_callback(lambda _: self._report_end(action, task))
+
+    def discard(self, run: Run) -> None:
+        """Abort a deleted run. If other runs may share its execution, wait until `stop_sharing`."""
+        if self.shares and self._shared.get(run.execution) is run:
+            self._discarded.append(run)
+        else:
+            self.abort(run, run.root, "deleted by a test")
+
+    def stop_sharing(self) -> None:
+        """Let each run execute from now on, and abort the deleted runs."""
+        self.shares = False
+        for run in self._discarded:
+            self.abort(run, run.root, "deleted by a test")
+        self._discarded.clear()
+        self._shared.clear()
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
         """Set ``action`` to aborted, even if the action has ended, and stop its descendants."""
@@ -93,7 +114,25 @@ class Executor:
             action.enter(phase_pb2.ACTION_PHASE_ABORTED)
         action.changed.fire()
 
+    async def _succeeds_like_another(self, run: Run) -> bool:
+        """Wait for another run with the same execution. If it succeeds, succeed with its results.
+
+        Return False if there is no such run, or if it fails or is aborted.
+        """
+        while (source := self._shared.setdefault(run.execution, run)) is not run:
+            if source.root.phase in SUCCESSFUL:
+                run.succeed_like(source)
+                return True
+            if source.root.phase in TERMINAL:
+                del self._shared[run.execution]
+            else:
+                await source.changed.wait()
+        return False
+
     async def _execute(self, run: Run, action: Action) -> None:
+        is_shared = self.shares and action is run.root and run.execution
+        if is_shared and await self._succeeds_like_another(run):
+            return
         error = await self._attempt(run, action)
         retries = action.details.task.task_template.metadata.retries.retries
         while error is not None and error.recoverability and action.attempt <= retries:

@@ -1,6 +1,7 @@
 """RunService, for users, and ActionsService, for running tasks."""
 
 import asyncio
+import hashlib
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
@@ -13,6 +14,7 @@ from connectrpc.errors import ConnectError
 from flyteidl2.actions import actions_service_connect
 from flyteidl2.actions import actions_service_pb2 as actions_pb2
 from flyteidl2.common import identifier_pb2, list_pb2, phase_pb2
+from flyteidl2.common import run_pb2 as common_run_pb2
 from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_definition_pb2, run_service_connect, state_service_pb2
 from flyteidl2.workflow import run_service_pb2 as pb
@@ -66,7 +68,8 @@ class RunService(run_service_connect.RunService):
             inputs = request.offloaded_input_data.uri.rstrip("/")
         else:
             inputs = self._storage.write(Path(base, "inputs"), request.inputs)
-        new_run = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
+        execution = _execution(request, spec)
+        new_run = Run(run_id, request.run_spec, CALLER.get(), execution=execution)
         id_ = identifier_pb2.ActionIdentifier(run=run_id, name=ROOT)
         metadata = _task_metadata(spec)
         metadata.source = request.source
@@ -278,6 +281,16 @@ def _task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.Act
             short_name=spec.short_name,
         ),
     )
+
+
+def _execution(request: pb.CreateRunRequest, spec: task_definition_pb2.TaskSpec) -> str:
+    """Return a hash of task, variables and inputs, or "" for a run that recovers another run."""
+    options = request.run_spec
+    if options.relation.relation_type == common_run_pb2.RELATION_TYPE_RECOVER:
+        return ""
+    parts = (spec, options.envs, request.inputs, request.offloaded_input_data)
+    content = b"".join(part.SerializeToString(deterministic=True) for part in parts)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:

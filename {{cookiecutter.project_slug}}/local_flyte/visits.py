@@ -252,6 +252,7 @@ def visits(folder: Path, flyte: LocalFlyte, endpoints: Endpoints) -> Iterator[Vi
     """Serve the project in ``folder`` inside the block, and yield `Visits`."""
     with (
         flyte.kept_messages(),
+        flyte.shared_executions(),
         fresh_app(folder) as app,
         client_of(app.url, "alice") as alice,
     ):
