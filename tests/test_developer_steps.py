@@ -149,6 +149,8 @@ def add_all_recipes(project: Path, *without: str) -> list[str]:
     for line in ("from ..approvers import APPROVERS", "from ..only import only"):
         edit(conditions, "from passthrough import", f"{line}\nfrom passthrough import")
     edit(conditions, responses, f"    dependencies=[only(*APPROVERS)],\n{responses}")
+    example = '{"run": "running", "json": {"value": True}}'
+    edit(project / GUARANTEES, example, '{"untested": "only approvers may answer"}')
     return [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
 
 

@@ -46,6 +46,8 @@ def test_guarantees_fail_only_for_endpoints_with_planted_mistakes(planted: Path)
         " {('POST', '/unexecuted/orders'): {'json': {'item': 'tea', 'amount': 1}}}"
     ) in output
     failures.remove(unexecuted)
+    assert "\nuntested: GET /innocent/untested (needs a printer)\n" in output
+    assert "\nnot executed: app/routers/shared_state.py: no_example, untested\n" in output
     assert {path for _, path in failures} == MISTAKES, output
     assert {path for test, path in failures if re.match(FOUND_BY, test)} == MISTAKES
     alone = {path for test, path in failures if test.startswith("second_caller")}

@@ -1,7 +1,8 @@
 """Runs the app in a new process, which has served no request yet, for tests of shared state.
 
 The process prints the URL of the app. After each request, the process prints one line of JSON that
-contains the request's identifier, output and log.
+contains the request's identifier, output and log. The last line contains the executed lines of the
+package ``app``.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from contextvars import ContextVar
 from io import TextIOBase
 from pathlib import Path
 
+import coverage
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +35,8 @@ class FreshApp:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process, self._outputs = process, dict[str, str]()
         self._lock = threading.Lock()
+        self.executed = dict[str, list[int]]()
+        """The executed lines by file, after the process has ended."""
         self.url = self._next_line()
 
     def output(self, request_id: str) -> str:
@@ -41,6 +45,11 @@ class FreshApp:
             while request_id not in self._outputs:
                 self._outputs.update([json.loads(self._next_line())])
             return self._outputs.pop(request_id)
+
+    def stop(self) -> None:
+        """End the process, and read the executed lines."""
+        output, _ = self._process.communicate()  # closes standard input, which ends the process
+        self.executed = json.loads(output.splitlines()[-1])
 
     def _next_line(self) -> str:
         if self._process.stdout and (line := self._process.stdout.readline()):
@@ -54,8 +63,8 @@ def fresh_app(folder: Path) -> Iterator[FreshApp]:
     command = [sys.executable, "-m", __name__]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
-        yield FreshApp(process)
-        # `Popen.__exit__` closes standard input, which ends the process.
+        yield (app := FreshApp(process))
+        app.stop()
 
 
 class Output(TextIOBase):
@@ -90,6 +99,10 @@ def reporting(app: ASGIApp, report: Callable[[str], None]) -> ASGIApp:
 
 def main() -> None:
     """Serve the app until standard input is closed."""
+    measured = coverage.Coverage(data_file=None, config_file=False, source_pkgs=["app"])
+    if sys.version_info >= (3, 12):
+        measured.set_option("run:core", "sysmon")  # costs nothing after the first execution
+    measured.start()
     from app.main import app  # noqa: PLC0415 - only in the process of the app
 
     lines, output = sys.stdout, Output()
@@ -101,6 +114,9 @@ def main() -> None:
         logging.getLogger().addHandler(logging.StreamHandler(output))
         print(url, file=lines, flush=True)
         sys.stdin.read()
+    measured.stop()
+    data = measured.get_data()
+    print(json.dumps({file: data.lines(file) for file in data.measured_files()}), file=lines)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,29 @@ from app.main import create_app
 from app.settings import Settings
 
 from . import PEOPLE, Code, LocalFlyte, ReceivedCall
+from .executed_functions import unexecuted_functions
 from .hints import WHERE, hint
 from .module_state import ALLOWED, changed_containers
 from .operations import EXAMPLES as OWN_EXAMPLES
 from .operations import (
-    PUBLIC,
+    PUBLIC_OPERATIONS,
     STREAMS,
     Endpoints,
     Operation,
     Target,
     check_examples,
-    has_route,
     operations_of,
 )
-from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, ended, serving, wait_until
+from .testing import (
+    COVERED,
+    REAL_ENDPOINT,
+    acting_as,
+    bearer,
+    client_of,
+    ended,
+    serving,
+    wait_until,
+)
 from .visits import Exchange, Visits, visits
 
 KEPT = "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`."
@@ -101,11 +110,25 @@ def operations(endpoints: Endpoints) -> list[Operation]:
 
 @pytest.fixture(scope="module")
 def new_users(
-    local_flyte: LocalFlyte, endpoints: Endpoints, pytestconfig: pytest.Config
+    local_flyte: LocalFlyte,
+    endpoints: Endpoints,
+    operations: list[Operation],
+    pytestconfig: pytest.Config,
 ) -> Iterator[Visits]:
     """Start a new process of the app, and return an object that calls the app as new users."""
     with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
         yield new_users
+    untested = {
+        " ".join(one): example["untested"]
+        for one, example in endpoints.examples.items()
+        if "untested" in example
+    }
+    unexecuted = None
+    if all(map(new_users.has_called, operations)):
+        unexecuted = unexecuted_functions(
+            Path(str(app_package.__file__)).parent, new_users.app.executed
+        )
+    pytestconfig.stash[COVERED] = {"untested": untested, "unexecuted": unexecuted}
 
 
 @pytest.fixture
@@ -273,17 +296,21 @@ def test_flyte_receives_only_the_callers_credential(new_users: Visits, executed:
 
 
 @pytest.mark.reads_what_flyte_received
-@pytest.mark.parametrize("path", sorted(path for path in PUBLIC if "*" not in path))
+@pytest.mark.parametrize("public", PUBLIC_OPERATIONS, ids=" ".join)
 def test_public_paths_never_act_for_a_caller(
-    anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
+    new_users: Visits,
+    endpoints: Endpoints,
+    public: Operation,
+    received: Callable[[], list[ReceivedCall]],
 ) -> None:
-    for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
-        if has_route("GET", path):
-            assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # the path accepts only POST, and the app refuses an empty body
-            assert anonymous.post(path, headers=headers).status_code >= 400
+    cookie = PEOPLE["alice"].cookie
+    with client_of(new_users.app.url, None) as client:
+        for headers in ({}, {"Cookie": cookie}):
+            response = endpoints.call(client, public, **headers)
+            assert response.status_code != 401
+            assert response.status_code < 400 or public[0] != "GET"
     # Work of earlier requests may still call Flyte, so check only for the cookie of this test.
-    assert PEOPLE["alice"].cookie not in [call.headers.get("cookie") for call in received()]
+    assert cookie not in [call.headers.get("cookie") for call in received()]
 
 
 def test_concurrent_callers_are_never_mixed_up(

@@ -79,8 +79,12 @@ def operations_of(examples: Collection[Operation] = ()) -> list[Operation]:
             stands for all operations of the app that is mounted at ``/ui``.
     """
     found = dict.fromkeys(DOCUMENTED) | dict.fromkeys(_routed(app.routes, "", examples))
-    private = [operation for operation in found if not is_public(operation[1], PUBLIC)]
+    private = [operation for operation in found if not _is_public(operation)]
     return [one for one in private if one != AGENTS or _PARAMETERLESS]
+
+
+def _is_public(operation: Operation) -> bool:
+    return is_public(operation[1], PUBLIC)
 
 
 def _routed(
@@ -97,6 +101,14 @@ def _routed(
         elif methods := route.methods:  # a WebSocket has no methods, and the app refuses it
             path = f"{prefix}{route.path_format}"
             yield from ((method, path) for method in sorted(methods - {"HEAD", "OPTIONS"}))
+
+
+PUBLIC_OPERATIONS = [
+    operation
+    for operation in dict.fromkeys(_routed(app.routes, "", ()))
+    if _is_public(operation) and "{" not in operation[1]
+]
+"""Every operation that needs no credentials, except paths with parameters, such as files."""
 
 
 def check_examples(examples: Mapping[Operation, Example]) -> None:

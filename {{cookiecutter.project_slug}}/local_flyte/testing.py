@@ -29,6 +29,8 @@ from . import PEOPLE, LocalFlyte, ReceivedCall
 pytest.register_assert_rewrite("local_flyte.guarantees")
 
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
+COVERED = pytest.StashKey[Any]()
+"""What the guarantee tests have not covered, for the summary of the test run."""
 NOT_ON_A_REAL_FLYTE = {
     "authorization": "depends on rights, and needs other users than alice and bob",
     "steers_flyte": "makes Flyte fail or hang, which only the local Flyte server supports",
@@ -222,6 +224,34 @@ def pytest_configure(config: pytest.Config) -> None:
             "the tests need a Flyte with TLS and authentication: set FLYTE_TEST_ENDPOINT to"
             " dns:///host[:port], and FLYTE_TEST_TOKEN_ALICE and FLYTE_TEST_TOKEN_BOB to the"
             " tokens of two users"
+        )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Read the result of `new_users` from the process of pytest-xdist that ran these tests."""
+    if (covered := getattr(node, "workeroutput", {}).get("covered")) is not None:
+        node.config.stash[COVERED] = covered
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the result of `new_users` to the main process of pytest-xdist."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["covered"] = session.config.stash.get(COVERED, None)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """List the endpoints and the functions of ``app/`` that no guarantee test has executed."""
+    if (covered := config.stash.get(COVERED, None)) is None:
+        return
+    untested, unexecuted = covered["untested"], covered["unexecuted"]
+    lines = [f"untested: {name} ({reason})" for name, reason in untested.items()]
+    lines += [f"not executed: {functions}" for functions in unexecuted or ()]
+    if unexecuted is not None:
+        terminalreporter.section("not covered by the guarantee tests")
+        terminalreporter.write_line(
+            "\n".join(lines)
+            or "Nothing: the tests have executed all endpoints and functions of app/."
         )
 
 

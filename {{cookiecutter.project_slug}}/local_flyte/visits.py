@@ -138,6 +138,10 @@ class Visits:
             self._exchanges[operation, way] = exchanges
         return self._exchanges[operation, way]
 
+    def has_called(self, operation: Operation) -> bool:
+        """Return whether a test has called an operation."""
+        return (operation, "endpoint") in self._exchanges
+
     def problem_of(self, exchange: Exchange) -> str | None:
         """Return a message if the response is not the expected success; otherwise None."""
         operation, status = exchange.operation, exchange.status
