@@ -8,6 +8,7 @@ package ``app``.
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from io import TextIOBase
 from pathlib import Path
+from typing import Any
 
 import coverage
 from starlette.datastructures import Headers
@@ -60,9 +62,10 @@ class FreshApp:
 @contextmanager
 def fresh_app(folder: Path) -> Iterator[FreshApp]:
     """Serve the project in ``folder`` during the block, with this process's environment."""
-    command = [sys.executable, "-m", __name__]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=folder, text=True, stdin=pipe, stdout=pipe) as process:
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # Messages of failed tests contain the log of a request, so omit the lines of the access log.
+    options["env"] = {**os.environ, "ACCESS_LOG": "false"}
+    with subprocess.Popen([sys.executable, "-m", __name__], cwd=folder, **options) as process:
         yield (app := FreshApp(process))
         app.stop()
 
