@@ -65,7 +65,9 @@ class Chain:
     url: str
     """The address of oauth2-proxy, which users and agents know."""
     app: str
-    """The address of the app at the gateway."""
+    """The address of the app at the gateway, in the cluster."""
+    published: str
+    """The address of the app that Flyte prints."""
     envoy: str
     redis: str
     provider: Provider
@@ -129,8 +131,8 @@ class Chain:
             yield replace(self, url=url)
 
     @contextmanager
-    def with_envoy(self, port: int, *audiences: str) -> Iterator["Chain"]:
-        """Run Envoy with the file of the page, and further audiences."""
+    def with_envoy(self, port: int, old: str = "", new: str = "") -> Iterator["Chain"]:
+        """Run Envoy with the file of the page, in which ``new`` replaces ``old``."""
         values = {
             "issuer": self.provider.issuer,
             "jwks": f"{self.provider.issuer}/jwks",
@@ -144,7 +146,8 @@ class Chain:
         text = filled(self.page_file("envoy.yaml"), values)
         text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {port}")
         text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(self.folder / "ca.pem"))
-        text = text.replace("[flyte]", f"[{', '.join(['flyte', *audiences])}]")
+        assert old in text
+        text = text.replace(old, new) if old else text
         (config := self.folder / "envoy.yaml").write_text(text, "utf-8")
         command = f"envoy -c {config} -l error --concurrency 1 --use-dynamic-base-id"
         url, log = f"https://{HOST}:{port}", self.folder / f"envoy-{port}.log"
@@ -189,7 +192,7 @@ def chain(
         store = subprocess.Popen(shlex.split(command), cwd=folder, stdout=subprocess.DEVNULL)
         stack.callback(store.wait)
         stack.callback(store.terminate)
-        chain = Chain("", "", "", f"redis://{HOST}:{redis}", provider, flyte, folder, programs)
+        chain = Chain("", "", "", "", f"redis://{HOST}:{redis}", provider, flyte, folder, programs)
         chain = stack.enter_context(chain.with_envoy(envoy))
         (block,) = code_blocks(chain.page, "3. Configure and deploy the app", "python")
         settings = ast.literal_eval(
@@ -201,7 +204,8 @@ def chain(
         )
         app_port = int(app.url.rpartition(":")[2])
         gateway = stack.enter_context(in_front_of(folder, app_port, host=SERVICE))
-        chain = replace(chain, app=f"http://{SERVICE}:{gateway}")
+        service, published = (f"http://{host}:{gateway}" for host in (SERVICE, HOST))
+        chain = replace(chain, app=service, published=published)
         yield stack.enter_context(chain.behind(port=port))
     logged = (folder / "app.log").read_text("utf-8")
     assert not re.search("Traceback|eyJ", logged), logged

@@ -118,6 +118,9 @@ class Provider:
         client = self.clients.get(form.get("client_id", ""), {"client_secret": ""})
         if client.get("client_secret") != form.get("client_secret"):
             return JSONResponse({"error": "invalid_client"}, 401)
+        if form["grant_type"] == "client_credentials":
+            sub, audience = f"account-{form['client_id']}", client.get("audience", "flyte")
+            return JSONResponse({"access_token": self.token(sub, aud=audience)})
         grant = self.grants.pop(form.get("code") or form["refresh_token"], None)
         if not grant or grant["client_id"] != form["client_id"]:
             return JSONResponse({"error": "invalid_grant"}, 400)
