@@ -39,6 +39,7 @@ class Provider:
     issuer: str
     lifetime = 600
     """Seconds until a token expires."""
+    email_verified = True
     audiences_by_resource: tuple[str, ...] | None = None
     """If set, it honours `resource` (RFC 8707): that is the audience, beside these."""
     has_oauth_metadata = False
@@ -64,8 +65,8 @@ class Provider:
         """Return an access token, or another token with other claims or another key."""
         now = int(time.time())
         payload: dict[str, Any] = {"iss": self.issuer, "sub": sub, "aud": "flyte"}
-        payload |= {"email": f"{sub}@example.com", "jti": secrets.token_hex(8)}
-        payload |= {"iat": now, "exp": now + self.lifetime} | claims
+        payload |= {"email": f"{sub}@example.com", "email_verified": self.email_verified}
+        payload |= {"jti": secrets.token_hex(8), "iat": now, "exp": now + self.lifetime} | claims
         return jwt.encode(payload, key or self.key, "RS256", {"kid": "1"})
 
     async def _discover(self, request: Request) -> Response:
@@ -144,6 +145,6 @@ class Provider:
             answer["refresh_token"] = refresh
         if "openid" in scopes and "code" in form:  # at a refresh, it is optional
             answer["id_token"] = self.token(
-                grant["sub"], aud=grant["client_id"], nonce=grant.get("nonce"), email_verified=True
+                grant["sub"], aud=grant["client_id"], nonce=grant.get("nonce")
             )
         return JSONResponse(answer, headers={"cache-control": "no-store"})

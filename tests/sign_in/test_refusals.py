@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -152,6 +153,30 @@ def test_sign_out_redirects_to_no_other_site(chain: Chain) -> None:
         response = erin.get("/oauth2/sign_out?rd=https://evil.example/")
         assert response.headers["Location"] == "/"
         assert erin.get("/me").status_code == 401
+
+
+def test_unverified_email_is_served_only_with_option(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain.provider, "email_verified", False)
+    bearer = {"Authorization": f"Bearer {chain.provider.token('carol')}"}
+    with chain.client() as client:
+        form = client.get("/", follow_redirects=True)
+        callback = client.post(form.url, data={"sub": "alice"}, follow_redirects=True)
+        assert (callback.url.path, callback.status_code) == ("/oauth2/callback", 403)
+        refused = client.get("/me", headers=bearer)
+        assert (refused.status_code, refused.json()) == (401, {})
+    (log,) = chain.folder.glob(f"oauth2-proxy-{httpx.URL(chain.url).port}.log")
+    assert "isn't verified" in log.read_text("utf-8")
+    (option,) = re.findall(r"^# (\w+ = true)$", chain.page_file("oauth2-proxy.cfg"), re.MULTILINE)
+    flag = "--" + option.replace("_", "-").replace(" ", "")
+    with (
+        chain.behind(flag) as changed,
+        closing(changed.signed_in("alice")) as alice,
+        changed.client() as client,
+    ):
+        assert alice.get("/me").json()["subject"] == "alice"
+        assert client.get("/me", headers=bearer).json()["subject"] == "carol"
 
 
 @pytest.mark.parametrize(
