@@ -118,6 +118,7 @@ class Chain:
             "client_id": PROXY["client_id"],
             "client_secret": PROXY["client_secret"],
             "redirect_url": redirect,
+            "whitelist_domains": self.provider.issuer.removeprefix("https://"),
             "cookie_secret": secrets.token_hex(16),
             "redis_connection_url": self.redis,
         }
@@ -131,8 +132,8 @@ class Chain:
             yield replace(self, url=url)
 
     @contextmanager
-    def with_envoy(self, port: int, old: str = "", new: str = "") -> Iterator["Chain"]:
-        """Run Envoy with the file of the page, in which ``new`` replaces ``old``."""
+    def with_envoy(self, port: int, edits: dict[str, str] | None = None) -> Iterator["Chain"]:
+        """Run Envoy with the file of the page, after replacing keys of ``edits`` by values."""
         values = {
             "issuer": self.provider.issuer,
             "jwks": f"{self.provider.issuer}/jwks",
@@ -146,8 +147,10 @@ class Chain:
         text = filled(self.page_file("envoy.yaml"), values)
         text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {port}")
         text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(self.folder / "ca.pem"))
-        assert old in text
-        text = text.replace(old, new) if old else text
+        # The local Flyte server has no HTTP/2.
+        for old, new in ({"[h2, http/1.1]": "[http/1.1]"} | (edits or {})).items():
+            assert old in text
+            text = text.replace(old, new)
         (config := self.folder / "envoy.yaml").write_text(text, "utf-8")
         command = f"envoy -c {config} -l error --concurrency 1 --use-dynamic-base-id"
         url, log = f"https://{HOST}:{port}", self.folder / f"envoy-{port}.log"

@@ -40,6 +40,8 @@ class Provider:
     lifetime = 600
     """Seconds until a token expires."""
     email_verified = True
+    remembers_users = False
+    """If set, users who have signed in need no form, until they open `/logout`."""
     audiences_by_resource: tuple[str, ...] | None = None
     """If set, it honours `resource` (RFC 8707): that is the audience, beside these."""
     has_oauth_metadata = False
@@ -57,6 +59,7 @@ class Provider:
             Route("/jwks", self._keys),
             Route("/authorize", self._authorize, methods=["GET", "POST"]),
             Route("/token", self._token, methods=["POST"]),
+            Route("/logout", self._log_out),
             Route("/register", self._register, methods=["POST"]),
         ]
         self.app = Starlette(routes=routes)
@@ -102,13 +105,23 @@ class Provider:
             return Response("unknown client or redirect_uri", 400)
         if query.get("code_challenge_method") != "S256":
             return Response("PKCE is required", 400)
+        sub = request.cookies.get("remembered")
         if request.method == "GET":
             self.authorizations.append(query)
-            return HTMLResponse(FORM)
-        code = secrets.token_hex(16)
-        self.grants[code] = query | {"sub": str((await request.form())["sub"])}
+            if not sub:
+                return HTMLResponse(FORM)
+        sub, code = sub or str((await request.form())["sub"]), secrets.token_hex(16)
+        self.grants[code] = query | {"sub": sub}
         answer = {"code": code, "state": query["state"], "iss": self.issuer}
-        return RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", 303)
+        response = RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", 303)
+        if self.remembers_users:
+            response.set_cookie("remembered", sub)
+        return response
+
+    async def _log_out(self, _: Request) -> Response:
+        response = Response("signed out")
+        response.delete_cookie("remembered")
+        return response
 
     async def _token(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode()))

@@ -152,7 +152,7 @@ async def test_token_audience_must_be_accepted_by_both_proxies(
     with chain.behind(f"--oidc-extra-audience={resource}") as changed, changed.client() as client:
         assert client.get("/me", headers=bearer).status_code == 403  # from Envoy
     with (
-        chain.with_envoy(free_port(), "[flyte]", f"[flyte, {resource}]") as changed,
+        chain.with_envoy(free_port(), {"[flyte]": f"[flyte, {resource}]"}) as changed,
         changed.client() as client,
     ):
         assert client.post(changed.envoy + USER_INFO, json={}, headers=bearer).is_success

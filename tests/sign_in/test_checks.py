@@ -92,7 +92,7 @@ def test_checks_detect_wrong_oauth2_proxy_option(chain: Chain, flag: str, steps:
 def test_checks_detect_wrong_envoy_configuration(
     *, chain: Chain, old: str, new: str, steps: str
 ) -> None:
-    with chain.with_envoy(free_port(), old, new) as changed:
+    with chain.with_envoy(free_port(), {old: new}) as changed:
         assert failed_steps(changed) == steps
 
 
