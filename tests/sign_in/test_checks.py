@@ -101,10 +101,13 @@ def test_checks_detect_app_without_gateway_restriction(chain: Chain) -> None:
 
 
 def test_flyte_command_gets_token_from_documented_config(chain: Chain) -> None:
+    """Make runs some commands in ``sh``, which may not pass on functions of bash."""
     (config,) = code_blocks(chain.page, STEP_3, "yaml")
     file = chain.folder / "config.yaml"
     settings = yaml.safe_load(chain.here(config))
     settings["admin"]["caCertFilePath"] = str(chain.folder / "ca.pem")
     file.write_text(yaml.safe_dump(settings), "utf-8")
     definitions = "\n".join(block for _, block in blocks(chain)[:2])
-    assert "flytesnacks" in shell(chain, f"{definitions}\n{BIN}/flyte -c {file} get project")
+    assert "flytesnacks" in shell(
+        chain, f"{definitions}\nsh -c '{BIN}/flyte -c {file} get project'"
+    )
