@@ -24,10 +24,12 @@ def in_front_of(
     *upstreams: int,
     route: dict[str, Any] | None = None,
     cluster: dict[str, Any] | None = None,
+    host: str = "*",
 ) -> Iterator[int]:
     """Run Envoy as a proxy to ports; yield the port to call.
 
-    ``route`` and ``cluster`` are further options of the route and of the cluster.
+    ``route`` and ``cluster`` are further options of the route and of the cluster. Envoy responds to
+    requests for another host than ``host`` with 404.
     """
     port = free_port()
     router = {"name": "router", "typed_config": {"@type": f"{FILTERS}.http.router.v3.Router"}}
@@ -38,7 +40,10 @@ def in_front_of(
         "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
         "http_filters": [router],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "route_config": {
+            "ignore_port_in_host_matching": True,
+            "virtual_hosts": [{"name": "all", "domains": [host], "routes": routes}],
+        },
     }
     chain = {"filters": [{"name": "http", "typed_config": http}]}
     endpoints = [{"endpoint": {"address": address(upstream)}} for upstream in upstreams]

@@ -36,10 +36,8 @@ app_env = FastAPIAppEnvironment(
         {
             "DO_NOT_TRACK": "1",  # otherwise the Flyte SDK sends usage reports
             # Union injects its address, so it needs nothing here. Open source: Flyte verifies no token,
-            # so docs/sign-in.md puts proxies with sign-in in front of the app and of Flyte.
-            # "FLYTE_ENDPOINT": "dns:///flyte.example.com",
-            # "TOKEN_HEADER": "X-Forwarded-Access-Token",
-            # "SIGN_IN_URL": "/oauth2/start?rd=/",
+            # so docs/sign-in.md puts proxies with sign-in in front of the app and of Flyte. Step 3 there
+            # lists the settings.
             # Devbox, which has no sign-in: every caller is anonymous.
             # "ALLOW_ANONYMOUS": "true",
             # A private certificate authority: add `.with_source_file(Path("ca.pem"), "/etc/ssl/own/")`

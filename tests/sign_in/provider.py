@@ -39,6 +39,9 @@ class Provider:
     issuer: str
     lifetime = 600
     """Seconds until a token expires."""
+    email_verified = True
+    remembers_users = False
+    """If set, users who have signed in need no form, until they open `/logout`."""
     audiences_by_resource: tuple[str, ...] | None = None
     """If set, it honours `resource` (RFC 8707): that is the audience, beside these."""
     has_oauth_metadata = False
@@ -56,6 +59,7 @@ class Provider:
             Route("/jwks", self._keys),
             Route("/authorize", self._authorize, methods=["GET", "POST"]),
             Route("/token", self._token, methods=["POST"]),
+            Route("/logout", self._log_out),
             Route("/register", self._register, methods=["POST"]),
         ]
         self.app = Starlette(routes=routes)
@@ -64,8 +68,8 @@ class Provider:
         """Return an access token, or another token with other claims or another key."""
         now = int(time.time())
         payload: dict[str, Any] = {"iss": self.issuer, "sub": sub, "aud": "flyte"}
-        payload |= {"email": f"{sub}@example.com", "jti": secrets.token_hex(8)}
-        payload |= {"iat": now, "exp": now + self.lifetime} | claims
+        payload |= {"email": f"{sub}@example.com", "email_verified": self.email_verified}
+        payload |= {"jti": secrets.token_hex(8), "iat": now, "exp": now + self.lifetime} | claims
         return jwt.encode(payload, key or self.key, "RS256", {"kid": "1"})
 
     async def _discover(self, request: Request) -> Response:
@@ -101,13 +105,23 @@ class Provider:
             return Response("unknown client or redirect_uri", 400)
         if query.get("code_challenge_method") != "S256":
             return Response("PKCE is required", 400)
+        sub = request.cookies.get("remembered")
         if request.method == "GET":
             self.authorizations.append(query)
-            return HTMLResponse(FORM)
-        code = secrets.token_hex(16)
-        self.grants[code] = query | {"sub": str((await request.form())["sub"])}
+            if not sub:
+                return HTMLResponse(FORM)
+        sub, code = sub or str((await request.form())["sub"]), secrets.token_hex(16)
+        self.grants[code] = query | {"sub": sub}
         answer = {"code": code, "state": query["state"], "iss": self.issuer}
-        return RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", 303)
+        response = RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", 303)
+        if self.remembers_users:
+            response.set_cookie("remembered", sub)
+        return response
+
+    async def _log_out(self, _: Request) -> Response:
+        response = Response("signed out")
+        response.delete_cookie("remembered")
+        return response
 
     async def _token(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode()))
@@ -118,6 +132,9 @@ class Provider:
         client = self.clients.get(form.get("client_id", ""), {"client_secret": ""})
         if client.get("client_secret") != form.get("client_secret"):
             return JSONResponse({"error": "invalid_client"}, 401)
+        if form["grant_type"] == "client_credentials":
+            sub, audience = f"account-{form['client_id']}", client.get("audience", "flyte")
+            return JSONResponse({"access_token": self.token(sub, aud=audience)})
         grant = self.grants.pop(form.get("code") or form["refresh_token"], None)
         if not grant or grant["client_id"] != form["client_id"]:
             return JSONResponse({"error": "invalid_grant"}, 400)
@@ -141,6 +158,6 @@ class Provider:
             answer["refresh_token"] = refresh
         if "openid" in scopes and "code" in form:  # at a refresh, it is optional
             answer["id_token"] = self.token(
-                grant["sub"], aud=grant["client_id"], nonce=grant.get("nonce"), email_verified=True
+                grant["sub"], aud=grant["client_id"], nonce=grant.get("nonce")
             )
         return JSONResponse(answer, headers={"cache-control": "no-store"})

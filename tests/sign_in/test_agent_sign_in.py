@@ -151,7 +151,10 @@ async def test_token_audience_must_be_accepted_by_both_proxies(
     bearer = {"Authorization": f"Bearer {judy.tokens.access_token}"}
     with chain.behind(f"--oidc-extra-audience={resource}") as changed, changed.client() as client:
         assert client.get("/me", headers=bearer).status_code == 403  # from Envoy
-    with chain.with_envoy(free_port(), resource) as changed, changed.client() as client:
+    with (
+        chain.with_envoy(free_port(), {"[flyte]": f"[flyte, {resource}]"}) as changed,
+        changed.client() as client,
+    ):
         assert client.post(changed.envoy + USER_INFO, json={}, headers=bearer).is_success
 
 

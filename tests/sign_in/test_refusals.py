@@ -2,12 +2,18 @@
 
 import base64
 import json
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPSConnection
 
 import httpx
 import pytest
+
+from local_flyte.apps import free_port
+from local_flyte.serving import listen
 
 from .conftest import Chain
 
@@ -15,7 +21,16 @@ MCP = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "me
 USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
 HEADERS = {"token": "X-Forwarded-Access-Token", "underscores": "x_forwarded_access_token"}
 HEADERS |= {"data": "X-Amzn-Oidc-Data", "identity": "X-Amzn-Oidc-Identity", "cookie": "Cookie"}
+AUTH_METADATA = "/flyteidl2.auth.AuthMetadataService"
 Headers = list[tuple[str, str]]
+
+
+def status_of(chain: Chain, method: str, url: str, path: str) -> int:
+    """Request a path without the normalization of httpx, and return the status."""
+    connection = HTTPSConnection(url.removeprefix("https://"), context=chain.trust)
+    with closing(connection):
+        connection.request(method, path, "{}", {"Content-Type": "application/json"})
+        return connection.getresponse().status
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +49,7 @@ def tokens(chain: Chain) -> dict[str, str]:
         "id-token": mint("carol", aud="my-flyte-app"),
         "without-email": mint("carol", email=None),
         "large": mint("carol", groups=["g" * 40] * 200),
-        "60-kB": "large=" + "x" * 60_000,
+        "20-kB": "large=" + "x" * 20_000,
         "mallory": "mallory",
     }
 
@@ -63,7 +78,7 @@ ENTRANCES: dict[str, dict[str | int, str]] = {
         "|Bearer other-audience|Basic valid|bearer valid",  # RFC 9110 would allow the last
         403: "Bearer id-token",  # from Envoy, because the token is signed, but not for Flyte
         "carol": "Bearer valid|Bearer valid, token of-dave|Bearer valid, Bearer of-dave"
-        "|Bearer without-email|Bearer large, cookie 60-kB|session, Bearer valid",
+        "|Bearer without-email|Bearer large, cookie 20-kB|session, Bearer valid",
         "alice": "session|session, token valid|session, underscores valid|session, Bearer forged"
         "|session, Basic valid",
     },
@@ -130,8 +145,40 @@ def test_token_in_url_or_cookie_is_ignored(chain: Chain, tokens: dict[str, str])
     "path", ["/mcp/../me", "/mcp%2f..%2fme", "//me", "/MCP", "/mcp%0a", "/page/../me"]
 )
 def test_path_similar_to_public_path_requires_sign_in(chain: Chain, path: str) -> None:
-    with chain.client() as client:
-        assert client.get(f"{chain.url}{path}").status_code in {301, 302, 401}
+    assert status_of(chain, "GET", chain.url, path) in {301, 302, 401}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"{AUTH_METADATA}/GetPublicClientConfig", 200),
+        (f"/{AUTH_METADATA}/GetPublicClientConfig", 200),
+        ("/.well-known/oauth-authorization-server", 404),  # the local Flyte server has none
+        (f"{AUTH_METADATA}/..{USER_INFO}", 401),
+        (f"{AUTH_METADATA}/..%2f{USER_INFO[1:]}", 400),
+    ],
+)
+def test_envoy_serves_only_sign_in_metadata_without_token(
+    chain: Chain, path: str, status: int
+) -> None:
+    assert status_of(chain, "POST", chain.envoy, path) == status
+
+
+@pytest.mark.parametrize(
+    ("option", "start"), [("--http2", b"PRI * HTTP/2.0"), ("--http1.1", b"POST /")]
+)
+def test_envoy_calls_flyte_with_protocol_of_client(chain: Chain, option: str, start: bytes) -> None:
+    edits = {"[h2, http/1.1]": "[h2, http/1.1]"}  # as on the page
+    headers = ["--header", f"Authorization: Bearer {chain.provider.token('carol')}"]
+    with listen() as flyte:
+        edits[f"flyte_port {chain.flyte.port}"] = f"flyte_port {flyte.getsockname()[1]}"
+        with chain.with_envoy(free_port(), edits) as changed:
+            url = changed.envoy + USER_INFO
+            command = ["curl", "--silent", "--insecure", option, *headers, "--json", "{}", url]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL):
+                connection, _ = flyte.accept()
+                with connection:
+                    assert connection.recv(1000).startswith(start)
 
 
 def test_page_of_another_site_cannot_use_session(alice: httpx.Client) -> None:
@@ -140,11 +187,55 @@ def test_page_of_another_site_cannot_use_session(alice: httpx.Client) -> None:
             assert alice.post(path, json={"inputs": {}}, headers=headers).status_code == 403
 
 
+def test_browser_without_sec_fetch_site_can_use_session(chain: Chain, alice: httpx.Client) -> None:
+    """The gateway routes by host, so the app does not get the host in ``Origin``."""
+    body = {"inputs": {"name": "Ada"}}
+    made = alice.post("/tasks/page-tests.greet/runs", json=body, headers={"Origin": chain.url})
+    assert made.status_code == 201, made.text
+
+
+def test_sign_out_also_ends_session_at_provider(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain.provider, "remembers_users", True)
+    with closing(chain.signed_in("erin")) as erin:
+        sign_out = erin.get("/me").json()["sign_out"]
+        for visited in (f"{chain.url}/", f"{chain.provider.issuer}/authorize"):
+            again = erin.get("/oauth2/start?rd=/", follow_redirects=True)
+            assert str(again.url.copy_with(query=None)) == visited
+            assert erin.get(sign_out, follow_redirects=True).text == "signed out"
+            assert erin.get("/me").status_code == 401
+
+
 def test_sign_out_redirects_to_no_other_site(chain: Chain) -> None:
     with closing(chain.signed_in("erin")) as erin:
         response = erin.get("/oauth2/sign_out?rd=https://evil.example/")
         assert response.headers["Location"] == "/"
         assert erin.get("/me").status_code == 401
+
+
+def test_unverified_email_is_served_only_with_option(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain.provider, "email_verified", False)
+    bearer = {"Authorization": f"Bearer {chain.provider.token('carol')}"}
+    with chain.client() as client:
+        form = client.get("/", follow_redirects=True)
+        callback = client.post(form.url, data={"sub": "alice"}, follow_redirects=True)
+        assert (callback.url.path, callback.status_code) == ("/oauth2/callback", 403)
+        refused = client.get("/me", headers=bearer)
+        assert (refused.status_code, refused.json()) == (401, {})
+    (log,) = chain.folder.glob(f"oauth2-proxy-{httpx.URL(chain.url).port}.log")
+    assert "isn't verified" in log.read_text("utf-8")
+    (option,) = re.findall(r"^# (\w+ = true)$", chain.page_file("oauth2-proxy.cfg"), re.MULTILINE)
+    flag = "--" + option.replace("_", "-").replace(" ", "")
+    with (
+        chain.behind(flag) as changed,
+        closing(changed.signed_in("alice")) as alice,
+        changed.client() as client,
+    ):
+        assert alice.get("/me").json()["subject"] == "alice"
+        assert client.get("/me", headers=bearer).json()["subject"] == "carol"
 
 
 @pytest.mark.parametrize(
