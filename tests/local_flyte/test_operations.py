@@ -93,7 +93,7 @@ async def file(document: bytes = File()) -> None:
         (
             "/orders/{order}",
             {
-                "path": {"order": "<order that exists>"},
+                "path": {"order": 1},
                 "params": {"full": True},
                 "headers": {"x-ticket": "…"},
                 "cookies": {"theme": "dark"},

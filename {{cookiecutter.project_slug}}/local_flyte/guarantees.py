@@ -40,7 +40,6 @@ from .testing import (
     acting_as,
     bearer,
     client_of,
-    ended,
     serving,
     wait_until,
 )
@@ -83,21 +82,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoints(request: pytest.FixtureRequest, drawing: str, app_tasks: None) -> Endpoints:
+def endpoints(request: pytest.FixtureRequest) -> Endpoints:
     """Return the endpoints with the examples of the project, and with objects in Flyte."""
+    asking = None if REAL_ENDPOINT else request.getfixturevalue("asking")
+    request.getfixturevalue("app_tasks")  # the run starts meanwhile
+    drawing = request.getfixturevalue("drawing")
     with acting_as("alice"):
         run = Target(drawing, "a0", str(remote.Run.get(drawing).action.task_name))
-    targets = {"ended": run, "running": run}
-    if not REAL_ENDPOINT:
-        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
-        asking = request.getfixturevalue("asking")
-        with acting_as("alice"):
+        targets = {"ended": run, "running": run}
+        if asking:
+            wait_until(lambda: [*remote.Condition.listall(run_name=asking)])
             (condition,) = remote.Condition.listall(run_name=asking)
             task = str(remote.Run.get(asking).action.task_name)
+            local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
             copied = local_flyte.copy_run(asking, f"{asking}-waits", PEOPLE["alice"])
-            condition.signal(True)  # the process ends, so only copies of the run wait
-        ended(asking)
-        targets["running"] = Target(copied, str(condition.action_name), task)
+            condition.signal(True)  # the process ends, and only copies of the run wait
+            targets["running"] = Target(copied, str(condition.action_name), task)
     return Endpoints(OWN_EXAMPLES | request.module.EXAMPLES, targets)
 
 

@@ -1,6 +1,7 @@
 """Explains why an operation was not executed, and suggests an example request."""
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -42,10 +43,10 @@ def hint(
             f"{summary} This is a bug in the endpoint, or in a function that it calls. If the"
             f" endpoint cannot be executed in a test, say why in {WHERE}: {declared}"
         )
-    places = [place for place, _ in errors]
-    if not places and status == 404:
-        places = [["path", one["name"]] for one in _parameters(operation) if one["in"] == "path"]
-    if suggested := suggest(operation, places):
+    suggested = suggest(operation, [place for place, _ in errors])
+    if status == 404 and (names := re.findall(r"{(\w+)}", operation[1])):
+        suggested["path"] = {name: f"<{name} that exists>" for name in names}
+    if suggested:
         return f"{summary} Add an example to {WHERE}: { ({operation: {**example, **suggested}}) }"
     running = {operation: {**example, "run": "running"}}
     return (
@@ -64,8 +65,7 @@ def suggest(operation: Operation, places: list[list[Any]]) -> dict[str, Any]:
     for parameter in _parameters(operation):
         place, name = parameter["in"], parameter["name"]
         if [place, name] in [one[:2] for one in places]:
-            value = f"<{name} that exists>" if place == "path" else _value(parameter)
-            example.setdefault(PLACES[place], {})[name] = value
+            example.setdefault(PLACES[place], {})[name] = _value(parameter)
     described = {(place, name) for place, names in example.items() for name in names}
     for place, name, *_ in (one for one in places if len(one) > 1 and one[0] in PLACES):
         if (PLACES[place], name) not in described:
