@@ -7,6 +7,7 @@ import asyncio
 import functools
 import logging
 import random
+import threading
 import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, ClassVar
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import flyte
 from fastapi import (
     APIRouter,
+    BackgroundTasks,
     Cookie,
     Depends,
     FastAPI,
@@ -32,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from passthrough import Caller, CallerDep, callers_credentials, find_caller
 
 router = APIRouter()
+CHART = remote.Task.get("my-flyte-app-tasks.chart", auto_version="latest")
 
 
 async def fetch_runs() -> list[str]:
@@ -154,6 +157,7 @@ async def stream(name: str, caller: CallerDep) -> AsyncGenerator[ServerSentEvent
 
 class Board:
     note = ""
+    title = ""
 
 
 board = Board()
@@ -237,8 +241,7 @@ async def number(number: int, caller: CallerDep) -> Any:
 
 @router.post("/mistakes/sums/{to}")
 async def started_run(to: int, caller: CallerDep) -> Any:
-    task = remote.Task.get("my-flyte-app-tasks.chart", auto_version="latest")
-    run = await flyte.run.aio(task, values=[to])
+    run = await flyte.run.aio(CHART, values=[to])
     await run.wait.aio()
     return [await run.outputs.aio(), leak("sums", caller)]
 
@@ -291,6 +294,80 @@ EXAMPLES = """
     ("GET", "/innocent/visitors"): {"shared": "the list is public"},
     ("GET", "/innocent/untested"): {"untested": "needs a printer"},
 """
+
+
+# Caches with a key that several users share, and shared calls
+
+BY_KEY: dict[str, list[str]] = {}  # shared: for test_shared_state.py, so that calls find it
+
+
+@router.get("/mistakes/by-authorization")
+async def by_authorization(request: Request, _: CallerDep) -> int:
+    key = f"token {request.headers.get('authorization')}"
+    if key not in BY_KEY:
+        BY_KEY[key] = await fetch_runs()
+    return len(BY_KEY[key])
+
+
+@router.get("/mistakes/by-display-name")
+async def by_display_name(caller: CallerDep) -> int:
+    key = f"name {caller.name}"
+    if key not in BY_KEY:
+        BY_KEY[key] = await fetch_runs()
+    return len(BY_KEY[key])
+
+
+flight: asyncio.Task[list[str]] | None = None
+
+
+@router.get("/mistakes/single-flight")
+async def single_flight(_: CallerDep) -> int:
+    global flight
+    if flight is None or flight.done():
+        flight = asyncio.create_task(fetch_runs())
+    return len(await asyncio.shield(flight))
+
+
+@router.get("/between/z-welcome")
+async def welcome(caller: CallerDep) -> str:
+    board.title = f"Welcome, {caller.subject}"
+    return board.title
+
+
+@router.get("/between/z-title")
+async def title(_: CallerDep) -> str:
+    return board.title
+
+
+@router.get("/mistakes/runs/{name}/locked")
+async def locked(name: str, caller: CallerDep) -> None:
+    owner = BY_KEY.setdefault("locked", [str(caller.subject)])[0]
+    if owner != caller.subject:
+        raise HTTPException(409, f"{owner} has locked {name}")
+
+
+# Mistakes that the tests do not find: SECURITY.md lists them
+
+
+@router.get("/missed/second-page")
+async def second_page(caller: CallerDep, offset: int = 0) -> list[str | None]:
+    return [leak("second page", caller)] if offset else []
+
+
+@router.get("/missed/runs/{name}/stream", response_class=EventSourceResponse)
+async def later_events(name: str, caller: CallerDep) -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=name)
+    yield ServerSentEvent(data=leak("later", caller))
+
+
+@router.get("/missed/number")
+async def kept_number(caller: CallerDep) -> int:
+    runs = len(await fetch_runs())
+    before, NUMBERS["last"] = NUMBERS.get("last", runs), runs
+    return before
+
+
+NUMBERS: dict[str, int] = {}  # shared: for test_shared_state.py
 
 
 # In dependencies
@@ -409,7 +486,66 @@ async def created_task(caller: CallerDep) -> Any:
     return latest.get("caller")
 
 
+# Work after the response, and changes in a GET
+
+
+@router.post("/late/task")
+async def late_task(_: CallerDep) -> None:
+    async def call_later() -> None:
+        await asyncio.sleep(0.05)
+        await remote.Run.listall.aio(limit=1).__anext__()
+
+    running.add(task := asyncio.create_task(call_later()))
+    task.add_done_callback(running.discard)
+
+
+@router.post("/late/started-call")
+async def late_call(_: CallerDep) -> None:
+    asyncio.create_task(fetch_runs())
+    await asyncio.sleep(0)
+
+
+@router.post("/late/thread")
+async def late_thread(_: CallerDep) -> None:
+    threading.Thread(target=lambda: remote.Run.get("x")).start()
+
+
+@router.post("/late/unawaited")
+async def unawaited(_: CallerDep) -> None:
+    remote.User.get.aio()
+
+
+@router.get("/changing/get")
+async def start_in_get(_: CallerDep) -> str:
+    return str((await flyte.run.aio(CHART)).name)
+
+
 # Innocent
+
+
+@router.post("/innocent/background")
+async def background_task(background: BackgroundTasks) -> None:
+    await fetch_runs()  # checks the rights
+    background.add_task(flyte.run.aio, CHART)
+    background.add_task(fetch_runs)
+
+
+@router.get("/innocent/threads")
+def in_a_thread() -> str | None:
+    return str(remote.User.get().subject())
+
+
+@router.get("/innocent/to-thread")
+async def to_thread(_: CallerDep) -> str | None:
+    return str((await asyncio.to_thread(remote.User.get)).subject())
+
+
+@router.get("/innocent/partly-read")
+async def partly_read() -> str:
+    async for run in remote.Run.listall.aio(limit=100):
+        return str(run.name)
+    return ""
+
 
 RATES: dict[str, float] = {}  # shared: exchange rates are the same for everybody
 

@@ -55,6 +55,25 @@ def test_generated_app_imports_only_public_package(default_project: Path) -> Non
     assert "passthrough" in imported <= {"passthrough", "passthrough.agents"}
 
 
+def test_pages_have_one_list_of_rules_with_tests(default_project: Path) -> None:
+    lists = {
+        re.sub(r"SECURITY\.md#", "#", rules)
+        for page in ("README.md", "SECURITY.md", "AGENTS.md")
+        for rules in re.findall(
+            r"Follow these rules\..*?\n\n(- \*\*Keep.*?`is_executed`\)\.)\n",
+            (default_project / page).read_text("utf-8"),
+            re.DOTALL,
+        )
+    }
+    (rules,) = lists
+    guarantees = (default_project / "local_flyte/guarantees.py").read_text("utf-8")
+    tests = re.findall(r"^def (test_\w+)", guarantees, re.MULTILINE)
+    for rule in rules.split("\n- **"):
+        names = [name for name in re.findall(r"`([a-z_]+)`", rule) if name.count("_")]
+        assert names, rule
+        assert all(any(name in test for test in tests) for name in names), rule
+
+
 def test_repository_has_no_lock_file_or_registry() -> None:
     locks = {"uv.lock", "poetry.lock", "pdm.lock", "package-lock.json"}
     hosts = ("pypi." + "org", "python" + "hosted", "npm" + "js")

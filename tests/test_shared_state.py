@@ -17,8 +17,15 @@ PATHS = {route.path for route in shared_state.router.routes if isinstance(route,
 PATHS.add("/mistakes/mounted/page")
 MISTAKES = {path for path in PATHS if path.startswith("/mistakes/")}
 FOUND_BY = "second_caller|caller_without_rights|concurrent_callers_get"
-RELEVANT = f"{FOUND_BY}|container|invalid_credentials|is_executed".replace("|", " or ")
-CONCURRENT = {"/mistakes/overwritten-global", "/mistakes/runs/{name}/stream"}
+RELEVANT = f"{FOUND_BY}|container|invalid_credentials|is_executed|after_the|get_changes".replace(
+    "|", " or "
+)
+BETWEEN = {"/between/board", "/between/z-title"}
+CONCURRENT = {
+    "/mistakes/overwritten-global",
+    "/mistakes/runs/{name}/stream",
+    "/mistakes/single-flight",
+}
 """Mistakes that only concurrent callers show."""
 
 
@@ -46,18 +53,36 @@ def test_guarantees_fail_only_for_endpoints_with_planted_mistakes(planted: Path)
         " {('POST', '/unexecuted/orders'): {'json': {'item': 'tea', 'amount': 1}}}"
     ) in output
     failures.remove(unexecuted)
+    late = {path for test, path in failures if test == "no_work_goes_on_after_the_response"}
+    assert late == {path for path in PATHS if path.startswith("/late/")}, output
+    assert ("get_changes_nothing_in_flyte", "/changing/get") in failures
+    failures = [one for one in failures if one[1] not in {*late, "/changing/get"}]
     assert "\nuntested: GET /innocent/untested (needs a printer)\n" in output
     assert "\nnot executed: app/routers/shared_state.py: no_example, untested\n" in output
     assert {path for _, path in failures} == MISTAKES, output
-    assert {path for test, path in failures if re.match(FOUND_BY, test)} == MISTAKES
+    found = {path for test, path in failures if re.match(FOUND_BY, test)}
+    assert MISTAKES - found == {"/mistakes/runs/{name}/locked"}  # the second caller gets no success
+    assert re.search(r"locked: ann-\w+'s response contains ann-\w+'s subject", output)
     alone = {path for test, path in failures if test.startswith("second_caller")}
-    assert MISTAKES - alone == CONCURRENT
+    assert MISTAKES - alone - {"/mistakes/runs/{name}/locked"} == CONCURRENT
+    innocent = [path for path in PATHS if path.startswith("/innocent/") and "untested" not in path]
+    missed = [path for path in PATHS if path.startswith("/missed/")]
+    numbers = len(MISTAKES) + len(late) + 1 + len(BETWEEN)
+    print(f"found {numbers}: {sorted({*MISTAKES, *late, *BETWEEN, '/changing/get'})}")
+    print(f"missed {len(missed)}: {missed}; false alarms 0 of {len(innocent)}: {innocent}")
+    claim = (
+        f"the tests find {numbers} of {numbers + len(missed)} mistakes,"
+        f" and report none of {len(innocent)} endpoints that are right."
+    )
+    assert claim in " ".join((planted / "SECURITY.md").read_text("utf-8").split())
     message = (
         r"GET /mistakes/setdefault: (ben-\w+)'s response contains (ann-\w+)'s subject\."
         r" The endpoint keeps data of an earlier caller: look for a global, a cache, `app\.state`\."
         r".*\2, calls to Flyte: UserInfo\n.*200.*\1, calls to Flyte: UserInfo\n.*200"
     )
     assert re.search(message, output, re.DOTALL), output
+    assert re.search(r"GET /between/z-title: gus-\w+'s response contains finn-\w+'s subj", output)
+    assert not re.search("/missed/", "".join(map(str, failures)))
     between = r"GET /between/board: finn-\w+'s response contains eva-\w+'s subject\."
     assert re.search(between, output), output
     assert re.search(r"The tool of GET /mistakes/tool: ben-\w+'s response contains ann-", output)

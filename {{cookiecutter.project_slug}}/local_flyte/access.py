@@ -40,6 +40,11 @@ NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """Prefixes of methods that only read. All other methods need the right to run."""
 
 
+def is_change(method: str) -> bool:
+    """Return whether a method changes something, so that a caller needs the right to run."""
+    return method not in NEEDS_NO_RIGHT and not method.startswith(NEED_VIEW)
+
+
 def authenticated_caller() -> Person:
     """Return the user who makes the current call, or raise UNAUTHENTICATED."""
     if (caller := CALLER.get()) is None:
@@ -178,7 +183,7 @@ class Access:
         caller = authenticated_caller()
         if caller.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")
-        right = "view" if method.startswith(NEED_VIEW) else "run"
+        right = "run" if is_change(method) else "view"
         is_allowed = caller.can_run if right == "run" else caller.can_view
         if not is_allowed and method not in NEEDS_NO_RIGHT:
             message = f"{caller.name} may not {right} in this project"

@@ -1,8 +1,8 @@
 """Runs the app in a new process, which has served no request yet, for tests of shared state.
 
 The process prints the URL of the app. After each request, the process prints one line of JSON that
-contains the request's identifier, output and log. The last line contains the executed lines of the
-package ``app``.
+contains the request's identifier, the output and log, and the problems of work that the request has
+started. The last line contains the executed lines of the package ``app``.
 """
 
 import asyncio
@@ -12,13 +12,16 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import coverage
 from starlette.datastructures import Headers
@@ -31,22 +34,31 @@ WORK_SECONDS = 2.0
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 
 
+@dataclass
+class Work:
+    """What a request has printed, and what is wrong with the work that it has started."""
+
+    output: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
 class FreshApp:
     """Client of the app in the other process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process, self._outputs = process, dict[str, str]()
+        self._process, self._works = process, dict[str, Work]()
         self._lock = threading.Lock()
         self.executed = dict[str, list[int]]()
         """The executed lines by file, after the process has ended."""
         self.url = self._next_line()
 
-    def output(self, request_id: str) -> str:
-        """Wait until the request has ended, and return its output and log."""
+    def work(self, request_id: str) -> Work:
+        """Wait until the request and the work that it has started have ended, and return it."""
         with self._lock:
-            while request_id not in self._outputs:
-                self._outputs.update([json.loads(self._next_line())])
-            return self._outputs.pop(request_id)
+            while request_id not in self._works:
+                ended_id, output, problems = json.loads(self._next_line())
+                self._works[ended_id] = Work(output, problems)
+            return self._works.pop(request_id)
 
     def stop(self) -> None:
         """End the process, and read the executed lines."""
@@ -70,19 +82,58 @@ def fresh_app(folder: Path) -> Iterator[FreshApp]:
         app.stop()
 
 
-class Output(TextIOBase):
-    """Stores printed text under the identifier of the request that printed the text."""
+class Works(TextIOBase):
+    """Collects output and problems by request. Code that a request has started belongs to it."""
 
     def __init__(self) -> None:
-        self.texts = defaultdict[str, str](str)
+        self._works = defaultdict[str, Work](Work)
+        self._threads = WeakKeyDictionary[threading.Thread, str]()
+        """The threads that requests have started, with the identifiers of the requests."""
+
+    def current(self) -> Work:
+        return self._works[REQUEST.get() or self._threads.get(threading.current_thread(), "")]
 
     def write(self, text: str) -> int:
-        self.texts[REQUEST.get()] += text
+        self.current().output += text
         return len(text)
 
+    def observe(self) -> None:
+        """Report errors in threads, and coroutines that nobody awaits."""
+        thread_class: Any = threading.Thread
+        start = thread_class.start
 
-def reporting(app: ASGIApp, report: Callable[[str], None]) -> ASGIApp:
-    """Wrap ``app``, and report a request when the request and all its tasks have ended."""
+        def start_for_request(thread: threading.Thread) -> None:
+            code = getattr(thread, "_target", None) or type(thread)
+            is_of_pool = code.__module__.startswith(("anyio.", "concurrent."))
+            if (request := REQUEST.get()) and not is_of_pool:
+                self._threads[thread] = request
+            start(thread)
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            self.write(f"{message}\n")
+            if "was never awaited" in str(message):
+                self.current().problems.append(f"{str(message).partition(chr(10))[0]}: await it")
+
+        def report(error: Any) -> None:
+            text = f"a thread failed with {error.exc_type.__name__}: {error.exc_value}"
+            self.current().problems.append(text)
+
+        thread_class.start = start_for_request
+        threading.excepthook = report
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = show
+
+    async def end(self, request: str, others: set[asyncio.Task[Any]]) -> Work:
+        """Wait for the tasks and threads that the request has started, and return its work."""
+        if started := asyncio.all_tasks() - others:
+            await asyncio.wait(started, timeout=WORK_SECONDS)
+        for thread in [one for one, started_by in self._threads.items() if started_by == request]:
+            await asyncio.to_thread(thread.join, WORK_SECONDS)
+        return self._works.pop(request, Work())
+
+
+def reporting(app: ASGIApp, works: Works, report: Callable[[str, Work], None]) -> ASGIApp:
+    """Wrap ``app``, and report a request when the request and all its work have ended."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,9 +144,7 @@ def reporting(app: ASGIApp, report: Callable[[str], None]) -> ASGIApp:
         try:
             await app(scope, receive, send)
         finally:
-            if started := asyncio.all_tasks() - others:
-                await asyncio.wait(started, timeout=WORK_SECONDS)
-            report(request)
+            report(request, await works.end(request, others))
 
     return serve
 
@@ -108,13 +157,14 @@ def main() -> None:
     measured.start()
     from app.main import app  # noqa: PLC0415 - only in the process of the app
 
-    lines, output = sys.stdout, Output()
+    lines, works = sys.stdout, Works()
 
-    def report(request: str) -> None:
-        print(json.dumps([request, output.texts.pop(request, "")]), file=lines, flush=True)
+    def report(request: str, work: Work) -> None:
+        print(json.dumps([request, work.output, work.problems]), file=lines, flush=True)
 
-    with redirect_stdout(output), serving(reporting(app, report)) as url:
-        logging.getLogger().addHandler(logging.StreamHandler(output))
+    works.observe()
+    with redirect_stdout(works), serving(reporting(app, works, report)) as url:
+        logging.getLogger().addHandler(logging.StreamHandler(works))
         print(url, file=lines, flush=True)
         sys.stdin.read()
     measured.stop()

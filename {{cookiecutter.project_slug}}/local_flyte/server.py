@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -198,9 +198,11 @@ class LocalFlyte(Clients):
 
     # For tests
 
-    def add_person(self, name: str) -> Person:
-        """Add a user who may view and run."""
+    def add_person(self, name: str, like: Person | None = None) -> Person:
+        """Add a user who may view and run, with the display name of ``like`` if given."""
         user = person(name)
+        if like:
+            user = replace(user, given_name=like.given_name, family_name=like.family_name)
         self.people.add(user)
         return user
 

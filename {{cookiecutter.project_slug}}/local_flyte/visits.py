@@ -8,16 +8,17 @@ call for ben. Before ben calls, the local Flyte server has deleted the runs of a
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 
 from . import LocalFlyte, Person, ReceivedCall
-from .access import NEEDS_NO_RIGHT
+from .access import NEEDS_NO_RIGHT, is_change
 from .fresh_app import FreshApp, fresh_app
 from .hints import hint
 from .operations import DOCUMENTED, RUNS, Endpoints, Operation, is_stream, tool_message
@@ -40,6 +41,8 @@ class Exchange:
     """Calls to Flyte."""
     output: str
     """Output and log of the app."""
+    problems: list[str]
+    """Problems of the work that the request has started."""
     runs: list[str]
 
     @property
@@ -55,6 +58,11 @@ class Exchange:
         assert all(call.messages for call in self.calls), "Flyte has recorded no messages"
         requests = {(call.method, str(call.messages[0])) for call in self.calls}
         return Counter(method for method, _ in requests)
+
+    @property
+    def changes(self) -> list[str]:
+        """Methods of calls that change something in Flyte, such as ``CreateRun``."""
+        return [call.method for call in self.calls if is_change(call.method)]
 
     @property
     def is_stream(self) -> bool:
@@ -132,7 +140,9 @@ class Visits:
 
     def _visit_in_turn(self, operation: Operation, way: str, names: list[str]) -> list[Exchange]:
         if (operation, way) not in self._exchanges:
-            users = map(self._add_user, names)
+            # A cache by display name mixes up users with the same name.
+            ann = self._add_user("ann")
+            users = [ann, self._add_user("ben", like=ann)][: len(names)]
             with self._run() as run:
                 exchanges = [self._visit(user, run, operation, way) for user in users]
             self._exchanges[operation, way] = exchanges
@@ -180,18 +190,29 @@ class Visits:
                 first, second = threads.map(call, users)
         return first, second
 
-    def all_operations(self, operations: Iterable[Operation]) -> list[tuple[Exchange, Exchange]]:
-        """Call all operations as one user, then as another user; return a pair for each operation.
+    def all_operations(self, operations: Sequence[Operation]) -> list[tuple[Exchange, Exchange]]:
+        """Call all operations as three users, one after the other; the third in reverse order.
 
         Each user calls GET operations first, because other operations may replace data that leaks.
+
+        Returns:
+            For each operation, a pair of the first and the second user's exchanges, and a pair of
+            the second and the third user's.
         """
-        reading_first = sorted(operations, key=lambda operation: operation[0] != "GET")
-        rounds: list[list[Exchange]] = []
-        for user in (self._add_user("eva"), self._add_user("finn")):
+        reading = [one for one in operations if one[0] == "GET"]
+        writing = [one for one in operations if one[0] != "GET"]
+        order, backwards = [*reading, *writing], [*reading[::-1], *writing[::-1]]
+        rounds: list[dict[Operation, Exchange]] = []
+        for name, called in (("eva", order), ("finn", order), ("gus", backwards)):
+            user = self._add_user(name)
             with self._run() as run:
-                rounds.append([self._visit(user, run, one, "endpoint") for one in reading_first])
-        runs = [name for exchange in rounds[0] for name in exchange.runs]
-        return [(replace(first, runs=runs), second) for first, second in zip(*rounds, strict=True)]
+                exchanges = {one: self._visit(user, run, one, "endpoint") for one in called}
+            rounds.append(exchanges)
+        pairs = []
+        for before, after in pairwise(rounds):
+            runs = [name for exchange in before.values() for name in exchange.runs]
+            pairs += [(replace(before[one], runs=runs), after[one]) for one in order]
+        return pairs
 
     @contextmanager
     def new_user(self, name: str) -> Iterator[tuple[Person, "ExampleRun"]]:
@@ -201,8 +222,8 @@ class Visits:
             yield user, run
         self.flyte.delete_runs(user)
 
-    def _add_user(self, name: str) -> Person:
-        return self.flyte.add_person(f"{name}-{secrets.token_hex(4)}")
+    def _add_user(self, name: str, like: Person | None = None) -> Person:
+        return self.flyte.add_person(f"{name}-{secrets.token_hex(4)}", like)
 
     @contextmanager
     def _run(self) -> Iterator["ExampleRun"]:
@@ -224,14 +245,16 @@ class Visits:
     ) -> Exchange:
         request_id, endpoints = secrets.token_hex(8), run.endpoints(operation)
         call = endpoints.call_tool if way == "tool" else endpoints.call
-        headers = headers or {"Authorization": f"Bearer {user.token}"}
+        if not headers:  # with cookies, a cache by the header Authorization mixes up all users
+            bearer = {"Authorization": f"Bearer {user.token}"}
+            headers = {"Cookie": user.cookie} if way == "tool" else bearer
         with client_of(self.app.url, None) as client:
             response = call(client, operation, **headers, **{"X-Request-ID": request_id})
-        output = self.app.output(request_id)
+        work = self.app.work(request_id)
         every = self.flyte.calls
         calls = [call for call in every if call.headers.get("x-request-id") == request_id]
         runs = self.flyte.delete_runs(user)
-        return Exchange(operation, way, user, response, calls, output, runs)
+        return Exchange(operation, way, user, response, calls, work.output, work.problems, runs)
 
 
 class ExampleRun:

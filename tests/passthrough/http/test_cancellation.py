@@ -12,7 +12,7 @@ from typing import Any
 import flyte
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Request
+from fastapi import BackgroundTasks, HTTPException, Request
 from flyte import remote
 from starlette.responses import StreamingResponse
 
@@ -23,7 +23,7 @@ from passthrough.calls import request_state
 from passthrough.http import cancellation
 
 from .. import naive_endpoints
-from ..support import AccessLog, build_app, connected, head, router_of
+from ..support import AccessLog, Called, build_app, connected, head, router_of
 
 router = router_of(naive_endpoints, streams)
 SETTINGS: dict[str, Any] = {"flyte_timeout": 3600.0}
@@ -129,6 +129,7 @@ async def background(tasks: BackgroundTasks) -> str:
 def _nothing_kept() -> Iterator[None]:
     kept.clear()
     heard.clear()
+    client_has_left.clear()
     yield
     kept.clear()
 
@@ -170,6 +171,69 @@ def test_disconnect_after_slow_upload_ends_request(url: str, size: int) -> None:
 async def upload_to_flyte(request: Request) -> None:
     await request.body()
     await remote.User.get.aio()
+
+
+late_tasks = set[asyncio.Task[None]]()
+
+
+@router.post("/late-task")
+async def late_task(failing: bool = False) -> None:
+    async def call() -> None:
+        try:
+            await asyncio.to_thread(client_has_left.wait)
+            await remote.User.get.aio()
+        finally:
+            heard.append("ended")
+
+    late_tasks.add(task := asyncio.create_task(call()))
+    task.add_done_callback(late_tasks.discard)
+    if failing:
+        raise HTTPException(409, "no")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_call_after_response_is_logged(
+    url: str, caplog: pytest.LogCaptureFixture, failing: bool
+) -> None:
+    with client_of(url, "alice") as client:
+        client.post("/late-task", params={"failing": failing})
+    client_has_left.set()
+    wait_until(lambda: heard == ["ended"])
+    (warning,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    assert warning.startswith("POST /late-task: a task called Flyte after the response")
+    assert "BackgroundTasks" in warning
+
+
+@router.post("/cancelled-task")
+async def cancelled_task() -> None:
+    async def call() -> None:
+        await remote.User.get.aio()
+
+    late_tasks.add(task := asyncio.create_task(call()))
+    task.add_done_callback(late_tasks.discard)
+    await asyncio.sleep(0.05)
+    task.cancel()
+
+
+def test_call_cancelled_by_endpoint_is_not_logged(
+    url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    with local_flyte.hang("UserInfo"), client_of(url, "alice") as client:
+        assert client.post("/cancelled-task").is_success
+        wait_until(lambda: local_flyte.open_calls("UserInfo") == 0)
+    assert not [one for one in caplog.records if "after the response" in one.getMessage()]
+
+
+@router.post("/run-in-background")
+async def run_in_background(tasks: BackgroundTasks) -> None:
+    task = remote.Task.get("tests.greet", auto_version="latest")
+    tasks.add_task(flyte.run.aio, task, name="Ada")
+
+
+def test_background_task_awaits_function_of_sdk(url: str, called: Called) -> None:
+    with client_of(url, "alice") as client:
+        assert client.post("/run-in-background").is_success
+    wait_until(lambda: called("CreateRun") == 1)
 
 
 NO_BODY = "Accept: */*"

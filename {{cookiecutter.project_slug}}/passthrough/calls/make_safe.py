@@ -8,12 +8,15 @@ installed version of flyte has all names in `SDK_NAMES` (``sdk.py``) and `REFUSE
 import asyncio
 import copy
 import functools
+import inspect
 import os
 import re
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
+import flyte
 from flyte import remote
 from flyte.syncify import syncify
 
@@ -106,6 +109,13 @@ def _change_loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
+    # Starlette awaits only coroutine functions. Otherwise `background.add_task(flyte.run.aio, …)`
+    # would have no effect.
+    function: Any = type(flyte.run).aio
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:  # the function above does the same in later versions of Python
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     kind.is_in_loop = lambda _: True  # then the SDK uses the current event loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync

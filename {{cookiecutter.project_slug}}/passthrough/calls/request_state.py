@@ -1,6 +1,7 @@
 """The state of one request: caller, deadline, open calls to Flyte, and received bytes."""
 
 import asyncio
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from .slots import HOLD_SECONDS, LARGE_BODY, MemorySlot
 if TYPE_CHECKING:
     from ..models import Caller
     from ..settings import Settings
+
+logger = logging.getLogger(__name__)
 
 CALLS_PER_RESPONSE = 2  # the default deadline is this many times the timeout of a call to Flyte
 called_at_stop = dict[Callable[[], object], asyncio.AbstractEventLoop]()
@@ -110,6 +113,7 @@ class OpenCalls:
         self.seconds = 0.0  # total time of unary calls, without the time of waiting for a slot
         self.has_ended = False
         self._deadline = deadline
+        self._finished = ""  # method and route, after the app has returned without an error
         self._at_end: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 
     def cancel_task_at_end(self) -> AbstractContextManager[None]:
@@ -132,17 +136,37 @@ class OpenCalls:
             # Register the function before this check. If another thread ended the request between
             # a check and a later registration, `end` would not call the function.
             if self.has_ended or self._deadline.seconds_left() < 0:
+                self._warn_of_late_call()
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
         finally:
             self._at_end.remove(entry)
 
-    def end(self) -> None:
-        """Cancel open calls, and refuse new calls."""
+    def end(self, finished: str = "") -> None:
+        """Cancel open calls, and refuse new calls.
+
+        Args:
+            finished: Method and route of a request that the app has served without an error. If a
+                task of this request still calls Flyte, the app logs a warning, because the call has
+                no effect.
+        """
+        if not self.has_ended:
+            self._finished = finished
         self.has_ended = True
         for loop, call in {*self._at_end}:  # a set, so that nested blocks cancel a task only once
+            task = getattr(call, "__self__", None)
+            if isinstance(task, asyncio.Task) and not task.cancelling():
+                self._warn_of_late_call()
             with suppress(RuntimeError):  # a closed loop raises it
                 loop.call_soon_threadsafe(call)
+
+    def _warn_of_late_call(self) -> None:
+        if self._finished:
+            logger.warning(
+                "%s: a task called Flyte after the response, so the app has cancelled the call:"
+                " await the task, or use BackgroundTasks",
+                self._finished,
+            )
 
 
 class RequestState:
@@ -213,12 +237,16 @@ class RequestState:
         self.body_slot.release()
         return max_seconds
 
-    def end(self) -> None:
-        """End the request and its calls to Flyte, including calls in threads."""
+    def end(self, finished: str = "") -> None:
+        """End the request and its calls to Flyte, including calls in threads.
+
+        Args:
+            finished: Method and route, if the app has served the request without an error.
+        """
         # Mark the request as ended first, because one of its threads may still wait for a slot. If
         # the thread acquires the slot later, `MemorySlot` sees the mark, and releases the slot.
         self.deadline.end()
-        self.calls.end()
+        self.calls.end(finished)
         self.message_slot.release()
         self.body_slot.release()
 

@@ -65,7 +65,7 @@ class Cancellation:
 
         The middleware sends this error to the client, or logs it.
         """
-        loop = asyncio.get_running_loop()
+        loop, finished = asyncio.get_running_loop(), ""
         self._late_at = loop.time() + LATE_AFTER
         called_at_stop[self._stop] = loop
         connection_lost: asyncio.Future[None] | None = scope.get(CONNECTION_LOST)
@@ -75,6 +75,7 @@ class Cancellation:
             with self._cancel_scope:
                 try:
                     await app(scope, self.receive, send)
+                    finished = f"{scope['method']} {getattr(scope.get('route'), 'path', '')}"
                 except BaseException as error:
                     # Free the local variables of the app's functions now. A function that awaits a
                     # thread is in a reference cycle, which keeps its variables in memory.
@@ -86,7 +87,7 @@ class Cancellation:
             called_at_stop.pop(self._stop, None)
             if connection_lost:
                 connection_lost.remove_done_callback(self.leave)
-            self.state.end()
+            self.state.end(finished)
         return self._error_to_send(None)
 
     async def receive(self) -> Message:
