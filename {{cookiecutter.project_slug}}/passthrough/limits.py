@@ -25,22 +25,11 @@ The app responds with 422 in these cases:
 The app responds to a query that is too long with 414 (``http/middleware.py``).
 """
 
-import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-OLD_NAMES = {
-    "file_bytes": "max_upload_bytes",
-    "answer_bytes": "max_message_bytes",
-    "request_bytes": "max_received_bytes",
-    "values": "max_nodes",
-    "levels": "max_depth",
-    "text_chars": "max_text_chars",
-}
-"""Maps former names of limits to current names. Former names work until the next major version."""
 
-
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The limits that developers may change.
 
@@ -89,34 +78,6 @@ class Limits:
     conditions, the maximum length is smaller: ten times this limit, divided by the number of
     entries. If the prompt of a condition is truncated, the web UI has no buttons for this
     condition."""
-
-    def __init__(self, **changed: int) -> None:
-        """Set limits by name.
-
-        Args:
-            changed: Limits, such as ``max_depth=20``. All other limits have their default values.
-
-        Raises:
-            TypeError: A name in ``changed`` is not the name of a limit.
-        """
-        for name, value in changed.items():
-            if (new := _new_name(name)) not in self.__dataclass_fields__:
-                raise TypeError(f"Limits has no {name!r}: it has {[*self.__dataclass_fields__]}")
-            object.__setattr__(self, new, value)
-
-    def __getattr__(self, name: str) -> int:
-        """Return the limit whose former name is ``name``."""
-        if name not in OLD_NAMES:
-            raise AttributeError(name)
-        value: int = getattr(self, _new_name(name))
-        return value
-
-
-def _new_name(name: str) -> str:
-    """Return the current name of a limit. Warn if ``name`` is a former name."""
-    if new := OLD_NAMES.get(name):
-        warnings.warn(f"the limit {name!r} has been renamed: use {new!r}", FutureWarning, 3)
-    return new or name
 
 
 DEFAULTS = Limits()
