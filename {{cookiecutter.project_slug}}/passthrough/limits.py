@@ -54,8 +54,8 @@ class Limits:
     wait. Each request with a slot may take 350 MB of memory."""
     max_large_bodies: int = 2
     """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON
-    body at the same time. A body is large if it has more than 128 kB or more than 4,000 values.
-    Further requests wait. Each request with a slot may take 100 MB of memory."""
+    body of more than 128 kB at the same time. Further requests wait. Each request with a slot
+    may take 100 MB of memory."""
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file, in bytes. The app responds to a larger file with 413."""
     max_uploads_per_user: int = 5

@@ -24,7 +24,7 @@ from passthrough.calls import request_state
 from passthrough.dependencies import CallerDep, RequestBody, RunDep
 from passthrough.extras.watching import wait_for
 
-from ..agents.calling import calling, message
+from ..agents.calling import calling
 from ..support import AccessLog, build_app, connected, head
 
 router = APIRouter()
@@ -240,7 +240,6 @@ def test_caller_hash_differs_after_restart(local_flyte: LocalFlyte, access_log: 
 
 
 LARGE = {"values": ["x" * 200_000]}
-MANY = {"values": [[0]] * 2_500}  # 5,000 values
 
 
 def test_two_large_json_bodies_are_parsed_concurrently(
@@ -252,7 +251,7 @@ def test_two_large_json_bodies_are_parsed_concurrently(
         ExitStack() as at_the_end,
     ):
         at_the_end.callback(go_on.set)
-        bodies = [(alice, LARGE), (bob, MANY), (victor, LARGE)]
+        bodies = [(alice, LARGE), (bob, LARGE), (victor, LARGE)]
         large = [threads.submit(client.post, "/held-body", json=body) for client, body in bodies]
         for _ in range(2):
             assert entered.acquire(timeout=60)
@@ -262,33 +261,12 @@ def test_two_large_json_bodies_are_parsed_concurrently(
             assert alice.post("/length", json={"values": []}).json() == 0
         assert not entered.acquire(blocking=False)
         go_on.set()
-        assert [response.result().json() for response in large] == [1, 2_500, 1]
+        assert [response.result().json() for response in large] == [1, 1, 1]
 
 
 @router.post("/runs/{name}/wait")
 async def wait(run: RunDep, _: Given) -> None:
     await wait_for(run, 60)
-
-
-@pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])
-def test_small_body_holds_no_slot_during_wait(
-    *, local_flyte: LocalFlyte, counting: str, is_agent: bool
-) -> None:
-    path, sent = f"/runs/{counting}/wait", MANY
-    if is_agent:
-        sent = message("tools/call", name="wait", arguments={"name": counting, "body": MANY})
-        path = "/mcp"
-    body = json.dumps(sent).encode()
-    accept = "Accept: application/json, text/event-stream"
-    headers = accept, "Content-Type: application/json", f"Content-Length: {len(body)}"
-    app = build_app(router)
-    serve_agents(app)
-    with serving(app) as url, client_of(url, "victor") as victor, ExitStack() as clients:
-        for person in ("alice", "bob"):
-            request = head(path, *headers, person=person, method="POST") + body
-            clients.enter_context(connected(url, request))
-        wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
-        assert victor.post("/length", json=MANY, timeout=30).json() == 2_500
 
 
 @pytest.mark.parametrize("is_agent", [False, True], ids=["endpoint", "tool"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .slots import HOLD_SECONDS, LARGE_BODY, MemorySlot
+from .slots import HOLD_SECONDS, MemorySlot
 
 if TYPE_CHECKING:
     from ..models import Caller
@@ -166,7 +166,6 @@ class RequestState:
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
         self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
         self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
-        self.body_size = 0  # number of received bytes of a JSON body
         self.outer: RequestState | None = (
             None  # for the inner request of a tool call: the agent's request
         )
@@ -197,21 +196,15 @@ class RequestState:
         self.message_slot.release()
 
     def release_for_wait(self) -> float:
-        """Release the memory slots, because the request now waits for a run.
-
-        If the body is larger than `LARGE_BODY`, the request keeps the slot for the body. A smaller
-        body takes only up to 5 MB of memory after FastAPI has validated the values.
+        """Release the memory slot for messages, because the request now waits for a run.
 
         Returns:
-            The maximum duration of the wait, in seconds. It is `HOLD_SECONDS` if the request keeps
-            a slot.
+            The maximum duration of the wait, in seconds. It is `HOLD_SECONDS` if the request, or
+            the agent's request with a tool call, keeps the memory slot for its body.
         """
         self.release_messages()
         max_seconds = self.outer.release_for_wait() if self.outer else math.inf
-        if self.body_size > LARGE_BODY:
-            return HOLD_SECONDS
-        self.body_slot.release()
-        return max_seconds
+        return HOLD_SECONDS if self.body_slot.is_held else max_seconds
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""

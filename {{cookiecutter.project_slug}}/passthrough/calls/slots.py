@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 LARGE_MESSAGE = 64 * 1024  # bytes; a larger message from Flyte needs a slot
 LARGE_BODY = 128 * 1024  # bytes; a larger JSON body needs a slot
-MANY_VALUES = 4_000  # a JSON body with more values needs a slot, even if the body is small
 HOLD_SECONDS = 10.0
 """Maximum time in seconds. A request may hold a slot for this time while it waits for a run, and
 after the response has begun."""
@@ -48,17 +47,14 @@ class MemorySlot:
 
     - A request acquires a slot for messages before it decodes a message above `LARGE_MESSAGE`, or
       converts values or types in a thread (``json_values.py``).
-    - A request acquires a slot for bodies before it parses a body above `LARGE_BODY` or with more
-      than `MANY_VALUES`.
+    - A request acquires a slot for bodies before it parses a body above `LARGE_BODY`.
 
     A request without large data never waits for a slot. All calls of a request share one slot for
     messages. A request that holds the slot for messages reads its body without the other slot.
     Otherwise two requests could wait for each other.
 
     `ResponseSender` releases both slots when the response begins. `RequestState.end` releases them
-    when the request ends. Before a request waits for a run, `RequestState.release_for_wait`
-    releases them, but not the slot of a body above `LARGE_BODY`. The slot for messages is also
-    released in these cases:
+    when the request ends. The slot for messages is also released in these cases:
 
     - The app has copied the parts that it needs, and calls `RequestState.release_messages`.
     - The app has used the earlier messages of a stream, and reads the next message.

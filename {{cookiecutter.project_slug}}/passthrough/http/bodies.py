@@ -11,13 +11,12 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import this_request
-from ..calls.slots import LARGE_BODY, MANY_VALUES
+from ..calls.slots import LARGE_BODY
 from ..limits import limits
 from .callers import find_caller
 
 MAX_UNAUTHENTICATED_BODY = 4 * 1024
 """Maximum size of a body, in bytes, that the app reads before Flyte has verified the caller."""
-BEFORE_VALUES = b"[", b"{", b",", b":"  # count these bytes to estimate the number of values in JSON
 
 
 def size_of_body(scope: Scope) -> float:
@@ -51,21 +50,18 @@ class RequestBodyMiddleware:
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, state, values = size_of_body(scope), this_request(), 0
+        size, state, received = size_of_body(scope), this_request(), 0
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         caller = state.caller.hash
         if size > MAX_UNAUTHENTICATED_BODY and caller:
             caller = (await find_caller(HTTPConnection(scope))).subject or caller
 
         async def receive_json() -> Message:
-            nonlocal values
+            nonlocal received
             message = await receive()
-            part = message.get("body", b"")
-            state.body_size += len(part)
-            values += sum(map(part.count, BEFORE_VALUES))
+            received += len(message.get("body", b""))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
-            is_large = state.body_size > LARGE_BODY or values > MANY_VALUES
-            if is_whole and is_large and not state.message_slot.is_held:
+            if is_whole and received > LARGE_BODY and not state.message_slot.is_held:
                 await state.body_slot.acquire()  # `ResponseSender` releases this slot
             return message
 
