@@ -14,7 +14,7 @@ request determines the status:
    - Other middleware that the developer lists in ``App(middleware=…)``.
    - `ConcurrencyLimitMiddleware` (``callers.py``): 429 if the caller has too many open requests.
 
-5. `RequestBodyMiddleware` (``bodies.py``): 401 for a large body if Flyte does not know the caller.
+5. `RequestBodyMiddleware` (``bodies.py``): 401 for an upload if Flyte does not know the caller.
 6. Starlette and FastAPI: 404, 405, 413 for a large body, and 422 for invalid values.
 7. The endpoint and Flyte: any status (``problems.py``). ``limits.py`` lists causes of 413 and 422.
 """
