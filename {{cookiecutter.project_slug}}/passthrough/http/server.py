@@ -43,7 +43,8 @@ class Protocol(HttpToolsProtocol):
         the middleware and a proxy in front of the app have not seen.
         """
         super().on_headers_complete()
-        self.headers = []  # a new list, because uvicorn appends the trailers to this attribute
+        if not self.parser.should_upgrade():  # uvicorn still reads the headers of an upgrade
+            self.headers = []  # a new list, because uvicorn appends trailers to this attribute
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.close()
         elif self.pipeline:
