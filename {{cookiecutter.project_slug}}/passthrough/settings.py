@@ -175,10 +175,9 @@ class Settings(BaseModel):
     necessary if a reverse proxy changes the header ``Host`` or the path."""
 
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
-    """Concurrency limit (429): the maximum number of open requests and streams of one caller. There
-    is no rate limit. A service that sends requests of many users with one token needs a higher
-    limit. With ``COOKIE_NAMES=*``, a user without a token can avoid the limit by changing a
-    cookie."""
+    """Concurrency limit (429): the maximum number of open requests and streams with the same
+    credentials. There is no rate limit. A service that sends requests of many users with one token
+    needs a higher limit."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
     """Maximum body size of a request, in bytes. The app responds to a larger body with 413. Routes

@@ -100,7 +100,7 @@ class CallerState:
         self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
         self.identity: Caller | None = None  # None until the request has fetched the identity
-        self.subject = ""  # empty until a request with these credentials has fetched the subject
+        self.subject = ""  # empty until the request has fetched the identity
 
 
 class OpenCalls:
