@@ -174,7 +174,7 @@ async def upload_to_flyte(request: Request) -> None:
 
 NO_BODY = "Accept: */*"
 UNREAD = {
-    "pipelined": (NO_BODY, head("/mark") * 3),
+    "pipelined": (NO_BODY, head("/mark")),
     "pipelined with body": (NO_BODY, head("/mark", "Content-Length: 9") + bytes(9)),
     "pipelined with a large body": (
         NO_BODY,

@@ -41,8 +41,7 @@ class Cancellation:
     ``server.Protocol`` reports a disconnect immediately. There is one exception: while the app
     leaves more than 64 KiB of an upload unread, uvicorn does not read from the connection. If the
     client then disconnects, the request ends when the app returns or the deadline passes.
-    `RequestBodyMiddleware` reads all other bodies. If a GET, HEAD or pipelined request has an
-    unread body of this size, ``server.Protocol`` closes the connection.
+    `RequestBodyMiddleware` reads all other bodies.
 
     Other servers report a disconnect only when the app calls ``receive``. Starlette calls
     ``receive`` during a streaming response.
