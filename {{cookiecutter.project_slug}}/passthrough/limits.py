@@ -49,13 +49,9 @@ class Limits:
     the count starts again at zero. If an endpoint fetches the details of listed actions, the limit
     applies to each action separately."""
     max_large_messages: int = 1
-    """Memory slots for messages: the maximum number of requests that may hold a message of more
-    than 64 kB from Flyte, or convert more than 1,000 values, at the same time. Further requests
-    wait. Each request with a slot may take 350 MB of memory."""
-    max_large_bodies: int = 2
-    """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON
-    body of more than 128 kB at the same time. Further requests wait. Each request with a slot
-    may take 100 MB of memory."""
+    """Memory slots: the maximum number of requests that may hold a message of more than 64 kB from
+    Flyte or a parsed JSON body of more than 128 kB, or convert more than 1,000 values, at the same
+    time. Further requests wait. Each request with a slot may take 350 MB of memory."""
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file, in bytes. The app responds to a larger file with 413."""
     max_uploads_per_user: int = 5

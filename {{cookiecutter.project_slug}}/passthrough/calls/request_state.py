@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .slots import HOLD_SECONDS, MemorySlot
+from .slots import MemorySlot
 
 if TYPE_CHECKING:
     from ..models import Caller
@@ -81,11 +81,6 @@ class Deadline:
             self._timer.cancel()
         self._timer = None
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the request has ended, or there is no request."""
-        return self._end is None
-
     def end(self) -> None:
         """Remove the deadline, because the request ends."""
         self.remove()
@@ -155,20 +150,19 @@ class RequestState:
         deadline: Deadline | None = None,
         request_id: str = "",
         settings: "Settings | None" = None,
+        outer: "RequestState | None" = None,
     ) -> None:
         """Begin a request. By default, the request has no deadline.
 
-        The app sends ``request_id`` to Flyte with each call.
+        The app sends ``request_id`` to Flyte with each call. For the inner request of a tool call,
+        ``outer`` is the agent's request.
         """
         if settings:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
-        self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
-        self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
-        self.outer: RequestState | None = (
-            None  # for the inner request of a tool call: the agent's request
-        )
+        self.outer = outer
+        self.slot: MemorySlot = outer.slot if outer else MemorySlot(self.deadline.loop)
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
         self.max_page_entries = sys.maxsize  # `_fetch_page` reduces it if a page is too large
@@ -188,32 +182,34 @@ class RequestState:
         self.received += size
 
     def release_messages(self) -> None:
-        """Release the memory slot for messages, and set the count of received bytes to zero.
+        """Release the memory slot, and set the count of received bytes to zero.
 
-        Call this method when the app no longer needs the messages that it has received.
+        Call this method when the app no longer needs the messages that it has received. The request
+        keeps the slot for a large body.
         """
         self.received = 0
-        self.message_slot.release()
+        self.slot.release()
 
-    def release_for_wait(self) -> float:
-        """Release the memory slot for messages, because the request now waits for a run.
+    def hold_body(self) -> None:
+        """Keep the memory slot until the response begins, because the request has a large body."""
+        self.slot.users.add(self)
 
-        Returns:
-            The maximum duration of the wait, in seconds. It is `HOLD_SECONDS` if the request, or
-            the agent's request with a tool call, keeps the memory slot for its body.
-        """
+    def holds_body(self) -> bool:
+        """Return whether the request, or the agent's request, has a large body in memory."""
+        return not self.slot.users.isdisjoint((self, self.outer))
+
+    def release_all(self) -> None:
+        """Release the memory slot, because the app no longer needs the messages and the body."""
+        self.slot.users.discard(self)
         self.release_messages()
-        max_seconds = self.outer.release_for_wait() if self.outer else math.inf
-        return HOLD_SECONDS if self.body_slot.is_held else max_seconds
 
     def end(self) -> None:
         """End the request and its calls to Flyte, including calls in threads."""
-        # Mark the request as ended first, because one of its threads may still wait for a slot. If
-        # the thread acquires the slot later, `MemorySlot` sees the mark, and releases the slot.
         self.deadline.end()
         self.calls.end()
-        self.message_slot.release()
-        self.body_slot.release()
+        self.release_all()
+        if not self.outer:
+            self.slot.end()
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)

@@ -93,7 +93,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
         run: The run.
         seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
             the deadline of the request also limit the wait, so ``math.inf`` is allowed. If the JSON
-            body of the request has more than 128 kB, the maximum is 10 seconds.
+            body of the request has more than 128 kB, the function does nothing, because the request
+            holds a memory slot.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). If this request has
@@ -106,9 +107,9 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
             await wait_for(run, 10)
             return run.done()
     """
-    if not seconds or run.done():
+    if not seconds or run.done() or this_request().holds_body():
         return
-    seconds = min(seconds, this_request().release_for_wait())
+    this_request().release_messages()
     is_started_here = this_request().run == run.name
     with suppress(*FLYTE_ERRORS if is_started_here else ()), _time_limit(seconds):
         async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:

@@ -57,9 +57,9 @@ class RequestBodyMiddleware:
             message = read.popleft() if read else await receive()
             received += len(message.get("body", b""))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
-            is_large = is_json and received > LARGE_BODY
-            if is_whole and is_large and not state.message_slot.is_held:
-                await state.body_slot.acquire()  # `ResponseSender` releases this slot
+            if is_whole and is_json and received > LARGE_BODY:
+                state.hold_body()  # before `acquire`, so that no call of the request releases it
+                await state.slot.acquire(state.deadline)
             return message
 
         if size_of_body(scope) > self._max_body_size:

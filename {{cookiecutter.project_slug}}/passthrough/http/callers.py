@@ -22,9 +22,6 @@ from .problems import CodedError, route_of
 
 logger = logging.getLogger(__name__)
 
-OUTER_REQUEST = "passthrough.outer_request"
-"""The key in the ASGI scope that marks the inner request of a tool call. The value is the state of
-the agent's request to ``/mcp``. The concurrency limit counts only the agent's request."""
 _get_user = remote.User.get  # constant, because each access to `User.get` makes a new function
 
 
@@ -103,8 +100,7 @@ class ConcurrencyLimitMiddleware:
         text = repr(forwarded).encode()
         caller = hashlib.blake2b(text, digest_size=6, key=self._key).hexdigest()
         state.caller.hash = caller
-        if OUTER_REQUEST in scope:
-            state.outer = scope[OUTER_REQUEST]
+        if state.outer:  # only the agent's request counts
             await self._app(scope, receive, send)
             return
         open_requests = self._open.setdefault(caller, {})

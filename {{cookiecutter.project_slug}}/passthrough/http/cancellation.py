@@ -15,6 +15,9 @@ CONNECTION_LOST = "passthrough.connection_lost"
 """Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
 future when the client has disconnected. When the future is complete, `Cancellation` cancels the
 request."""
+OUTER_REQUEST = "passthrough.outer_request"
+"""Under this key, the ASGI scope of the inner request of a tool call contains the state of the
+agent's request to ``/mcp``."""
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
 CANCELLATIONS = (
@@ -47,12 +50,18 @@ class Cancellation:
     ``receive`` during a streaming response.
     """
 
-    def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        settings: Settings,
+        request_id: str,
+        outer: RequestState | None = None,
+    ) -> None:
         self.reason: Exception | None = None  # why the request was cancelled, or None
         self.stop_seconds = STOP_SECONDS
         self.is_complete = False  # whether the app has sent the whole response
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
-        self.state = RequestState(deadline, request_id, settings)
+        self.state = RequestState(deadline, request_id, settings, outer)
         self._receive = receive
         self._cancel_scope = anyio.CancelScope()
 

@@ -39,7 +39,7 @@ from ..calls.request_state import RequestState, current_request
 from ..limits import current_limits
 from ..settings import Settings
 from .bodies import size_of_body
-from .cancellation import Cancellation
+from .cancellation import OUTER_REQUEST, Cancellation
 from .headers import ResponseHeaders
 from .problems import logged_problem, problem_response, route_of
 from .response import SSE_RETRY, ResponseSender
@@ -90,7 +90,8 @@ class RequestMiddleware:
             return
         began = time.perf_counter()
         headers = dict(scope["headers"])
-        cancellation = Cancellation(receive, self.settings, _request_id(headers))
+        request_id, outer = _request_id(headers), scope.get(OUTER_REQUEST)
+        cancellation = Cancellation(receive, self.settings, request_id, outer)
         response = ResponseSender(send, self._headers, cancellation)
         current_limits.set(self.settings.limits)
         current_request.set(cancellation.state)

@@ -82,9 +82,7 @@ class ResponseSender:
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
-        # The app no longer needs the messages from Flyte and the request body.
-        state.message_slot.release()
-        state.body_slot.release()
+        state.release_all()
         self.events = None
         if content_type.startswith(EVENT_STREAM):
             self.events = EventStream(start, self._send_in_pieces)
