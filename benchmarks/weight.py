@@ -231,7 +231,7 @@ def rows(document: dict[str, Any]) -> Iterator[Row]:
                 before = answers_of_details(details(PARTS_OF_RERUN))
             yield Row(name, sending(request), before=before)
             if any(each["name"] == "wait" for each in operation.get("parameters", ())):
-                if "json" in request:  # a large body would be held, and its caller's others wait
+                if "json" in request:  # with a large body, the app does not wait
                     request = {**request, "json": {"inputs": {"x": []}}}
                 request = {**request, "params": {"wait": WAIT}}
                 yield Row(f"{name}?wait={WAIT}", sending(request))
