@@ -231,7 +231,7 @@ def rows(document: dict[str, Any]) -> Iterator[Row]:
                 before = answers_of_details(details(PARTS_OF_RERUN))
             yield Row(name, sending(request), before=before)
             if any(each["name"] == "wait" for each in operation.get("parameters", ())):
-                if "json" in request:  # a large body would be held, and its caller's others wait
+                if "json" in request:  # with a large body, the app does not wait
                     request = {**request, "json": {"inputs": {"x": []}}}
                 request = {**request, "params": {"wait": WAIT}}
                 yield Row(f"{name}?wait={WAIT}", sending(request))
@@ -291,16 +291,6 @@ def unread(path: str, seconds: float) -> Callable[..., Awaitable[object]]:
     return send
 
 
-async def invented(client: httpx.AsyncClient) -> object:
-    """Send a large body with a token that nobody has."""
-    headers = {
-        "Authorization": f"Bearer {time.perf_counter_ns()}",
-        "Content-Type": "application/json",
-    }
-    body = b'{"inputs": {"x": [%b0]}}' % (b"[0]," * (MEGABYTE // 4))
-    return (await client.post("/tasks/t/runs", content=body, headers=headers)).status_code
-
-
 def closing(first: int) -> Callable[..., Awaitable[object]]:
     """Return what opens streams; the first so many are closed while the others are open."""
     opened = [0]
@@ -334,7 +324,6 @@ def scenarios() -> Iterator[Row]:
     many = ordinary | {"WatchActions": watched(20_000)}
     reading = unread("/runs/large/actions/events", 15)
     yield Row("20 viewers of 20,000 actions", reading, 20, before=many, seconds=1.0)
-    yield Row("500 large bodies of invented tokens", invented, 500, seconds=1.0)
     large = details(parts=0)  # in one part, which 600 can get in time
     large.task.task_template.container.args.append(200_000 * "x")
     some = answers_of_details(large)

@@ -286,13 +286,3 @@ def test_guarantees_fail_for_endpoint_that_skips_flyte(project: Path) -> None:
     output = str(failed.value)
     assert [text for text in TOLD if not re.search(text, output, re.DOTALL)] == []
     assert not re.search("FAILED .*hello", output)
-
-
-def test_guarantee_tests_with_old_import_warn(project: Path) -> None:
-    """A merge by hand may leave ``tests/test_promises.py`` of version 3 in a project."""
-    old = project / "tests/test_promises.py"
-    (project / GUARANTEES).rename(old)
-    edit(old, "local_flyte.guarantees", "local_flyte.promises")
-    output = run([*PYTEST, "--collect-only", old], project)
-    assert re.search(r"^\d{3} tests collected", output, re.MULTILINE)
-    assert "move your EXAMPLES to tests/test_guarantees.py" in output

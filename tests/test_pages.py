@@ -7,9 +7,6 @@ import pages
 import pytest
 from template import ROOT
 
-import passthrough
-from passthrough import limits, settings
-
 from .baking import PROJECT, QUESTIONS
 
 GUARANTEES = [
@@ -63,12 +60,3 @@ def test_readme_lists_all_template_questions() -> None:
         default = value[0] if isinstance(value, list) else value
         assert f"`{key}`" in readme
         assert default in readme or key in {"description", "author"}, key
-
-
-def test_changelog_lists_all_former_names() -> None:
-    """The old names work with a warning; the changelog also lists the names that replace them."""
-    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    renamed = {new.upper(): old for new, old in settings.OLD_NAMES.items()}
-    renamed |= limits.OLD_NAMES | passthrough.OLD_NAMES
-    for name in (*renamed, *renamed.values()):
-        assert f"`{name}`" in changelog, name

@@ -110,8 +110,8 @@ EDITED = {
     "README.md": ("make test\nmake check\n", "make test\nmake check\nmake ours\n"),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
     "tests/test_guarantees.py": (
-        '    ("POST", "/files")',
-        '    ("GET", "/ours"): {},\n    ("POST", "/files")',
+        "# noqa: F403 - the tests\n",
+        "# noqa: F403 - the tests\n\nOURS = 1\n",
     ),
 }
 """Additions and edits of a developer in lines that the template does not change."""
@@ -207,98 +207,6 @@ def test_edited_project_of_earlier_release_can_be_updated(
     else:
         update(project)
     check_updated(project, baker, {} if moving else EDITED, package)
-
-
-FORMER_ROUTER = '''"""Endpoints with former names."""
-
-from fastapi import APIRouter
-
-from passthrough import Condition, RunDep, data_of, details_of, paused_actions, runs_that_ask, take
-
-router = APIRouter()
-
-
-@router.get("/runs/{name}/ours")
-async def ours(run: RunDep) -> dict[str, object]:
-    """Return the outputs of a run, and the numbers of paused actions and runs."""
-    _, outputs = await data_of(run)
-    waiting = await details_of(await paused_actions(9), Condition.of)
-    runs = await take(runs_that_ask(), 9)
-    return {"outputs": outputs, "waiting": len(waiting), "runs": len(runs)}
-'''
-FORMER_TEST = '''"""Tests with former names."""
-
-import httpx
-from local_flyte import LocalFlyte
-from local_flyte.promises import OPERATIONS, PUBLIC, Endpoints
-
-from app.settings import Settings
-from deployment import app_env
-
-
-def test_our_endpoint_works_with_former_names(
-    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
-) -> None:
-    assert ("GET", "/health") not in OPERATIONS
-    assert Endpoints and PUBLIC
-    response = alice.get(f"/runs/{greeting}/ours")
-    assert response.json() == {"outputs": {"o0": "Hello, Ada."}, "waiting": 0, "runs": 0}
-    assert local_flyte.open_calls("WatchActions") == 0
-
-
-def test_our_settings_accept_former_names() -> None:
-    assert app_env.env_vars["LARGEST_BODY"] == "2000000"
-    settings = Settings.model_validate({**app_env.env_vars, "OPEN_REQUESTS_PER_CALLER": "7"})
-    assert settings.max_body_size == 2_000_000
-    assert settings.max_concurrent_requests_per_caller == 7
-    assert settings.limits.max_message_bytes == 9_000_000
-'''
-FORMER_NAMES = {
-    "app/main.py": ("    me,\n", "    me,\n    ours,\n"),
-    "app/settings.py": (
-        "    flyte_project: Name",
-        "    limits = Limits(answer_bytes=9_000_000)\n    flyte_project: Name",
-    ),
-    "deployment.py": (
-        '            "DO_NOT_TRACK"',
-        '            "LARGEST_BODY": "2000000",\n            "DO_NOT_TRACK"',
-    ),
-    "tests/test_promises.py": (
-        '    ("POST", "/files")',
-        '    ("GET", "/runs/{name}/ours"): {},\n    ("POST", "/files")',
-    ),
-}
-"""Edits that use names of version 3."""
-
-
-@pytest.mark.weekly
-@pytest.mark.slow
-def test_former_names_work_after_make_update(baker: Baker, tmp_path: Path) -> None:
-    """The developer has edited a project of version 3.0.0, and committed ``uv.lock``."""
-    template = tmp_path / TEMPLATE
-    project = create_release("3.0.0", template, baker)
-    commit(project)  # git merges within a file whose origin it knows
-    (project / "app/routers/ours.py").write_text(FORMER_ROUTER, "utf-8")
-    (project / "tests/test_ours.py").write_text(FORMER_TEST, "utf-8")
-    for name, (old, new) in FORMER_NAMES.items():
-        edit(project / name, old, new)
-    imports = "from passthrough import CredentialHeader, Name, setting"
-    edit(project / "app/settings.py", imports, imports.replace(",", ", Limits,", 1))
-    make("uv.lock", cwd=project)
-    commit(project)
-    (project / ".env").write_text("OPEN_REQUESTS_PER_CALLER=7\n", "utf-8")
-    present(template)
-    output = make("update", cwd=project, COOKIECUTTER_CONFIG=str(baker.config()))
-
-    assert "merge it by hand" not in output
-    assert not list(project.rglob("*.rej"))
-    make(".venv/installed", cwd=project)
-    tests = ("tests/test_ours.py", "tests/test_guarantees.py", "tests/test_deployment.py")
-    output = run(".venv/bin/python", "-m", "pytest", *tests, "-k", "our", cwd=project)
-    for new in ("MAX_BODY_SIZE", "MAX_CONCURRENT_REQUESTS_PER_CALLER", "'max_message_bytes'"):
-        assert f"has been renamed: use {new}" in output
-    for new in ("fetch_data", "fetch_details", "fetch_paused_runs"):
-        assert f"has been renamed: import {new} from passthrough instead" in output
 
 
 @pytest.mark.weekly

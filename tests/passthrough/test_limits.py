@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 
-from passthrough.limits import OLD_NAMES, Budget, Limits
+from passthrough.limits import Budget
 from passthrough.values.inputs import InvalidInputs, to_literals
 from passthrough.values.outputs import to_json
 
@@ -78,18 +78,3 @@ def test_list_of_100000_optional_numbers_is_within_limits() -> None:
 def test_msgpack_of_many_empty_lists_is_too_large() -> None:
     lists = msgpack.packb([[]] * 600_000)
     assert to_json([("a", binary(lists))], Budget(1_000_000))["a"]["kind"] == "too large"
-
-
-@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
-def test_former_name_of_limit_causes_warning(old: str, new: str) -> None:
-    with pytest.warns(FutureWarning, match=f"'{old}' has been renamed: use '{new}'"):
-        limits = Limits(**{old: 5})
-    assert getattr(limits, new) == 5
-    with pytest.warns(FutureWarning, match=new):
-        assert getattr(limits, old) == 5
-
-
-def test_unknown_limit_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"no 'most_bytes': it has .*'max_message_bytes'"):
-        Limits(most_bytes=5)
-    assert not hasattr(Limits(), "most_bytes")

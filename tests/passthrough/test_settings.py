@@ -6,7 +6,6 @@ import pytest
 from pydantic import model_validator
 
 from passthrough import load_settings as load
-from passthrough import validate_env
 from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings
 
@@ -86,14 +85,3 @@ def test_all_invalid_settings_are_reported_together() -> None:
         load(OwnSettings, {"COLOURS": "a,b,c"})
     origins = "http://[::1]:443,https://ui.example:80,https://a.example:8443"
     load_settings(PUBLIC_URL="https://app.example:8443/pre/fix", TRUSTED_ORIGINS=origins)
-
-
-def test_former_name_of_setting_causes_warning() -> None:
-    with pytest.warns(FutureWarning, match="LARGEST_BODY has been renamed: use MAX_BODY_SIZE"):
-        assert load_settings(**validate_env(Settings, {"LARGEST_BODY": "5"})).max_body_size == 5
-    new = "MAX_CONCURRENT_REQUESTS_PER_CALLER"
-    with pytest.warns(FutureWarning, match=f"use {new}"):
-        settings = load_settings(OPEN_REQUESTS_PER_CALLER="6", **{new: "7"})
-    assert settings.max_concurrent_requests_per_caller == 7
-    with pytest.raises(TypeError, match="largest_body has been renamed: use max_body_size"):
-        type("Own", (OwnSettings,), {"__annotations__": {"largest_body": int}, "largest_body": 5})

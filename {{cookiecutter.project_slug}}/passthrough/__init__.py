@@ -69,9 +69,6 @@ Frequent questions:
 - Where do I add an endpoint? Add it in ``app/routers``, as the README shows.
 """
 
-import typing
-import warnings
-
 __version__ = "4.0.0"
 
 # The app, its settings and its middleware
@@ -111,26 +108,3 @@ from .extras.following import LOG_ID, follow_log
 
 # Calls to other apps
 from .calls.sdk import callers_credentials
-
-OLD_NAMES = {
-    "conditions_of": "fetch_conditions",
-    "data_of": "fetch_data",
-    "details_of": "fetch_details",
-    "paused_actions": "fetch_paused_actions",
-    "question": "fetch_condition",
-    "report_address": "fetch_report_url",
-    "runs_that_ask": "fetch_paused_runs",
-    "validated": "validate_env",
-}
-"""Maps former names of exports to current names. Former names work until the next major version."""
-
-if not typing.TYPE_CHECKING:  # because of ``__getattr__``, a type checker would accept any name
-
-    def __getattr__(name: str) -> object:
-        """Return the export whose former name is ``name``, and issue a DeprecationWarning."""
-        if name not in OLD_NAMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        new = OLD_NAMES[name]
-        text = f"passthrough.{name} has been renamed: import {new} from passthrough instead"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
-        return globals()[new]

@@ -194,7 +194,7 @@ WaitQuery = Annotated[
     Query(
         ge=0,
         description="Maximum time in seconds to wait for the end of the run. The app limits this"
-        " time to `FLYTE_TIMEOUT`, and to 10 seconds if the request body is above 128 kB.",
+        " time to `FLYTE_TIMEOUT`, and does not wait if the request body is above 128 kB.",
     ),
 ]
 """Query parameter: the maximum time, in seconds, that the endpoint waits with `wait_for`.

@@ -25,22 +25,11 @@ The app responds with 422 in these cases:
 The app responds to a query that is too long with 414 (``http/middleware.py``).
 """
 
-import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-OLD_NAMES = {
-    "file_bytes": "max_upload_bytes",
-    "answer_bytes": "max_message_bytes",
-    "request_bytes": "max_received_bytes",
-    "values": "max_nodes",
-    "levels": "max_depth",
-    "text_chars": "max_text_chars",
-}
-"""Maps former names of limits to current names. Former names work until the next major version."""
 
-
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The limits that developers may change.
 
@@ -60,13 +49,9 @@ class Limits:
     the count starts again at zero. If an endpoint fetches the details of listed actions, the limit
     applies to each action separately."""
     max_large_messages: int = 1
-    """Memory slots for messages: the maximum number of requests that may hold a message of more
-    than 64 kB from Flyte, or convert more than 1,000 values, at the same time. Further requests
-    wait. Each request with a slot may take 350 MB of memory."""
-    max_large_bodies: int = 2
-    """Memory slots for bodies: the maximum number of requests that may hold a large parsed JSON
-    body at the same time. A body is large if it has more than 128 kB or more than 4,000 values.
-    Further requests wait. Each request with a slot may take 100 MB of memory."""
+    """Memory slots: the maximum number of requests that may hold a message of more than 64 kB from
+    Flyte or a parsed JSON body of more than 128 kB, or convert more than 1,000 values, at the same
+    time. Further requests wait. Each request with a slot may take 350 MB of memory."""
     max_upload_bytes: int = 100_000_000
     """Maximum size of an uploaded file, in bytes. The app responds to a larger file with 413."""
     max_uploads_per_user: int = 5
@@ -89,34 +74,6 @@ class Limits:
     conditions, the maximum length is smaller: ten times this limit, divided by the number of
     entries. If the prompt of a condition is truncated, the web UI has no buttons for this
     condition."""
-
-    def __init__(self, **changed: int) -> None:
-        """Set limits by name.
-
-        Args:
-            changed: Limits, such as ``max_depth=20``. All other limits have their default values.
-
-        Raises:
-            TypeError: A name in ``changed`` is not the name of a limit.
-        """
-        for name, value in changed.items():
-            if (new := _new_name(name)) not in self.__dataclass_fields__:
-                raise TypeError(f"Limits has no {name!r}: it has {[*self.__dataclass_fields__]}")
-            object.__setattr__(self, new, value)
-
-    def __getattr__(self, name: str) -> int:
-        """Return the limit whose former name is ``name``."""
-        if name not in OLD_NAMES:
-            raise AttributeError(name)
-        value: int = getattr(self, _new_name(name))
-        return value
-
-
-def _new_name(name: str) -> str:
-    """Return the current name of a limit. Warn if ``name`` is a former name."""
-    if new := OLD_NAMES.get(name):
-        warnings.warn(f"the limit {name!r} has been renamed: use {new!r}", FutureWarning, 3)
-    return new or name
 
 
 DEFAULTS = Limits()

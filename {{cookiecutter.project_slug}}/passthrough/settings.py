@@ -1,7 +1,6 @@
 """The settings of the app: environment variables, their meanings, and their valid values."""
 
 import re
-import warnings
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -30,12 +29,6 @@ INJECTED = {
 }
 """Maps a setting to the environment variable that Flyte injects into a deployed app. If the
 variable with the name of the setting is also set, the app ignores the injected variable."""
-OLD_NAMES = {
-    "max_body_size": "LARGEST_BODY",
-    "max_concurrent_requests_per_caller": "OPEN_REQUESTS_PER_CALLER",
-}
-"""Maps a setting to its former environment variable. Former variables work until the next major
-version."""
 
 
 def rule(pattern: str, description: str) -> AfterValidator:
@@ -91,7 +84,7 @@ Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
 def _variables_of(name: str) -> AliasChoices:
-    return AliasChoices(*filter(None, (name.upper(), INJECTED.get(name), OLD_NAMES.get(name))))
+    return AliasChoices(*filter(None, (name.upper(), INJECTED.get(name))))
 
 
 def setting(*variables: str, **kwargs: Any) -> Any:
@@ -182,10 +175,9 @@ class Settings(BaseModel):
     necessary if a reverse proxy changes the header ``Host`` or the path."""
 
     max_concurrent_requests_per_caller: int = Field(default=32, gt=0)
-    """Concurrency limit (429): the maximum number of open requests and streams of one caller. There
-    is no rate limit. A service that sends requests of many users with one token needs a higher
-    limit. With ``COOKIE_NAMES=*``, a user without a token can avoid the limit by changing a
-    cookie."""
+    """Concurrency limit (429): the maximum number of open requests and streams with the same
+    credentials. There is no rate limit. A service that sends requests of many users with one token
+    needs a higher limit."""
 
     max_body_size: int = Field(default=1024 * 1024, gt=0, le=2**30)
     """Maximum body size of a request, in bytes. The app responds to a larger body with 413. Routes
@@ -217,26 +209,6 @@ class Settings(BaseModel):
         if explicit or endpoint.startswith("http://"):
             return {**values, "_U_INSECURE": endpoint.startswith("http://")}
         return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _warn_of_old_names(cls, values: Any) -> Any:
-        for name, old in OLD_NAMES.items():
-            if old in values:
-                text = f"the setting {old} has been renamed: use {name.upper()}"
-                warnings.warn(text, FutureWarning, stacklevel=2)
-        return values
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a subclass that sets a default under the former name of a setting.
-
-        This default would have no effect.
-        """
-        super().__pydantic_init_subclass__(**kwargs)
-        for name, old in OLD_NAMES.items():
-            if old.lower() in cls.model_fields:
-                raise TypeError(f"{cls.__name__}.{old.lower()} has been renamed: use {name}")
 
     @field_validator("*", mode="before")
     @classmethod

@@ -46,6 +46,7 @@ async def ask(prompt: str) -> bool:
 
 
 @env.task(report=True)
-async def draw() -> None:
-    """Write a report."""
+async def draw(name: str = "Ada") -> str:
+    """Write a report, and return the name."""
     await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)
+    return name

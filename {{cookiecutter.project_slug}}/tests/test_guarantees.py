@@ -16,7 +16,7 @@ from typing import Any
 from local_flyte.guarantees import *  # noqa: F403 - the tests
 
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
-    ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {}}},
+    ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
     ("POST", "/runs/{name}/abort"): {"run": "running"},
     ("POST", "/runs/{name}/actions/{action}/abort"): {"run": "running"},
     ("POST", "/runs/{name}/conditions/{action}"): {"run": "running", "json": {"value": True}},

@@ -52,7 +52,7 @@ def convert_in_thread(budget: Budget) -> None:
 @pytest.mark.anyio
 async def test_conversion_in_thread_waits_for_memory_slot() -> None:
     first = begin_request()
-    await first.message_slot.acquire()
+    await first.slot.acquire(first.deadline)
     second = begin_request()
     waiting = asyncio.create_task(translated(convert_in_thread))
     await translated(lambda budget: budget.spend(0))  # a short conversion needs no slot

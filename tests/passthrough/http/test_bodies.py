@@ -23,10 +23,10 @@ async def length(values: list[int]) -> int:
     return len(values)
 
 
-def test_large_body_is_not_read_before_authentication(url: str) -> None:
+def test_upload_is_not_read_before_authentication(url: str) -> None:
     headers = ["Authorization: Bearer invented", "Content-Type: application/json"]
-    for size in ("Content-Length: 1000000", "Content-Length: 5000", "Transfer-Encoding: chunked"):
-        request = "\r\n".join(["POST /length HTTP/1.1", "Host: app", *headers, size, "\r\n"])
+    for size in ("Content-Length: 9000000", "Transfer-Encoding: chunked"):
+        request = "\r\n".join(["POST /upload HTTP/1.1", "Host: app", *headers, size, "\r\n"])
         with connected(url, request.encode()) as connection:  # and no byte of the body
             assert connection.recv(12) == b"HTTP/1.1 401"
 
@@ -36,17 +36,18 @@ async def caller(_: CallerDep) -> None:
     pass
 
 
-def test_slow_body_holds_no_message_slot(
+def test_slow_upload_holds_no_message_slot(
     url: str, bob: httpx.Client, local_flyte: LocalFlyte, called: Called
 ) -> None:
     """Flyte does not know the caller, so the app receives the large list of projects."""
     project = local_flyte._services.tasks._projects._project
-    project.description, length = "x" * 100_000, "Content-Length: 5000"
+    project.description, length = "x" * 100_000, "Content-Length: 9000000"
     try:
         local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED, times=2)
-        with connected(url, head("/length", length, method="POST")):
+        with connected(url, head("/upload", length, method="POST")):
             wait_until(lambda: called("ListProjects") == 1)
             assert bob.get("/caller", timeout=30).is_success
+            assert begun.acquire(timeout=60)
     finally:
         project.description = ""
 

@@ -39,24 +39,12 @@ async def watch(websocket: WebSocket) -> None:
 
 def test_long_query_is_414(alice: httpx.Client, anonymous: httpx.Client) -> None:
     assert alice.get("/things?" + "x" * 8192).status_code == 200
-    assert alice.get("/things?a" + "&a" * 199).status_code == 200
     for path in ("/things?", "/health?"):
-        for query in ("x" * 8193, "a" + "&a" * 200):
-            refused = anonymous.get(path + query)
-            assert (refused.status_code, refused.json()["title"]) == (414, "Request-URI Too Long")
+        refused = anonymous.get(path + "x" * 8193)
+        assert (refused.status_code, refused.json()["title"]) == (414, "Request-URI Too Long")
 
 
-def test_more_than_300_cookies_are_431(url: str) -> None:
-    """The cookies are in one header, or in several, as HTTP/2 allows."""
-    with client_of(url, "alice") as client:
-        assert client.get("/things", headers={"Cookie": "a=1;" * 299 + "a=1"}).is_success
-        for several in ([("Cookie", "a=1;" * 300)], [("Cookie", "a=1;" * 150)] * 2):
-            refused = client.get("/things", headers=several)
-            assert refused.status_code == 431
-            assert refused.json()["detail"] == "a request may have up to 300 cookies"
-
-
-JSON = {"Content-Type": "application/json"}  # whose values are counted
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize(

@@ -85,19 +85,6 @@ def test_connection_with_unread_large_response_is_closed(
     assert "ERROR" not in logged()
 
 
-def test_unread_responses_of_a_caller_are_limited(
-    url: str, alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(response, "MAX_UNREAD_BYTES", 15_000_000)
-    with connected(url, head("/large"), 4096) as slow:
-        assert slow.recv(12) == b"HTTP/1.1 200"
-        with pytest.raises(httpx.RemoteProtocolError):
-            alice.get("/large")
-        assert len(bob.get("/large").content) == 10_000_000
-    wait_until(lambda: not response._unread)
-    assert len(alice.get("/large").content) == 10_000_000
-
-
 def test_incomplete_response_is_logged_once(alice: httpx.Client, logged: Callable[[], str]) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         alice.get("/unfinished")

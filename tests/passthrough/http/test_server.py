@@ -1,15 +1,17 @@
-"""The connections of uvicorn: headers of proxies, pipelining and resets."""
+"""The connections of uvicorn: headers of proxies, trailers, upgrades, pipelining and resets."""
 
 import asyncio
 import logging
 import socket
 import struct
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from contextvars import ContextVar
 
 import httpx
 import pytest
 from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, serving, wait_until
@@ -115,6 +117,24 @@ def test_pipelined_request_inherits_no_context_variables(url: str) -> None:
         answers = pipelined.makefile("rb").read()
     assert answers.count(b'\r\n\r\n""') == 2
     assert b"left by" not in answers
+
+
+@router.get("/exact")
+async def exact() -> StreamingResponse:
+    """Send the end of the response after the client has received all bytes."""
+
+    async def body() -> AsyncGenerator[bytes]:
+        yield b"all"
+        await asyncio.sleep(0.2)
+
+    return StreamingResponse(body(), headers={"Content-Length": "3"})
+
+
+def test_request_before_end_of_response_is_served(alice: httpx.Client) -> None:
+    for _ in range(2):
+        with alice.stream("GET", "/exact") as response:
+            assert response.read() == b"all"
+    assert alice.get("/client").is_success
 
 
 @router.get("/held")

@@ -39,9 +39,9 @@ def test_refused_upload_is_not_read(url: str, local_flyte: LocalFlyte) -> None:
     local_flyte.clear_calls()
     for length, person, kind, status in (
         (Limits().max_upload_bytes + 1, "alice", "text/plain", b"413"),
-        (1000, "expired", "text/plain", b"401"),
-        (1000, "alice", "application/JSON", b"415"),  # else all of it would be in memory
-        (1000, "alice", "multipart/form-data; boundary=x", b"415"),
+        (2_000_000, "expired", "text/plain", b"401"),
+        (2_000_000, "alice", "application/JSON", b"415"),  # else all of it would be in memory
+        (2_000_000, "alice", "multipart/form-data; boundary=x", b"415"),
     ):
         with begin(url, length, person, kind) as connection:
             assert connection.recv(100).startswith(b"HTTP/1.1 %b " % status)
@@ -57,7 +57,7 @@ def test_upload_without_content_is_refused(alice: httpx.Client) -> None:
 def test_aborted_upload_leaves_no_file_or_call(
     url: str, local_flyte: LocalFlyte, temporary: Path
 ) -> None:
-    with begin(url, 1000) as connection:
+    with begin(url, 2_000_000) as connection:
         connection.sendall(b"x" * 10)
         wait_until(lambda: [*temporary.iterdir()])
     wait_until(lambda: not [*temporary.iterdir()])

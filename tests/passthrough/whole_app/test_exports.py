@@ -1,4 +1,4 @@
-"""The public names of the package: old names, and the examples in docstrings."""
+"""The public names of the package: the examples in docstrings."""
 
 import ast
 import doctest
@@ -144,13 +144,3 @@ def test_docstring_examples_serve_requests_without_error(
             response = client.request(method, url, json=body)
             assert response.is_success, (url, response.text)
             assert "event: problem" not in response.text
-
-
-def test_old_names_warn_and_return_new_objects() -> None:
-    for old, new in passthrough.OLD_NAMES.items():
-        with pytest.warns(DeprecationWarning, match=f"import {new} from passthrough"):
-            assert getattr(passthrough, old) is getattr(passthrough, new)
-    with pytest.warns(DeprecationWarning, match="fetch_data"):
-        exec("from passthrough import data_of")
-    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
-        importlib.import_module("passthrough").unknown  # noqa: B018

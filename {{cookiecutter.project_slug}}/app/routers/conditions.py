@@ -41,7 +41,6 @@ ActionName = Annotated[str, Path(description="Name of the condition's action")]
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List the conditions (questions) in the project that wait for an answer, newest first.
 
-    If more than `limit` conditions wait, the app selects them round-robin by run owner.
     `GET /runs?phase=paused` lists all runs with waiting conditions.
     """
     actions = await fetch_paused_actions(limit)

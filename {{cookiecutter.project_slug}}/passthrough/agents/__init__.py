@@ -20,8 +20,8 @@ from starlette.types import Message, Receive, Scope, Send
 from ..application import App
 from ..calls.redaction import redact
 from ..calls.request_state import this_request
-from ..http.callers import OUTER_REQUEST, find_caller
-from ..http.cancellation import CONNECTION_LOST
+from ..http.callers import find_caller
+from ..http.cancellation import CONNECTION_LOST, OUTER_REQUEST
 from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .resource_metadata import Issuer as Issuer
 from .resource_metadata import OAuthScope as OAuthScope

@@ -25,14 +25,14 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     """Convert values or types with ``translate``, and return the result.
 
     If there are more than `MAX_NODES_IN_LOOP` nodes, repeat the conversion in a thread, so that it
-    does not block the event loop. The request needs a memory slot for messages, so that only few
+    does not block the event loop. The request needs a memory slot, so that only few
     conversions run at the same time. If the request ends, the conversion stops.
     """
     try:
         return translate(Budget(MAX_NODES_IN_LOOP, MoreWorkError))
     except MoreWorkError:
         state, budget = this_request(), Budget()
-        await state.message_slot.acquire()  # `ResponseSender` releases this slot
+        await state.slot.acquire(state.deadline)  # `ResponseSender` releases this slot
         with state.calls.call_at_end(budget.end):
             return await to_thread.run_sync(translate, budget)
 

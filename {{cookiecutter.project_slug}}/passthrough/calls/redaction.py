@@ -14,8 +14,7 @@ from .request_state import this_request
 from .sdk import DeadlineExceededError, FlyteLimitError, TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MAX_SECRETS = 500  # a request with more secrets gets no texts; 300 cookies are allowed
-MAX_PARTS = 100  # maximum number of parts of a credential that are redacted separately
+MAX_SECRETS = 500  # a request with more secrets gets no texts, because a search would be slow
 MAX_ERROR_CHARS = 1000  # a longer error message is truncated
 MIN_SECRET_CHARS = 8  # do not redact shorter values, because they may be normal words
 MIN_COOKIE_CHARS = 16  # identifiers of sessions have at least 16 characters (OWASP)
@@ -35,7 +34,7 @@ def redact(text: str, chars: int = sys.maxsize) -> str:
     credentials = frozenset((*forwarded_credentials(), *state.credentials))
     if state.secrets[0] != credentials:  # the cached secrets belong to other credentials
         state.secrets = credentials, secrets_in(credentials)
-    if len(secrets := state.secrets[1]) > MAX_SECRETS:  # a search for all secrets would be slow
+    if len(secrets := state.secrets[1]) > MAX_SECRETS:
         return REDACTED
     longest = len(secrets[0]) if secrets else 0
     start, is_truncated = text[: chars + longest], len(text) > chars + longest
@@ -62,7 +61,7 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
         else:
             rest = value.strip().partition(" ")[2]
             whole = rest if rest and name == "authorization" else value.strip()
-            secrets |= {whole, *whole.split(maxsplit=MAX_PARTS)}
+            secrets |= {whole, *whole.split()}
     long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
     # Return long secrets first, because a long secret may contain a shorter secret.
     return sorted(long_enough, key=len, reverse=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
-from .slots import HOLD_SECONDS, LARGE_BODY, MemorySlot
+from .slots import MemorySlot
 
 if TYPE_CHECKING:
     from ..models import Caller
@@ -84,11 +84,6 @@ class Deadline:
             self._timer.cancel()
         self._timer = None
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the request has ended, or there is no request."""
-        return self._end is None
-
     def end(self) -> None:
         """Remove the deadline, because the request ends."""
         self.remove()
@@ -103,7 +98,7 @@ class CallerState:
         self.secrets: tuple[object, list[str]] = ((), [])  # a cache of `redact`
         self.hash: str | None = None  # None on public paths
         self.identity: Caller | None = None  # None until the request has fetched the identity
-        self.subject = ""  # empty until a request with these credentials has fetched the subject
+        self.subject = ""  # empty until the request has fetched the identity
 
 
 class OpenCalls:
@@ -179,21 +174,19 @@ class RequestState:
         deadline: Deadline | None = None,
         request_id: str = "",
         settings: "Settings | None" = None,
+        outer: "RequestState | None" = None,
     ) -> None:
         """Begin a request. By default, the request has no deadline.
 
-        The app sends ``request_id`` to Flyte with each call.
+        The app sends ``request_id`` to Flyte with each call. For the inner request of a tool call,
+        ``outer`` is the agent's request.
         """
         if settings:
             self.settings = settings
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.caller, self.calls = CallerState(), OpenCalls(self.deadline)
-        self.message_slot = MemorySlot("max_large_messages", self.deadline, self.caller)
-        self.body_slot = MemorySlot("max_large_bodies", self.deadline, self.caller)
-        self.body_size = 0  # number of received bytes of a JSON body
-        self.outer: RequestState | None = (
-            None  # for the inner request of a tool call: the agent's request
-        )
+        self.outer = outer
+        self.slot: MemorySlot = outer.slot if outer else MemorySlot(self.deadline.loop)
         self.received = 0  # bytes from Flyte since the app last sent a part of the response
         self.omitted_count = 0  # number of list entries that the app omits because of their size
         self.max_page_entries = sys.maxsize  # `_fetch_page` reduces it if a page is too large
@@ -213,29 +206,26 @@ class RequestState:
         self.received += size
 
     def release_messages(self) -> None:
-        """Release the memory slot for messages, and set the count of received bytes to zero.
+        """Release the memory slot, and set the count of received bytes to zero.
 
-        Call this method when the app no longer needs the messages that it has received.
+        Call this method when the app no longer needs the messages that it has received. The request
+        keeps the slot for a large body.
         """
         self.received = 0
-        self.message_slot.release()
+        self.slot.release()
 
-    def release_for_wait(self) -> float:
-        """Release the memory slots, because the request now waits for a run.
+    def hold_body(self) -> None:
+        """Keep the memory slot until the response begins, because the request has a large body."""
+        self.slot.users.add(self)
 
-        If the body is larger than `LARGE_BODY`, the request keeps the slot for the body. A smaller
-        body takes only up to 5 MB of memory after FastAPI has validated the values.
+    def holds_body(self) -> bool:
+        """Return whether the request, or the agent's request, has a large body in memory."""
+        return not self.slot.users.isdisjoint((self, self.outer))
 
-        Returns:
-            The maximum duration of the wait, in seconds. It is `HOLD_SECONDS` if the request keeps
-            a slot.
-        """
+    def release_all(self) -> None:
+        """Release the memory slot, because the app no longer needs the messages and the body."""
+        self.slot.users.discard(self)
         self.release_messages()
-        max_seconds = self.outer.release_for_wait() if self.outer else math.inf
-        if self.body_size > LARGE_BODY:
-            return HOLD_SECONDS
-        self.body_slot.release()
-        return max_seconds
 
     def end(self, finished: str = "") -> None:
         """End the request and its calls to Flyte, including calls in threads.
@@ -243,12 +233,11 @@ class RequestState:
         Args:
             finished: Method and route, if the app has served the request without an error.
         """
-        # Mark the request as ended first, because one of its threads may still wait for a slot. If
-        # the thread acquires the slot later, `MemorySlot` sees the mark, and releases the slot.
         self.deadline.end()
         self.calls.end(finished)
-        self.message_slot.release()
-        self.body_slot.release()
+        self.release_all()
+        if not self.outer:
+            self.slot.end()
 
 
 current_request: ContextVar[RequestState | None] = ContextVar("current_request", default=None)

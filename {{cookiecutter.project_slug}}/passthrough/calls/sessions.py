@@ -180,10 +180,10 @@ async def _whole(response: pyqwest.Response, seconds: float | None, max_bytes: i
                 if len(message) > LARGE_MESSAGE:
                     # `ResponseSender` or `release_messages` releases this slot. The duration of a
                     # call does not include the wait for the slot.
-                    state.message_slot.receivers.add(parts)
-                    state.calls.seconds -= await state.message_slot.acquire()
+                    state.slot.users.add(parts)
+                    state.calls.seconds -= await state.slot.acquire(state.deadline)
         finally:
-            state.message_slot.receivers.discard(parts)
+            state.slot.users.discard(parts)
         state.receive(len(message), max_bytes)
         return bytes(message)
 
@@ -210,18 +210,18 @@ async def _messages(
 
         while not is_last:
             # The app no longer needs the earlier messages when it reads the next message.
-            state.message_slot.release()
+            state.slot.release()
             async with asyncio.timeout(seconds):
                 message = await read(5)
             size = 5 + int.from_bytes(message[1:])
             state.receive(size, max_bytes)
             if size > LARGE_MESSAGE:
-                await state.message_slot.acquire()
+                await state.slot.acquire(state.deadline)
             async with asyncio.timeout(seconds):
                 message += await read(size - len(message))
             # Another call of the request may have released the slot in the meantime.
             if size > LARGE_MESSAGE:
-                await state.message_slot.acquire()
+                await state.slot.acquire(state.deadline)
             seconds = None
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "the stream from Flyte is incomplete")

@@ -31,9 +31,6 @@ Example:
 """
 
 PART_CHARS = 6 * 1024  # maximum characters of one event; a longer line becomes several events
-# One message from Flyte may contain 100,000 lines. After each batch, the app serves other requests.
-PARTS_PER_BATCH = 1000  # number of lines, or parts of lines, to copy in one batch
-EVENTS_PER_BATCH = 20  # number of events to yield in one batch
 # While Flyte has no log of an attempt, the app calls Flyte again after these pauses.
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # first and longest pause
 
@@ -143,18 +140,13 @@ class _Log:
         async with aclosing(messages):
             with this_request().calls.call_at_end(texts.clear):
                 while message := await anext(messages, None):
-                    for index, text in enumerate(_parts_of(message)):
-                        texts.append(text)
-                        if index % PARTS_PER_BATCH == 0:
-                            await asyncio.sleep(0)
+                    texts.extend(_parts_of(message))
                     message = None
                     # The SDK keeps the last message in memory, so replace it by an empty message.
                     await anext(messages)
                     this_request().received = 0
                     while texts:
                         number, text = number + 1, texts.popleft()
-                        if number % EVENTS_PER_BATCH == 0:
-                            await asyncio.sleep(0)
                         if number > after:
                             yield number, text
 

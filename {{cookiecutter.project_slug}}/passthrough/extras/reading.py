@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +33,6 @@ Example:
         return [run.name for run in await take(runs, 5)]
 """
 CALLS_AT_ONCE = 10  # maximum number of concurrent calls to Flyte for the entries of one list
-MAX_PAUSED_RUNS = 500  # maximum number of runs that `fetch_paused_actions` searches
 ERRORS_OF_ALL_ENTRIES = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 FULL_TEXT_ENTRIES = 10
 """Up to this number of entries, each text of a list may have `Limits.max_text_chars`. The texts of
@@ -283,14 +281,11 @@ async def fetch_paused_runs(**filters: Any) -> AsyncIterator[remote.Run]:
 async def fetch_paused_actions(limit: int) -> list[remote.Action]:
     """Fetch the actions of conditions that wait for an answer.
 
-    The function searches the newest 500 runs that have such conditions.
-
     Args:
-        limit: The maximum number of actions to return.
+        limit: The maximum number of actions to return, and of runs to search.
 
     Returns:
-        The actions, newest first. If more than ``limit`` actions wait, the function selects actions
-        round-robin by run owner, so that one owner's conditions do not hide another owner's.
+        The actions, newest first. The function searches the newest runs that have such conditions.
 
     Raises:
         ConnectError: Flyte refuses the call; the response has the status 401 or 403.
@@ -309,29 +304,10 @@ async def fetch_paused_actions(limit: int) -> list[remote.Action]:
             return [state_of(listed_details(action)) for action in await take(actions, limit)]
         return []
 
-    def newest_first(actions: Iterable[remote.Action]) -> list[remote.Action]:
-        return sorted(actions, key=lambda action: -action.pb2.status.start_time.seconds)
-
-    owners = dict[str, str]()
-    async for run in fetch_paused_runs():
-        owner = run.pb2.action.metadata.executed_by
-        owners[run.name] = owner.user.id.subject or owner.application.id.subject
-        if len(owners) == MAX_PAUSED_RUNS:
-            break
-    actions = await call_each(fetch_paused, _round_robin(owners, owners.__getitem__)[:limit])
-    newest = newest_first(chain.from_iterable(actions))
-    return newest_first(_round_robin(newest, lambda action: owners[action.run_name])[:limit])
-
-
-def _round_robin(entries: Iterable[T], owner_of: Callable[[T], str]) -> list[T]:
-    """Return the first entry of each owner, then the second entry of each owner, and so on."""
-    counts = Counter[str]()
-
-    def round_of(entry: T) -> int:
-        counts[owner_of(entry)] += 1
-        return counts[owner_of(entry)]
-
-    return sorted(entries, key=round_of)
+    names = [run.name for run in await take(fetch_paused_runs(), limit)]
+    actions = chain.from_iterable(await call_each(fetch_paused, names))
+    newest = sorted(actions, key=lambda action: -action.pb2.status.start_time.seconds)
+    return newest[:limit]
 
 
 async def fetch_conditions(run: str, count: int, skip: int = 0) -> list[remote.Action]:

@@ -3,8 +3,6 @@
 import asyncio
 import math
 import time
-from array import array
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
@@ -93,7 +91,8 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
         run: The run.
         seconds: The maximum time to wait; with 0, the function does nothing. `FLYTE_TIMEOUT` and
             the deadline of the request also limit the wait, so ``math.inf`` is allowed. If the JSON
-            body of the request has more than 128 kB, the maximum is 10 seconds.
+            body of the request has more than 128 kB, the function does nothing, because the request
+            holds a memory slot.
 
     Raises:
         ConnectError: Flyte refuses the call (401, 403 or 404), or fails (503). If this request has
@@ -106,9 +105,9 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
             await wait_for(run, 10)
             return run.done()
     """
-    if not seconds or run.done():
+    if not seconds or run.done() or this_request().holds_body():
         return
-    seconds = min(seconds, this_request().release_for_wait())
+    this_request().release_messages()
     is_started_here = this_request().run == run.name
     with suppress(*FLYTE_ERRORS if is_started_here else ()), _time_limit(seconds):
         async with aclosing(_watch(run.action.action_id.run, ROOT)) as messages:
@@ -247,7 +246,7 @@ class _Viewer(Generic[Result]):
         self.changed = dict[str, bytes]()  # maps an action to its state that is not yet sent
         self.updated = asyncio.Event()
         self._read = read
-        self._known = KnownStates()
+        self._known = dict[str, int]()  # maps an action to the hash of its latest state
         self._fetched_at = dict[str, float]()  # time of the last fetch of details, by action
 
     async def listen(self, run: RunIdentifier) -> None:
@@ -255,7 +254,8 @@ class _Viewer(Generic[Result]):
         async with aclosing(_watch(run)) as messages:
             async for states in messages:
                 for name, state in states.items():
-                    has_changed = self._known.replace(name, state)
+                    has_changed = self._known.get(name) != hash(state)
+                    self._known[name] = hash(state)
                     if has_changed or (name in self._fetched_at and _is_waiting(state)):
                         self.changed[name] = state
                 states.clear()
@@ -287,28 +287,6 @@ class _Viewer(Generic[Result]):
         if is_watched or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             return await read_details(action, self._read)
         return self._read(listed_details(action))
-
-
-class KnownStates:
-    """Stores two hashes for each action, of the name and of the latest state, in 16 bytes.
-
-    In a dict, an action would take 220 bytes, so 100 viewers of a run with 50,000 actions would
-    take a gigabyte.
-    """
-
-    def __init__(self) -> None:
-        self._names, self._states = array("q"), array("q")  # hashes, sorted by name
-
-    def replace(self, name: str, state: bytes) -> bool:
-        """Store the state of an action, and return whether it has changed."""
-        key, new = hash(name), hash(state)
-        place = bisect_left(self._names, key)
-        if self._names[place : place + 1] != array("q", [key]):
-            self._names.insert(place, key)
-            self._states.insert(place, new)
-            return True
-        before, self._states[place] = self._states[place], new
-        return before != new
 
 
 def _action(state: bytes) -> remote.Action:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from contextlib import nullcontext
+from collections import deque
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
@@ -11,13 +11,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.request_state import this_request
-from ..calls.slots import LARGE_BODY, MANY_VALUES
+from ..calls.slots import LARGE_BODY
 from ..limits import limits
 from .callers import find_caller
-
-MAX_UNAUTHENTICATED_BODY = 4 * 1024
-"""Maximum size of a body, in bytes, that the app reads before Flyte has verified the caller."""
-BEFORE_VALUES = b"[", b"{", b",", b":"  # count these bytes to estimate the number of values in JSON
 
 
 def size_of_body(scope: Scope) -> float:
@@ -27,12 +23,14 @@ def size_of_body(scope: Scope) -> float:
 
 
 class RequestBodyMiddleware:
-    """Reads large bodies only from verified callers, and only a few at the same time.
+    """Reads bodies, and limits how many uploads and large JSON bodies the app holds.
 
-    On private paths, Flyte must verify the caller before this middleware reads a body of more than
-    `MAX_UNAUTHENTICATED_BODY`. The maximum size of a body is the ``max_body_size`` of the route, or
-    of the app. A body is an upload if its size is unknown or above the maximum of the app. Each
-    caller can send ``max_uploads_per_user`` uploads at the same time; more uploads must wait.
+    A body is an upload if its size is unknown, or above the maximum of the app. On private paths,
+    Flyte must verify the caller before the app reads an upload. Each caller can send
+    ``max_uploads_per_user`` uploads at the same time; more uploads must wait.
+
+    This middleware reads all other bodies before it calls the app. Otherwise uvicorn would not
+    notice a disconnect while the app leaves a part of the body unread (see `Cancellation`).
 
     When a large JSON body has arrived, the request acquires a memory slot (``calls/slots.py``)
     before FastAPI parses the body. This middleware ignores the inner request of a tool call, which
@@ -51,24 +49,31 @@ class RequestBodyMiddleware:
         await (self._limited if has_body else self._app)(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, state, values = size_of_body(scope), this_request(), 0
+        state, received, read = this_request(), 0, deque[Message]()
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
-        caller = state.caller.hash
-        if size > MAX_UNAUTHENTICATED_BODY and caller:
-            caller = (await find_caller(HTTPConnection(scope))).subject or caller
 
-        async def receive_json() -> Message:
-            nonlocal values
-            message = await receive()
-            part = message.get("body", b"")
-            state.body_size += len(part)
-            values += sum(map(part.count, BEFORE_VALUES))
+        async def receive_part() -> Message:
+            nonlocal received
+            message = read.popleft() if read else await receive()
+            received += len(message.get("body", b""))
             is_whole = message["type"] == "http.request" and not message.get("more_body")
-            is_large = state.body_size > LARGE_BODY or values > MANY_VALUES
-            if is_whole and is_large and not state.message_slot.is_held:
-                await state.body_slot.acquire()  # `ResponseSender` releases this slot
+            if is_whole and is_json and received > LARGE_BODY:
+                state.hold_body()  # before `acquire`, so that no call of the request releases it
+                await state.slot.acquire(state.deadline)
             return message
 
-        uploads = self._uploads.setdefault(caller, asyncio.Semaphore(limits().max_uploads_per_user))
-        async with uploads if size > self._max_body_size else nullcontext():
-            await self._app(scope, receive_json if is_json else receive, send)
+        if size_of_body(scope) > self._max_body_size:
+            async with await self._upload_slots(scope):
+                await self._app(scope, receive_part, send)
+            return
+        read.append(await receive())
+        while read[-1].get("more_body"):
+            read.append(await receive())
+        await self._app(scope, receive_part, send)
+
+    async def _upload_slots(self, scope: Scope) -> asyncio.Semaphore:
+        caller = this_request().caller.hash
+        if caller:
+            caller = (await find_caller(HTTPConnection(scope))).subject or caller
+        slots = asyncio.Semaphore(limits().max_uploads_per_user)
+        return self._uploads.setdefault(caller, slots)

@@ -13,7 +13,7 @@ from flyte import remote
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..calls.redaction import redact, secrets_in
+from ..calls.redaction import redact
 from ..calls.request_state import RequestState, this_request
 from ..calls.sdk import forwarded_credentials
 from ..models import Caller
@@ -22,10 +22,6 @@ from .problems import CodedError, route_of
 
 logger = logging.getLogger(__name__)
 
-OUTER_REQUEST = "passthrough.outer_request"
-"""The key in the ASGI scope that marks the inner request of a tool call. The value is the state of
-the agent's request to ``/mcp``. The concurrency limit counts only the agent's request."""
-MAX_REMEMBERED = 10_000  # maximum number of credentials for which the app stores the subject
 _get_user = remote.User.get  # constant, because each access to `User.get` makes a new function
 
 
@@ -81,108 +77,54 @@ async def _fetch_caller(settings: Settings) -> Caller:
 class ConcurrencyLimitMiddleware:
     """Limits the number of open requests of each caller, including event streams.
 
-    This middleware counts the open requests of each credential that the passthrough middleware has
-    selected. A credential is a token or a selected cookie. If a request has several credentials, it
-    counts for each of them, so a caller cannot avoid the limit by adding another cookie. If a
-    request has neither a token nor a selected cookie, this middleware counts the open requests with
-    the same forwarded headers. If the app knows the subject of a credential, the request also
-    counts for this subject, so several tokens of one user share a limit.
+    A caller is counted by the credentials that the passthrough middleware has forwarded. The limit
+    protects against accidents, such as a page that opens hundreds of streams. A user with several
+    tokens has several limits.
 
     The middleware stores hashes instead of credentials. Each start of the app makes a new secret
-    key for the hashes, so that the hashes in the log do not disclose credentials. The log contains
-    a subject only if all credentials of a request belong to this subject.
+    key for the hashes, so that the hashes in the log do not disclose credentials.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         # Without TLS to Flyte, all callers are anonymous, so there is no limit per caller.
         limit = settings.max_concurrent_requests_per_caller
         self._app, self._max_requests = app, math.inf if settings.flyte_plaintext else limit
-        # If the app forwards all cookies, do not count by cookie, because users share some cookies.
-        self._counted = {"authorization", "cookie" if settings.cookie_names is not None else ""}
         self._key = secrets.token_bytes(32)
         self._open = dict[str, dict[RequestState, Scope]]()  # maps a hash to the open requests
-        self._subjects = dict[str, str]()  # maps the hash of a credential to its subject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         state = this_request()
         forwarded = forwarded_credentials()
         state.caller.credentials += forwarded
-        hashes = self._hashes(forwarded)
-        subjects = {self._subjects.get(hash_, "") for hash_ in hashes}
-        if len(subjects) == 1:
-            (state.caller.subject,) = subjects
-        callers = [*(self._hash(name, b"subject") for name in subjects if name), *hashes]
-        # A request may count for several hashes. The limit and the log use the hash with the most
-        # open requests. If several hashes have this number, `max` returns the hash of the subject,
-        # because it comes first in the list.
-        state.caller.hash = busiest = max(
-            callers, key=lambda caller: len(self._open.get(caller, ()))
-        )
-        if OUTER_REQUEST in scope:
-            state.outer = scope[OUTER_REQUEST]
+        text = repr(forwarded).encode()
+        caller = hashlib.blake2b(text, digest_size=6, key=self._key).hexdigest()
+        state.caller.hash = caller
+        if state.outer:  # only the agent's request counts
             await self._app(scope, receive, send)
             return
-        open_requests = self._open.get(busiest, {})
+        open_requests = self._open.setdefault(caller, {})
         if len(open_requests) >= self._max_requests:
-            self._log_refusal(scope, [*open_requests.values()])
+            _log_refusal(scope, caller, [*open_requests.values()])
             detail = f"you may have {self._max_requests} requests open: wait for one to end"
             raise CodedError(429, "too_many_requests", detail)
-        for caller in callers:
-            self._open.setdefault(caller, {})[state] = scope
+        open_requests[state] = scope
         try:
             await self._app(scope, receive, send)
-        except ConnectError as error:
-            if error.code is Code.UNAUTHENTICATED:  # the token has expired, or has been revoked
-                state.caller.subject = ""
-                for hash_ in hashes:
-                    self._subjects.pop(hash_, None)
-            raise
         finally:
-            for caller in callers:
-                del self._open[caller][state]
-                if not self._open[caller]:
-                    del self._open[caller]
-            if state.caller.subject:
-                self._remember(hashes, state.caller.subject)
-
-    def _log_refusal(self, scope: Scope, open_requests: list[Scope]) -> None:
-        """Log the refused request, and the routes of the caller's open requests."""
-        caller = this_request().caller
-        routes = Counter(f"{request['method']} {route_of(request)}" for request in open_requests)
-        logger.warning(
-            "429 for %s %s of caller %s, subject %s, who has %d open requests: %s",
-            scope["method"],
-            redact(scope["path"], 200),
-            caller.hash,
-            caller.subject or "-",
-            len(open_requests),
-            ", ".join(f"{count} of {route}" for route, count in routes.most_common()),
-        )
-
-    def _hashes(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
-        counted = secrets_in(pair for pair in credentials if pair[0] in self._counted)
-        hashes = (self._hash(_shortened(text)) for text in counted or [repr(credentials)])
-        return list(dict.fromkeys(hashes))  # a request may contain two spellings of one token
-
-    def _hash(self, text: str, kind: bytes = b"") -> str:
-        digest = hashlib.blake2b(text.encode(), digest_size=6, key=self._key, person=kind)
-        return digest.hexdigest()
-
-    def _remember(self, hashes: list[str], subject: str) -> None:
-        """Store the subject of credentials, to count and log later requests by the subject."""
-        for hash_ in hashes:
-            self._subjects.pop(hash_, None)  # move `hash_` to the end of the dictionary
-            self._subjects[hash_] = subject
-        while len(self._subjects) > MAX_REMEMBERED:
-            del self._subjects[next(iter(self._subjects))]
+            del open_requests[state]
+            if not open_requests:
+                del self._open[caller]
 
 
-def _shortened(token: str) -> str:
-    """Return a JWT without its last character, for which base64url allows up to 16 variants.
-
-    The returned text contains the rest of the signature, because the header and the payload of a
-    JWT are not secret. Otherwise another caller who knows them could use up the limit of the user.
-    If ``token`` is not a JWT, the function returns ``token`` unchanged.
-    """
-    return token[:-1] if token.count(".") == 2 else token
+def _log_refusal(scope: Scope, caller: str, open_requests: list[Scope]) -> None:
+    """Log the refused request, and the routes of the caller's open requests."""
+    routes = Counter(f"{request['method']} {route_of(request)}" for request in open_requests)
+    logger.warning(
+        "429 for %s %s of caller %s, who has %d open requests: %s",
+        scope["method"],
+        redact(scope["path"], 200),
+        caller,
+        len(open_requests),
+        ", ".join(f"{count} of {route}" for route, count in routes.most_common()),
+    )

@@ -1,7 +1,6 @@
 """Cancels a request if the client disconnects, the deadline passes, or the server stops."""
 
 import asyncio
-import math
 from concurrent import futures
 from traceback import clear_frames
 
@@ -16,8 +15,9 @@ CONNECTION_LOST = "passthrough.connection_lost"
 """Under this key, the ASGI scope of a request contains a future. ``server.Protocol`` completes the
 future when the client has disconnected. When the future is complete, `Cancellation` cancels the
 request."""
-LATE_AFTER = 0.5  # seconds from the start of a request until a body counts as late
-LATE_PAUSES = [0.002] * 5  # pauses after a late read of a body, in seconds
+OUTER_REQUEST = "passthrough.outer_request"
+"""Under this key, the ASGI scope of the inner request of a tool call contains the state of the
+agent's request to ``/mcp``."""
 STOP_SECONDS = 10.0
 """Seconds until a stopping server cancels open requests: half of ``timeout_graceful_shutdown``."""
 CANCELLATIONS = (
@@ -42,22 +42,27 @@ class Cancellation:
     tasks may still be running.
 
     ``server.Protocol`` reports a disconnect immediately. There is one exception: while the app
-    leaves more than 64 KiB of a body unread, uvicorn does not read from the connection. If the
-    client then disconnects, the request ends when the app returns or the deadline passes. If a
-    GET, HEAD or pipelined request has such a body, ``server.Protocol`` closes the connection.
+    leaves more than 64 KiB of an upload unread, uvicorn does not read from the connection. If the
+    client then disconnects, the request ends when the app returns or the deadline passes.
+    `RequestBodyMiddleware` reads all other bodies.
 
     Other servers report a disconnect only when the app calls ``receive``. Starlette calls
     ``receive`` during a streaming response.
     """
 
-    def __init__(self, receive: Receive, settings: Settings, request_id: str) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        settings: Settings,
+        request_id: str,
+        outer: RequestState | None = None,
+    ) -> None:
         self.reason: Exception | None = None  # why the request was cancelled, or None
         self.stop_seconds = STOP_SECONDS
         self.is_complete = False  # whether the app has sent the whole response
         deadline = Deadline(settings.flyte_timeout, lambda: self._cancel(TimeoutError()))
-        self.state = RequestState(deadline, request_id, settings)
+        self.state = RequestState(deadline, request_id, settings, outer)
         self._receive = receive
-        self._late_at = math.inf  # time of the event loop, after which a read of the body is late
         self._cancel_scope = anyio.CancelScope()
 
     async def run(self, app: ASGIApp, scope: Scope, send: Send) -> BaseException | None:
@@ -66,7 +71,6 @@ class Cancellation:
         The middleware sends this error to the client, or logs it.
         """
         loop, finished = asyncio.get_running_loop(), ""
-        self._late_at = loop.time() + LATE_AFTER
         called_at_stop[self._stop] = loop
         connection_lost: asyncio.Future[None] | None = scope.get(CONNECTION_LOST)
         if connection_lost:
@@ -97,12 +101,6 @@ class Cancellation:
             self.leave()
         elif message.get("more_body"):
             self.state.deadline.extend()  # allow more time while a large body arrives
-        elif asyncio.get_running_loop().time() > self._late_at:
-            # The client may have disconnected while the app did not read the body. Pause, so that
-            # the server reads from the connection and notices the disconnect before the endpoint
-            # starts.
-            for pause in LATE_PAUSES:
-                await asyncio.sleep(pause)
         return message
 
     def leave(self, _: object = None) -> None:

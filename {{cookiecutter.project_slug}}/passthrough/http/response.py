@@ -1,9 +1,7 @@
 """Sends responses, delays the start of event streams, and disconnects slow clients."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.exceptions import HTTPException
@@ -15,9 +13,6 @@ from .headers import EVENT_STREAM, ResponseHeaders
 
 UNREAD_SECONDS = 10.0  # seconds in which a client must read one piece of a large body
 PIECE_BYTES = 64 * 1024  # a larger body is sent in pieces
-MAX_UNREAD_BYTES = 100_000_000
-"""Maximum total size, in bytes, of the large bodies that the app is sending to one caller."""
-_unread = Counter[str | None]()  # maps the hash of a caller to the bytes of these bodies
 SSE_RETRY = b"retry: 1000\n\n"
 """`SSE_RETRY` ends an incomplete event stream, so that the client reconnects after 1,000 ms."""
 
@@ -48,8 +43,8 @@ class EventStream:
 class ResponseSender:
     """Sends a response to the client.
 
-    This class sends a large body in pieces. It disconnects a client that does not read a piece in
-    time, and a client whose user has too many unread responses.
+    This class sends a large body in pieces, and disconnects a client that does not read a piece in
+    time.
     """
 
     def __init__(self, send: Send, headers: ResponseHeaders, cancellation: Cancellation) -> None:
@@ -87,9 +82,7 @@ class ResponseSender:
             raise HTTPException(413, "Content Too Large")
         start = self._headers.add(start, state)
         state.deadline.remove()
-        # The app no longer needs the messages from Flyte and the request body.
-        state.message_slot.release()
-        state.body_slot.release()
+        state.release_all()
         self.events = None
         if content_type.startswith(EVENT_STREAM):
             self.events = EventStream(start, self._send_in_pieces)
@@ -98,39 +91,19 @@ class ResponseSender:
 
     async def _send_in_pieces(self, message: Message) -> None:
         self.status = message.get("status", self.status)
-        size = len(message.get("body", b""))
         try:
-            if size <= PIECE_BYTES and not self._cancellation.reason:
+            if len(message.get("body", b"")) <= PIECE_BYTES and not self._cancellation.reason:
                 await self._send(message)
                 return
-            with _count_unread(self._cancellation.state.caller.hash, size):
-                for piece in _pieces(message):
-                    async with asyncio.timeout(UNREAD_SECONDS):
-                        await self._send(piece)
+            for piece in _pieces(message):
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await self._send(piece)
         except (OSError, RuntimeError) as error:  # TimeoutError is a subclass of OSError
             # If the client has disconnected, uvloop raises a RuntimeError with "closed".
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise
             self._cancellation.leave()
             raise ClientDisconnect from None
-
-
-@contextmanager
-def _count_unread(caller: str | None, size: int) -> Generator[None]:
-    """Count a body of ``size`` bytes as unread while the app sends it.
-
-    Raises:
-        TimeoutError: All unread bodies of the caller together exceed `MAX_UNREAD_BYTES`.
-    """
-    _unread[caller] += size
-    try:
-        if caller and _unread[caller] > MAX_UNREAD_BYTES:
-            raise TimeoutError
-        yield
-    finally:
-        _unread[caller] -= size
-        if not _unread[caller]:
-            del _unread[caller]
 
 
 def _pieces(message: Message) -> Iterator[Message]:

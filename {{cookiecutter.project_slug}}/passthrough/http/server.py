@@ -8,8 +8,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..calls.request_state import called_at_stop
 from .cancellation import CONNECTION_LOST
 
-MAX_PIPELINED = 10  # waiting requests per connection; one more closes the connection
-
 
 class Protocol(HttpToolsProtocol):
     """A connection of uvicorn that handles disconnects and graceful shutdown correctly."""
@@ -36,29 +34,30 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, serve)
 
     def on_headers_complete(self) -> None:
-        """Ignore trailers, and notice a disconnect also after a pipelined request.
+        """Ignore trailers, and let only one request wait for the end of the running request.
 
         uvicorn appends the trailers of a chunked body to the headers of the running request. A
         server must not do that (RFC 9110, section 6.5.1): a trailer could contain credentials that
         the middleware and a proxy in front of the app have not seen.
         """
         super().on_headers_complete()
-        self.headers = []  # a new list, because uvicorn appends the trailers to this attribute
-        if len(self.pipeline) > MAX_PIPELINED:
+        if not self.parser.should_upgrade():  # uvicorn still reads the headers of an upgrade
+            self.headers = []  # a new list, because uvicorn appends trailers to this attribute
+        # One request may wait, because a client may send it as soon as it has received all bytes of
+        # the previous response, before the app has sent the end of this response to uvicorn.
+        if len(self.pipeline) > 1:
             self.transport.close()
         elif self.pipeline:
             self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
-        """Close the connection if the app does not read a large body that arrives.
+        """Close the connection if a waiting request has a large body.
 
-        The app never reads the body of a GET or HEAD request, and it does not read the body of a
-        pipelined request while the request waits. uvicorn stops reading from the connection while
-        a large body is unread, so it would not notice a disconnect.
+        uvicorn stops reading from the connection while a large body is unread, so it would not
+        notice a disconnect during the running request.
         """
         super().on_body(body)
-        is_unread = self.pipeline or self.scope["method"] in {"GET", "HEAD"}
-        if is_unread and len(self.cycle.body) > HIGH_WATER_LIMIT:
+        if self.pipeline and len(self.cycle.body) > HIGH_WATER_LIMIT:
             self.transport.close()
 
     def on_message_complete(self) -> None:
@@ -69,8 +68,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the running request, and free the memory of the connection's newest request.
 
-        A client can send requests while an earlier request is running (pipelining). When the client
-        disconnects, uvicorn notifies only the newest request of the connection.
+        If another request waits when the client disconnects, uvicorn notifies only the waiting
+        request.
 
         If the client resets the connection, uvicorn itself keeps the newest request with its
         credentials in memory until ``timeout_keep_alive`` has passed. So six unauthenticated
@@ -111,8 +110,8 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Make open requests end, because a stopping server waits for all open requests.
 
-        uvicorn would run all pipelined requests, and then close the connection. This method lets
-        uvicorn close the connection after the running request.
+        uvicorn would run the waiting request of a connection, too. This method lets uvicorn close
+        the connection after the running request.
         """
         super().shutdown()
         if self._running:
