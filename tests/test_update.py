@@ -206,6 +206,10 @@ def test_edited_project_of_earlier_release_can_be_updated(
             run("git", "checkout", "HEAD", name, cwd=project)
     else:
         update(project)
+        for name, old in RENAMED.items():  # step 1 of 4.0.0 in CHANGELOG.md
+            if (project / old).exists():
+                (project / old).unlink()
+                edit(project / name, *EDITED[name])
     check_updated(project, baker, {} if moving else EDITED, package)
 
 
