@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -72,11 +72,11 @@ class FreshApp:
 
 
 @contextmanager
-def fresh_app(folder: Path) -> Iterator[FreshApp]:
-    """Serve the project in ``folder`` during the block, with this process's environment."""
+def fresh_app(folder: Path, environment: Mapping[str, str]) -> Iterator[FreshApp]:
+    """Serve the project in ``folder`` during the block, with further environment variables."""
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     # Messages of failed tests contain the log of a request, so omit the lines of the access log.
-    options["env"] = {**os.environ, "ACCESS_LOG": "false"}
+    options["env"] = {**os.environ, "ACCESS_LOG": "false", **environment}
     with subprocess.Popen([sys.executable, "-m", __name__], cwd=folder, **options) as process:
         yield (app := FreshApp(process))
         app.stop()

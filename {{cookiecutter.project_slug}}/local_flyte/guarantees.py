@@ -9,8 +9,8 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -35,6 +35,7 @@ from .operations import (
     check_examples,
     operations_of,
 )
+from .own_data import check_foreign_request, check_traces, has_owner
 from .testing import (
     COVERED,
     REAL_ENDPOINT,
@@ -46,7 +47,10 @@ from .testing import (
 )
 from .visits import Exchange, Visits, visits
 
-KEPT = "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`."
+KEPT = (
+    "The endpoint keeps data of an earlier caller: look for a global, a cache, `app.state`, or a"
+    " query of your database without a condition on the caller."
+)
 SHARED = (
     "If the data is meant for all callers, add the parameter `_: CallerDep` to the endpoint, so"
     " that Flyte checks the credentials of each caller."
@@ -70,11 +74,18 @@ NO_CALL = (
 )
 
 ME = ("GET", "/me")
+NONE_OWNED = pytest.param(
+    None, marks=pytest.mark.skip(reason="no example in EXAMPLES contains an object of the user")
+)
 ALSO_UNTESTED = {
     "test_every_operation_is_executed",
     "test_requests_without_credentials_are_refused",
 }
 """Tests that do not need an example request, so they also know endpoints without one."""
+
+
+def _name_of(operation: Operation | None) -> str:
+    return " ".join(operation or ())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -88,7 +99,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         operations = operations_of(examples)
         if metafunc.definition.name not in ALSO_UNTESTED:
             operations = [one for one in operations if "untested" not in examples.get(one, {})]
-        metafunc.parametrize("operation", operations, ids=" ".join)
+        if metafunc.definition.name == "test_second_user_cannot_use_objects_of_the_first":
+            owned = [one for one in operations if has_owner(Endpoints(examples, {}), one)]
+            metafunc.parametrize("operation", owned or [NONE_OWNED], ids=_name_of)
+            return
+        metafunc.parametrize("operation", operations, ids=_name_of)
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +139,11 @@ def new_users(
     endpoints: Endpoints,
     operations: list[Operation],
     pytestconfig: pytest.Config,
+    process_environment: Callable[[], dict[str, str]],
 ) -> Iterator[Visits]:
     """Start a new process of the app, and return an object that calls the app as new users."""
-    with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
+    folder, environment = pytestconfig.rootpath, process_environment()
+    with visits(folder, local_flyte, endpoints, environment) as new_users:
         yield new_users
     untested = {
         " ".join(one): example["untested"]
@@ -147,9 +164,7 @@ def executed(operation: Operation, new_users: Visits) -> Operation:
 
     `test_every_operation_is_executed` fails for such an operation, so that there is one message.
     """
-    if any(
-        new_users.problem_of(new_users.first(operation, way)) for way in new_users.ways(operation)
-    ):
+    if new_users.failure_of(operation):
         pytest.skip(f"{' '.join(operation)}: see test_every_operation_is_executed")
     return operation
 
@@ -177,15 +192,8 @@ def require_success(new_users: Visits, *exchanges: Exchange) -> None:
 def test_every_operation_is_executed(operation: Operation, new_users: Visits) -> None:
     if reason := new_users.endpoints.example(operation).get("untested"):
         pytest.skip(f"{' '.join(operation)} is untested: {reason}")
-    earlier: list[Exchange] = []
-    for way in new_users.ways(operation):
-        exchange = new_users.first(operation, way)
-        if problem := new_users.problem_of(exchange):
-            for one in earlier:
-                if leak := exchange.leak_of(one):
-                    problem = describe(f"{leak}. {KEPT}", one, exchange)
-            pytest.fail(problem, pytrace=False)
-        earlier.append(exchange)
+    if problem := new_users.failure_of(operation):
+        pytest.fail(problem, pytrace=False)
 
 
 # The app refuses requests without valid credentials.
@@ -194,7 +202,7 @@ def test_every_operation_is_executed(operation: Operation, new_users: Visits) ->
 def test_requests_without_credentials_are_refused(
     anonymous: httpx.Client, endpoints: Endpoints, operation: Operation
 ) -> None:
-    response = endpoints.call(anonymous, operation)
+    response = endpoints.without_functions(operation).call(anonymous, operation)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
@@ -210,6 +218,7 @@ def test_invalid_credentials_are_refused(
         request.getfixturevalue("executed")
         new_users: Visits = request.getfixturevalue("new_users")
         called = new_users.first(operation, "endpoint")
+        endpoints = endpoints.prepared(operation, request.getfixturevalue("alice"), "alice")
     response = endpoints.call(expired, operation)
     if response.status_code < 400:
         reason = NO_CALL
@@ -242,23 +251,62 @@ def test_second_caller_gets_nothing_kept_from_the_first(
             pytest.fail(describe(problem, first, second), pytrace=False)
 
 
-@pytest.mark.reads_what_flyte_received
-def test_second_caller_gets_nothing_kept_by_another_endpoint(
+@dataclass(frozen=True)
+class Rounds:
+    """Requests of users who call all endpoints, one after the other."""
+
+    beginning: list[dict[Operation, Exchange]]
+    """GET requests of two users who own nothing, in a new process."""
+    pairs: list[tuple[Exchange, Exchange]]
+    """Exchanges of two users with the same operation, one after the other, in another process."""
+    end: dict[Operation, Exchange]
+    """GET requests of a user who owns nothing, in the same process as ``pairs``, and after them."""
+
+
+@pytest.fixture(scope="module")
+def rounds(
     local_flyte: LocalFlyte,
     endpoints: Endpoints,
     operations: list[Operation],
     pytestconfig: pytest.Config,
-) -> None:
-    private = [one for one in operations if "shared" not in endpoints.example(one)]
-    with visits(pytestconfig.rootpath, local_flyte, endpoints) as new_users:
-        exchanges = new_users.all_operations(private)
+    process_environment: Callable[[], dict[str, str]],
+) -> Rounds:
+    private = [one for one in operations if endpoints.is_private(one)]
+
+    def new_visits() -> AbstractContextManager[Visits]:
+        return visits(pytestconfig.rootpath, local_flyte, endpoints, process_environment())
+
+    with new_visits() as clean:
+        beginning = [clean.readings(private) for _ in range(2)]
+    with new_visits() as used:
+        return Rounds(beginning, used.all_operations(private), used.readings(private))
+
+
+@pytest.mark.reads_what_flyte_received
+def test_second_caller_gets_nothing_kept_by_another_endpoint(rounds: Rounds) -> None:
     problems = [
         describe(f"{leak}. Another endpoint may have kept it. {KEPT}", second)
-        for first, second in exchanges
+        for first, second in rounds.pairs
         if (leak := second.leak_of(first))
     ]
     if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+@pytest.mark.reads_what_flyte_received
+def test_other_users_change_nothing_for_a_new_user(rounds: Rounds) -> None:
+    if problems := check_traces(rounds.beginning, rounds.end):
+        texts = [describe(one.text, *one.exchanges) for one in problems]
+        pytest.fail("\n\n".join(texts), pytrace=False)
+
+
+@pytest.mark.reads_what_flyte_received
+def test_second_user_cannot_use_objects_of_the_first(
+    new_users: Visits, operations: list[Operation], executed: Operation
+) -> None:
+    for way in new_users.quick_ways(executed):
+        if problem := check_foreign_request(new_users, executed, way, operations):
+            pytest.fail(describe(problem.text, *problem.exchanges), pytrace=False)
 
 
 @pytest.mark.authorization
@@ -373,7 +421,16 @@ def test_concurrent_callers_are_never_mixed_up(
     if not reading:
         pytest.skip("the app has no such endpoint")
     requests = [(client, operation) for client in (alice, bob) for operation in reading]
-    alone = {request: endpoints.call(*request) for request in requests}
+    names = {alice: "alice", bob: "bob"}
+    prepared = {
+        (client, operation): endpoints.prepared(operation, client, names[client])
+        for client, operation in requests
+    }
+
+    def call(client: httpx.Client, operation: Operation) -> httpx.Response:
+        return prepared[client, operation].call(client, operation)
+
+    alone = {request: call(*request) for request in requests}
     failed = [
         hint(operation, endpoints.example(operation), response.status_code, response, "endpoint")
         for (_, operation), response in alone.items()
@@ -383,7 +440,7 @@ def test_concurrent_callers_are_never_mixed_up(
         pytest.fail("\n".join(failed), pytrace=False)
     random.Random(0).shuffle(requests := 5 * requests)
     with ThreadPoolExecutor(20) as threads:
-        responses = list(threads.map(endpoints.call, *zip(*requests, strict=True)))
+        responses = list(threads.map(call, *zip(*requests, strict=True)))
     for request, response in zip(requests, responses, strict=True):
         assert response.status_code == alone[request].status_code, (request[1], response.text)
         assert request[1] != ME or response.text == alone[request].text
@@ -440,9 +497,11 @@ def test_tokens_quoted_by_flyte_are_redacted(
     with new_users.new_user("ida") as (user, run), client_of(url, None) as client:
         client.headers["Authorization"] = f"Bearer {user.token}"
 
+        prepared = run.endpoints(executed).prepared(executed, client, user.name)
+
         def call() -> httpx.Response:
             run.copy(executed)
-            return run.endpoints(executed).call(client, executed)
+            return prepared.call(client, executed)
 
         first = call()
         assert new_users.endpoints.is_expected(executed, first.status_code), first.text

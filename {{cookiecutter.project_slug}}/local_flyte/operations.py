@@ -1,8 +1,9 @@
 """The operations of the app, and example requests for them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,7 +17,10 @@ from passthrough.http.middleware import is_public
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""An example request, with any of the keys in `KEYS`."""
+"""An example request, with any of the keys in `KEYS`.
+
+A value inside an example may be a function of an HTTP client of the user who sends the request. The
+function creates an object of this user, and returns its identifier, for example."""
 
 HTTPX_ARGUMENTS = {"json", "params", "content", "data", "files"}
 KEYS = {
@@ -26,7 +30,9 @@ KEYS = {
     "path": "a mapping of path parameters to values, or the whole path",
     "run": "the run in the path: `ended` (default), or `running`, with a condition that waits",
     "status": "the only accepted status of the response, such as 202",
-    "shared": "the reason why callers may get each other's data",
+    "before": "a function of the client, such as one that creates an object or gives a role",
+    "only": "who may send the request, if the user needs a role",
+    "shared": "the reason why callers may get each other's data, or reasons by field",
     "untested": "the reason why a test cannot execute the endpoint",
 }
 """Maps each key of an example to its meaning."""
@@ -133,6 +139,30 @@ def check_examples(examples: Mapping[Operation, Example]) -> None:
             )
 
 
+class ExampleError(Exception):
+    """A function inside an example has failed."""
+
+
+def needs_object(example: Example) -> bool:
+    """Return whether the request of an example contains an object of the user."""
+    return any(map(_has_function, (value for key, value in example.items() if key != "before")))
+
+
+def _has_function(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_function, value.values()))
+    return any(map(_has_function, value)) if isinstance(value, list | tuple) else callable(value)
+
+
+def _with_results(value: Any, call: Callable[[Callable[..., Any]], Any]) -> Any:
+    """Replace each function inside a value by the result of the function."""
+    if isinstance(value, Mapping):
+        return {key: _with_results(one, call) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_results(one, call) for one in value)
+    return call(value) if callable(value) else value
+
+
 @dataclass(frozen=True)
 class Target:
     """The names in Flyte that the path of an example request contains."""
@@ -154,6 +184,55 @@ class Endpoints:
 
     def example(self, operation: Operation) -> Example:
         return self.examples.get(operation, {})
+
+    def prepared(self, operation: Operation, client: httpx.Client, user: str) -> "Endpoints":
+        """Call the functions inside an example, and return endpoints with their results.
+
+        Raises:
+            ExampleError: A function has failed. The message contains the line of the developer.
+        """
+
+        def call(function: Callable[[httpx.Client], Any]) -> Any:
+            try:
+                return function(client)
+            except Exception as error:
+                name = getattr(function, "__name__", "a function")
+                title = f"EXAMPLES[{operation!r}]: {name} failed for {user}"
+                raise ExampleError(f"{title}{_cause(function, error)}") from error
+
+        example = {**self.example(operation)}
+        if before := example.pop("before", None):
+            call(before)
+        example = _with_results(example, call)
+        return replace(self, examples={**self.examples, operation: example})
+
+    def without_functions(self, operation: Operation) -> "Endpoints":
+        """Return endpoints with a text instead of each function inside an example."""
+        example = _with_results({**self.example(operation), "before": None}, lambda _: "any")
+        return replace(self, examples={**self.examples, operation: example})
+
+    def with_path(self, operation: Operation, path: Mapping[str, Any]) -> "Endpoints":
+        """Return endpoints with other values of the path parameters."""
+        given = self.example(operation).get("path", {})
+        names = re.findall(r"{(\w+)}", operation[1])
+        same = {name: path[name] for name in names if name in path}
+        if not same or isinstance(given, str):
+            return self
+        example = {**self.example(operation), "path": {**given, **same}}
+        return replace(self, examples={**self.examples, operation: example})
+
+    def is_shared(self, operation: Operation) -> bool:
+        """Return whether all callers may get each other's whole response."""
+        return isinstance(self.example(operation).get("shared"), str)
+
+    def is_private(self, operation: Operation) -> bool:
+        """Return whether no caller may get data of another caller. Users with a role may."""
+        return not self.is_shared(operation) and "only" not in self.example(operation)
+
+    def shared_fields(self, operation: Operation) -> frozenset[str]:
+        """Return the fields of a response that all callers may get."""
+        shared = self.example(operation).get("shared", {})
+        return frozenset(shared if isinstance(shared, Mapping) else ())
 
     def target(self, operation: Operation) -> Target:
         """Return the objects that the example request needs."""
@@ -220,6 +299,16 @@ class Endpoints:
         name = DOCUMENTED[operation]["operationId"]
         message = tool_message("tools/call", name=name, arguments=arguments)
         return client.post("/mcp", headers=self.headers(operation, headers), **message)
+
+
+def _cause(function: Callable[..., Any], error: Exception) -> str:
+    """Return the line in the file of a function that has failed, the error, and its response."""
+    code = getattr(function, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [one for one in frames if code and one.filename == code.co_filename]
+    place = "".join(f" in {one.filename}:{one.lineno} ({one.line})" for one in lines[-1:])
+    body = f"\n{error.response.text[:1000]}" if isinstance(error, httpx.HTTPStatusError) else ""
+    return f"{place}: {type(error).__name__}: {error}{body}"
 
 
 def is_stream(response: httpx.Response) -> bool:

@@ -152,6 +152,16 @@ def project_and_domain() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
+def process_environment() -> Callable[[], dict[str, str]]:
+    """Return a function that returns variables for a new process of the app.
+
+    If the app has a database, override this fixture in ``conftest.py``, and return the variable
+    with the address of a new, empty database.
+    """
+    return dict
+
+
+@pytest.fixture(scope="session")
 def local_flyte(project_and_domain: tuple[str, str]) -> Iterator[LocalFlyte]:
     """Run a local Flyte server to which nothing is deployed yet."""
     assert not REAL_ENDPOINT, "tests with local_flyte need a marker of NOT_ON_A_REAL_FLYTE"
