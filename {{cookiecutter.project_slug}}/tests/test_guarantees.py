@@ -7,7 +7,11 @@ needs more than the name of a run or a task in the path, add an example to ``EXA
   ``files``. ``path`` contains the parameters of the path.
 - ``"run": "running"`` if the run in the path must not have ended. A condition of it waits.
 - ``status`` if only one status is right, such as 202.
-- ``shared``: the reason why callers may get each other's data from the endpoint.
+- A value may be a function of an HTTP client of the user who sends the request. The function creates
+  an object of this user, and returns the identifier. ``before`` is such a function without a result.
+- ``only``: who may send the request, if the user needs a role. ``before`` gives the role.
+- ``shared``: the reason why callers may get each other's data from the endpoint. For some fields of
+  the response, ``shared`` is a dictionary from the name of the field to the reason.
 - ``untested``: the reason why a test cannot execute the endpoint.
 """
 
